@@ -1,0 +1,236 @@
+"""What surrounds the mathematics: input, tokens, mask, head, norms between blocks, and their initial values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+from crate_dsl.errors import Span, known
+from crate_dsl.language import syntax
+from crate_dsl.language.model import Head, TokensModel, Word
+from crate_dsl.language.report import Report, within
+from crate_dsl.language.sizes import MAX_SIZE, Scope
+from crate_dsl.language.vocabulary import Vocabulary
+from crate_dsl.language.words import word_of
+
+Line = TypeVar("Line", bound=syntax.Node)
+EXAMPLES = {
+    "input": "input image(channels, height, width)",
+    "tokens": "tokens Z: d x N = patches(patch) + class_token + position(learned)",
+    "head": "head classify(classes) of class_token, or head patches",
+}
+
+
+@dataclass(frozen=True)
+class Front:
+    """The checked surroundings; None where something is missing or wrong."""
+
+    input: Word | None
+    tokens: TokensModel | None
+    mask: Word | None
+    head: Head | None
+    inits: Mapping[str, Word]
+
+
+def only(spec: syntax.Spec, kind: type[Line], word: str, report: Report) -> Line | None:
+    """The one line of a kind; complains about a second, and about none where there must be one."""
+    lines = [item for item in spec.items if isinstance(item, kind)]
+    for line in lines[1:]:
+        place, first = within(line.span, word), within(lines[0].span, word)
+        report.error(f'a second "{word}" line', place, "only one is allowed", [(first, "the first is here")])
+    if not lines and word in EXAMPLES:
+        end = Span(spec.source, len(spec.source.text.rstrip()), len(spec.source.text.rstrip()))
+        report.error(f'there is no "{word}" line', end, f"add one: {EXAMPLES[word]}")
+    return lines[0] if lines else None
+
+
+def check_front(spec: syntax.Spec, scope: Scope, vocabulary: Vocabulary, report: Report) -> Front:
+    """Input, tokens, mask, head and initial values, with the number of tokens."""
+    input_line = only(spec, syntax.Input, "input", report)
+    tokens_line = only(spec, syntax.TokensLine, "tokens", report)
+    image = word_of("input", input_line.word, vocabulary.inputs, scope, report) if input_line else None
+    tokens = _tokens(tokens_line, image, scope, vocabulary, report) if tokens_line else None
+    stems = {term.name for term in tokens_line.terms} if tokens_line else set()
+    mask_line = only(spec, syntax.MaskLine, "mask", report)
+    mask = word_of("mask", mask_line.word, vocabulary.masks, scope, report) if mask_line else None
+    head_line = only(spec, syntax.HeadLine, "head", report)
+    head = _head(head_line, stems, scope, vocabulary, report) if head_line else None
+    if mask_line:
+        _check_mask(mask_line, spec, stems, head_line, report)
+    targets = _targets(stems, tokens_line, mask_line, head_line)
+    inits = {}
+    for line in (item for item in spec.items if isinstance(item, syntax.InitLine)):
+        _init(line, targets, inits, scope, vocabulary, report)
+    return Front(image, tokens, mask, head, inits)
+
+
+# ---- tokens ----------------------------------------------------------------------------------------------------------
+
+
+def _tokens(
+    line: syntax.TokensLine, image: Word | None, scope: Scope, vocabulary: Vocabulary, report: Report
+) -> TokensModel | None:
+    rows, cols = _tokens_axes(line, scope, report)
+    words = []
+    for term in line.terms:
+        if any(term.name == other.name for other in words if other):
+            report.error(f'"{term.name}" stands twice', term.span, "once is enough")
+        words.append(word_of("source", term, vocabulary.stems, scope, report))
+    if not any(term.name == "patches" for term in line.terms) and None not in words:
+        report.error("the tokens come from nowhere", line.span, f"add patches: {EXAMPLES['tokens']}")
+        return None
+    if None in words or rows is None or cols is None:
+        return None
+    position = next((word for word in words if word.name == "position"), None)
+    if position and "sincos" in position.arguments and scope.values.get(rows, 4) % 4:
+        hint = f"{rows} = {scope.values[rows]} does not divide by 4 (sines and cosines of two coordinates)"
+        report.error("sincos positions do not fit", position.span, hint, _origin(rows, scope))
+    count = _patch_count(next(word for word in words if word.name == "patches"), image, report)
+    if count is None:
+        return None
+    extra = sum(word.name == "class_token" for word in words)
+    return TokensModel(line.name, rows, cols, tuple(words), count, count + extra)
+
+
+def _origin(name: str, scope: Scope) -> list[tuple[Span, str]]:
+    return [(scope.origins[name], f"{name} comes from here")] if name in scope.origins else []
+
+
+def _tokens_axes(line: syntax.TokensLine, scope: Scope, report: Report) -> tuple[str | None, str | None]:
+    dimensions = line.dimensions
+    if line.name in {d.name for d in scope.declared} or line.name == "I":
+        place = within(line.span, line.name)
+        report.error(f'the tokens cannot be called "{line.name}"', place, "the name has a meaning already")
+    if dimensions.rows is None or dimensions.cols is None or dimensions.family is not None:
+        report.error("tokens are one matrix", dimensions.span, "write features x tokens: tokens Z: d x N = ...")
+        return None, None
+    rows = cols = None
+    if not isinstance(dimensions.rows, syntax.Name):
+        report.error(
+            "the rows of the tokens need a name", dimensions.rows.span, "declare a size for the features: size d = 384"
+        )
+    elif dimensions.rows.name not in scope.names("size"):
+        hint = known("sizes", dimensions.rows.name, scope.names("size"))
+        report.error(f'unknown size "{dimensions.rows.name}"', dimensions.rows.span, hint)
+    else:
+        rows = dimensions.rows.name
+    if not isinstance(dimensions.cols, syntax.Name):
+        report.error(
+            "the number of tokens follows from the input", dimensions.cols.span, "write a new name for it: d x N"
+        )
+    elif dimensions.cols.name != scope.tokens_axis:
+        name = dimensions.cols.name
+        first = next((d.span for d in scope.declared if d.name == name), None)
+        hint = f'this line gives "{name}" its value: it follows from the input and the patches'
+        report.error(f'"{name}" is declared already', dimensions.cols.span, hint, [(first, "here")] if first else [])
+    else:
+        cols = dimensions.cols.name
+    return rows, cols
+
+
+def _patch_count(patches: Word, image: Word | None, report: Report) -> int | None:
+    """How many patches fill the image; patches that do not divide it are an error."""
+    if image is None:
+        return None
+    sizes = [value for value in patches.arguments if isinstance(value, int)]
+    patch = (sizes[0], sizes[-1])
+    lengths, count = image.arguments[1:3], 1
+    notes = [(image.span, f"the image is {lengths[0]} x {lengths[1]}, from here")]
+    for side, length, part in zip(("height", "width"), lengths, patch, strict=True):
+        if length % part:
+            message = f"patches of {patch[0]} x {patch[1]} do not divide the image's {side} of {length}"
+            near = [n for n in range(part, 0, -1) if length % n == 0][0]
+            report.error(message, patches.span, f"{near} would divide it", notes)
+            return None
+        count *= length // part
+    if count + 1 > MAX_SIZE:
+        report.error(f"this makes {count:,} patches", patches.span, f"at most {MAX_SIZE:,} tokens are allowed", notes)
+        return None
+    return count
+
+
+# ---- mask and head ---------------------------------------------------------------------------------------------------
+
+
+def _check_mask(
+    line: syntax.MaskLine, spec: syntax.Spec, stems: set[str], head: syntax.HeadLine | None, report: Report
+) -> None:
+    if "patches" not in stems and stems:
+        report.error(
+            "there are no patches to mask", line.span, "a mask removes patches: tokens Z: d x N = patches(patch) + ..."
+        )
+    blocks = [i.role for i in spec.items if isinstance(i, syntax.BlockDeclaration | syntax.InverseDeclaration)]
+    if line.before not in blocks:
+        hint = f"the blocks here: {', '.join(blocks)}" if blocks else ""
+        report.error(f'there is no "{line.before}" to mask before', within(line.span, line.before), hint)
+    elif blocks[0] != line.before:
+        place = within(line.span, line.before)
+        report.error(
+            f"the {line.before} is not the first block", place, f"masking stands before the first: {blocks[0]}"
+        )
+    if head and head.word.name != "patches":
+        note = (line.span, "the mask is here")
+        report.error("a masked network predicts its patches", head.word.span, "write: head patches", [note])
+
+
+def _head(line: syntax.HeadLine, stems: set[str], scope: Scope, vocabulary: Vocabulary, report: Report) -> Head | None:
+    word = word_of("head", line.word, vocabulary.heads, scope, report)
+    if word is None:
+        return None
+    if word.name == "patches":
+        if line.of:
+            report.error("a head of patches reads every patch", line.of.span, f'leave "of {line.of.name}" out')
+    elif line.of is None:
+        hint = "add: " + ", or: ".join(f"of {pool}" for pool in vocabulary.pools)
+        report.error(f'"{word.name}" must say what it reads', line.word.span, hint)
+    elif line.of.name not in vocabulary.pools:
+        report.error(
+            f'a head cannot read "{line.of.name}"', line.of.span, known("pools", line.of.name, vocabulary.pools)
+        )
+    elif line.of.name == "class_token" and stems and "class_token" not in stems:
+        hint = "add it to the tokens, patches(patch) + class_token, or write: of mean"
+        report.error("there is no class_token to read", line.of.span, hint)
+    return Head(word, line.of.name if line.of else None)
+
+
+# ---- initial values --------------------------------------------------------------------------------------------------
+
+
+def _targets(
+    stems: set[str], tokens: syntax.TokensLine | None, mask: syntax.MaskLine | None, head: syntax.HeadLine | None
+) -> dict[str, bool]:
+    """What can be initialised at the top, and whether it is there."""
+    position = next((term for term in tokens.terms if term.name == "position"), None) if tokens else None
+    learned = position is not None and any(getattr(a, "name", "") == "learned" for a in position.arguments)
+    return {
+        "class_token": "class_token" in stems,
+        "position": learned,
+        "mask_token": mask is not None,
+        "head": head is not None,
+        "patches": "patches" in stems,
+    }
+
+
+def _init(
+    line: syntax.InitLine,
+    targets: dict[str, bool],
+    inits: dict[str, Word],
+    scope: Scope,
+    vocabulary: Vocabulary,
+    report: Report,
+) -> None:
+    place = within(line.span, line.name, occurrence=1 if line.name == "init" else 0)
+    if line.name not in targets:
+        step = 'A matrix of a step is initialised in its block: "init U orthogonal"'
+        hint = f"{known('targets', line.name, targets)} {step}"
+        report.error(f'"{line.name}" cannot be initialised here', place, hint)
+    elif not targets[line.name]:
+        hint = "positions are fixed unless they say position(learned)" if line.name == "position" else ""
+        report.error(f"there is no learned {line.name} to initialise", place, hint)
+    elif line.name in inits:
+        note = (inits[line.name].span, "the first is here")
+        report.error(f'"{line.name}" is initialised twice', place, "", [note] if note[0] else [])
+    word = word_of("initial value", line.word, vocabulary.inits, scope, report)
+    if word and line.name in targets:
+        inits.setdefault(line.name, replace(word, span=line.span))

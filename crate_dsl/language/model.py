@@ -1,0 +1,195 @@
+"""What the checker returns: the network that a spec states, every name resolved and every size a number.
+
+Axes keep their names beside their sizes: two axes match when their *names* do, never because their sizes happen to be
+equal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from fractions import Fraction
+
+from crate_dsl.errors import Diagnostic, Source, Span
+from crate_dsl.language.syntax import Expression
+
+ONE = "1"  # the axis of a scalar, of a column vector's width
+
+
+@dataclass(frozen=True)
+class Shape:
+    """`rows x cols`, or `family of rows x cols`; a scalar is 1 x 1."""
+
+    rows: str
+    cols: str
+    family: str | None = None
+
+    def __str__(self) -> str:
+        return (f"{self.family} of " if self.family else "") + f"{self.rows} x {self.cols}"
+
+    @property
+    def is_scalar(self) -> bool:
+        return self.rows == ONE and self.cols == ONE and self.family is None
+
+
+SCALAR = Shape(ONE, ONE)
+
+
+@dataclass(frozen=True)
+class Argument:
+    """An argument of an energy with its declared shape."""
+
+    name: str
+    shape: Shape
+    span: Span = field(repr=False, compare=False)
+
+
+@dataclass(frozen=True)
+class Energy:
+    """A stated objective; `body` is checked against the shapes but kept as syntax."""
+
+    name: str
+    variables: tuple[Argument, ...]
+    given: tuple[Argument, ...]
+    body: Expression
+    span: Span = field(repr=False, compare=False)
+
+    @property
+    def arguments(self) -> tuple[Argument, ...]:
+        return self.variables + self.given
+
+
+@dataclass(frozen=True)
+class Word:
+    """A library word of the front end with evaluated arguments: `patches(16, norm)`, `layer(1e-6)`, `normal(0.02)`.
+
+    A value is an int (from sizes), a Fraction (from numbers and reals) or a str (a bare word).
+    """
+
+    name: str
+    arguments: tuple[int | Fraction | str, ...] = ()
+    span: Span | None = field(default=None, repr=False, compare=False)
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A learned matrix or family; `axes` are names, sizes are those of the scope that holds it."""
+
+    name: str
+    shape: Shape
+    init: Word | None  # None: the default of its kind
+    shared: bool
+    span: Span = field(repr=False, compare=False)
+
+
+@dataclass(frozen=True)
+class LearnedScalar:
+    """`learn beta > 0 = 0.1 [per head]`; `lower` is None or the bound; `family` is the axis of `per head`."""
+
+    name: str
+    start: Fraction
+    lower: Fraction | None
+    family: str | None
+    shared: bool
+    span: Span = field(repr=False, compare=False)
+
+
+@dataclass(frozen=True)
+class SiteRule:
+    """`site ~ rule(arguments)`; arguments stay syntax, since they may hold symbolic scalars such as 1/sqrt(p)."""
+
+    site: str
+    rule: str
+    arguments: tuple[Expression, ...]
+    span: Span = field(repr=False, compare=False)
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of a layer: which energy it optimises, of which of its arguments, starting where, how approximated.
+
+    `actuals` maps every argument of the energy to what stands there: the tokens' name, the unknown's name, a parameter,
+    a real or a learned scalar. `unknown` is the fresh name, if any (`A` in `lasso(A | Z, D)`), which replaces the
+    tokens; without one the tokens themselves are optimised. `residual` is "raw", "normed" or None (no skip).
+    """
+
+    verb: str
+    label: str  # unique in its block: "compress", or "denoise_lasso" and "denoise_rate" where the verb repeats
+    tokens: str
+    energy: Energy
+    actuals: Mapping[str, str]
+    unknown: str | None
+    norm: Word | None
+    residual: str | None
+    size: Expression | None  # kappa of a gradient step, eta of a proximal one; None: 1
+    iterations: int
+    start: str  # "tokens" or "zero"
+    read: str | None  # the parameter of a decoupled read-out
+    sites: tuple[SiteRule, ...]
+    span: Span = field(repr=False, compare=False)
+
+
+@dataclass(frozen=True)
+class Block:
+    """`encoder repeat L { ... }`: the steps of one layer, their parameters, and the sizes in force in it."""
+
+    role: str
+    repeat: int
+    sizes: Mapping[str, int]
+    parameters: tuple[Parameter, ...]
+    scalars: tuple[LearnedScalar, ...]
+    steps: tuple[Step, ...]
+    inverse_of: str | None  # "encoder" where the block is to be derived as an inverse; its steps are then the encoder's
+    span: Span = field(repr=False, compare=False)
+
+
+@dataclass(frozen=True)
+class NormStage:
+    """A norm between blocks or before the head; `name` is unique, e.g. "encoder_norm"."""
+
+    name: str
+    word: Word
+    span: Span = field(repr=False, compare=False)
+
+
+@dataclass(frozen=True)
+class TokensModel:
+    """How tokens come about: the stem and what is added. `count` tokens of which `patches` come from the input."""
+
+    name: str
+    rows: str  # axis of the features, "d"
+    cols: str  # axis of the tokens, "N"
+    words: tuple[Word, ...]  # patches, class_token, position in the order of the file
+    patches: int
+    count: int
+
+
+@dataclass(frozen=True)
+class Head:
+    word: Word
+    of: str | None
+
+
+@dataclass(frozen=True)
+class Model:
+    """The whole network. `sizes` are the numbers in force at the top; `reals` the exact values of fixed scalars."""
+
+    source: Source
+    name: str
+    description: str
+    preset: str | None
+    overrides: Mapping[str, Fraction]
+    sizes: Mapping[str, int]
+    reals: Mapping[str, Fraction]
+    input: Word
+    tokens: TokensModel
+    mask: Word | None
+    stages: tuple[Block | NormStage, ...]
+    head: Head
+    inits: Mapping[str, Word]  # of class_token, position, mask_token and head
+    scalars: tuple[LearnedScalar, ...]  # declared at the top: one for the whole network
+    warnings: tuple[Diagnostic, ...]
+
+    @property
+    def blocks(self) -> tuple[Block, ...]:
+        return tuple(stage for stage in self.stages if isinstance(stage, Block))

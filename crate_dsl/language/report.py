@@ -1,0 +1,101 @@
+"""Collects what the checker finds, so that one run shows every mistake; and small tools for places and names."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import fields, is_dataclass
+
+from crate_dsl.errors import CrateError, Diagnostic, Source, Span
+from crate_dsl.language import syntax
+
+Notes = Iterable[tuple[Span, str]]
+
+
+MAX_ERRORS = 50
+
+
+class TooMany(Exception):
+    """So many errors have been found that further ones would not help."""
+
+
+class Report:
+    """Errors and warnings in the order found; a message is kept once."""
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        self.errors: list[Diagnostic] = []
+        self.warnings: list[Diagnostic] = []
+
+    def error(self, message: str, span: Span | None, hint: str = "", notes: Notes = ()) -> None:
+        self.absorb(Diagnostic(message, span, hint, tuple(notes)))
+
+    def warn(self, message: str, span: Span, hint: str = "") -> None:
+        self.warnings.append(Diagnostic(message, span, hint, severity="warning"))
+
+    def absorb(self, *diagnostics: Diagnostic) -> None:
+        self.errors += [diagnostic for diagnostic in diagnostics if diagnostic not in self.errors]
+        if len(self.errors) >= MAX_ERRORS:
+            raise TooMany
+
+    def finish(self) -> tuple[Diagnostic, ...]:
+        """The warnings.
+
+        Raises:
+            CrateError: with all errors, sorted by place, those of the command line first.
+        """
+        if self.errors:
+            raise CrateError(*self.sorted_errors())
+        return tuple(sorted(self.warnings, key=self._place))
+
+    def sorted_errors(self) -> list[Diagnostic]:
+        return sorted(self.errors, key=self._place)
+
+    def _place(self, diagnostic: Diagnostic) -> tuple[bool, int]:
+        span = diagnostic.span
+        in_file = span is not None and span.source is self.source
+        return (in_file, span.start if in_file else 0)
+
+
+def within(span: Span, name: str, occurrence: int = 0) -> Span:
+    """The place of a name inside a span, or the span itself where it is not found."""
+    text = span.source.text[span.start : span.end]
+    places = list(re.finditer(rf"(?<!\w){re.escape(name)}(?!\w)", text))
+    if len(places) <= occurrence:
+        return span
+    start = span.start + places[occurrence].start()
+    return Span(span.source, start, start + len(name))
+
+
+def names_in(node: object) -> Iterator[str]:
+    """Every name that a piece of syntax refers to; the arguments of an energy are its own."""
+    own: set[str] = set()
+    if isinstance(node, syntax.EnergyDeclaration):
+        own = {argument.name for argument in node.variables + node.given}
+    for name in _names(node):
+        if name not in own:
+            yield name
+
+
+def _names(node: object) -> Iterator[str]:
+    if isinstance(node, syntax.Name):
+        yield node.name
+    if isinstance(node, syntax.FamilySum):
+        yield node.family
+    if isinstance(node, tuple):
+        for part in node:
+            yield from names_in(part)
+    elif is_dataclass(node) and not isinstance(node, Span):
+        for field in fields(node):
+            yield from names_in(getattr(node, field.name))
+
+
+def article(count: int, word: str) -> str:
+    """`1 argument`, `2 arguments`, `no arguments`."""
+    return f"{count or 'no'} {word}{'' if count == 1 else 's'}"
+
+
+def shown(value: object, limit: int = 40) -> str:
+    """A value that fits into a line of a message."""
+    text = str(value)
+    return text if len(text) <= limit else text[: limit - 3] + "..."

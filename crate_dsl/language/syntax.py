@@ -1,0 +1,278 @@
+"""What the parser returns: the text of a spec as a tree, nothing resolved, every node with its span."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+from crate_dsl.errors import Source, Span
+
+
+@dataclass(frozen=True)
+class Node:
+    """Base of every node; `span` is the text it came from (left out of comparisons by `same`)."""
+
+    span: Span
+
+
+# ---- expressions -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Number(Node):
+    value: Fraction  # exact: 0.1 is 1/10
+
+
+@dataclass(frozen=True)
+class Name(Node):
+    name: str
+    index: str | None = None  # U[k]: index "k"
+
+
+@dataclass(frozen=True)
+class Negate(Node):
+    operand: Expression
+
+
+@dataclass(frozen=True)
+class Transpose(Node):
+    operand: Expression
+
+
+@dataclass(frozen=True)
+class Binary(Node):
+    operator: str  # one of + - * / ^ .* ./ .^
+    left: Expression
+    right: Expression
+
+
+@dataclass(frozen=True)
+class Call(Node):
+    """A word of the library with arguments; a bare word is a call without arguments."""
+
+    name: str
+    arguments: tuple[Expression, ...] = ()
+
+
+@dataclass(frozen=True)
+class FamilySum(Node):
+    """`sum(index in family) body`."""
+
+    index: str
+    family: str
+    body: Expression
+
+
+Expression = Number | Name | Negate | Transpose | Binary | Call | FamilySum
+
+
+# ---- declarations ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Binding(Node):
+    name: str
+    value: Expression
+
+
+@dataclass(frozen=True)
+class Sizes(Node):
+    bindings: tuple[Binding, ...]
+
+
+@dataclass(frozen=True)
+class Reals(Node):
+    bindings: tuple[Binding, ...]
+
+
+@dataclass(frozen=True)
+class Preset(Node):
+    name: str
+    bindings: tuple[Binding, ...]
+
+
+@dataclass(frozen=True)
+class Learn(Node):
+    """`learn NAME [> 0] = start [per head]`."""
+
+    name: str
+    above: Expression | None
+    start: Expression
+    per_head: bool
+
+
+@dataclass(frozen=True)
+class Learns(Node):
+    learns: tuple[Learn, ...]
+
+
+@dataclass(frozen=True)
+class Dimensions(Node):
+    """`d x N`, `K of d x p`, or `real` (rows and cols None)."""
+
+    rows: Expression | None
+    cols: Expression | None
+    family: Expression | None = None
+
+
+@dataclass(frozen=True)
+class Argument(Node):
+    name: str
+    dimensions: Dimensions
+
+
+@dataclass(frozen=True)
+class EnergyDeclaration(Node):
+    """`energy name(variables | given) = body`; without a bar the first argument is the variable."""
+
+    name: str
+    variables: tuple[Argument, ...]
+    given: tuple[Argument, ...]
+    body: Expression
+
+
+@dataclass(frozen=True)
+class Input(Node):
+    word: Call
+
+
+@dataclass(frozen=True)
+class TokensLine(Node):
+    name: str
+    dimensions: Dimensions
+    terms: tuple[Call, ...]
+
+
+@dataclass(frozen=True)
+class MaskLine(Node):
+    word: Call
+    before: str
+
+
+@dataclass(frozen=True)
+class NormLine(Node):
+    word: Call
+
+
+@dataclass(frozen=True)
+class HeadLine(Node):
+    word: Call
+    of: Name | None
+
+
+@dataclass(frozen=True)
+class InitLine(Node):
+    """`init NAME rule(...)`, at the top of a file, in a block or in a step."""
+
+    name: str
+    word: Call
+
+
+# ---- blocks and steps --------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class EnergyUse(Node):
+    """`rate(Z, U)` or `lasso(A | Z, D)` after `by`."""
+
+    name: str
+    variables: tuple[Name, ...]  # left of the bar; without a bar, all arguments stand in `given`
+    given: tuple[Name, ...]
+    bar: bool
+
+
+@dataclass(frozen=True)
+class SiteLine(Node):
+    """`site ~ rule(arguments)`."""
+
+    site: str
+    rule: Call
+
+
+@dataclass(frozen=True)
+class FromOption(Node):
+    start: Expression  # the tokens' name, or the number 0
+
+
+@dataclass(frozen=True)
+class StepOption(Node):
+    size: Expression  # `step kappa`
+
+
+@dataclass(frozen=True)
+class StepsOption(Node):
+    count: Expression
+    size: Expression  # `steps 2 of eta`
+
+
+@dataclass(frozen=True)
+class ResidualOption(Node):
+    word: str | None  # `residual`, `residual raw`, `residual normed`
+
+
+@dataclass(frozen=True)
+class ReadOption(Node):
+    name: str  # `read D1`
+
+
+Option = NormLine | SiteLine | FromOption | StepOption | StepsOption | ResidualOption | ReadOption | InitLine
+
+
+@dataclass(frozen=True)
+class StepStatement(Node):
+    verb: str  # compress, sparsify, denoise
+    tokens: str
+    use: EnergyUse
+    options: tuple[Option, ...]
+
+
+@dataclass(frozen=True)
+class Shared(Node):
+    """`shared U, D`: one parameter for all layers of the block."""
+
+    names: tuple[Name, ...]
+
+
+@dataclass(frozen=True)
+class BlockDeclaration(Node):
+    role: str  # encoder, decoder
+    repeat: Expression
+    body: tuple[StepStatement | Learns | Shared | InitLine, ...]
+
+
+@dataclass(frozen=True)
+class InverseDeclaration(Node):
+    """`decoder repeat L = inverse(encoder) with K = 8`."""
+
+    role: str
+    repeat: Expression
+    of: str
+    changes: tuple[Binding, ...]
+
+
+Item = (
+    Sizes
+    | Reals
+    | Learns
+    | Preset
+    | EnergyDeclaration
+    | Input
+    | TokensLine
+    | MaskLine
+    | NormLine
+    | HeadLine
+    | InitLine
+    | BlockDeclaration
+    | InverseDeclaration
+)
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A parsed file."""
+
+    source: Source
+    name: str
+    name_span: Span
+    description: str
+    items: tuple[Item, ...]
