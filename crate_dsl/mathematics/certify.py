@@ -1,0 +1,289 @@
+"""The certificate of a derivation: every exact rule verified, every approximation measured, in float64 numpy.
+
+Gradients are compared with finite differences of the stated energy (Richardson's extrapolation of central differences
+along random directions), proximal maps with a brute-force search of their scalar problem, solutions with the gradient
+at them. Approximations are measured at the reference point of `reference.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from crate_dsl.library.atoms import ATOMS
+from crate_dsl.library.form import Form, Inverse, Leaf, Word
+from crate_dsl.library.tree import Tree
+from crate_dsl.mathematics.derivation import (
+    Assignment,
+    Derivation,
+    DerivationStep,
+    DerivedBlock,
+    DerivedStep,
+)
+from crate_dsl.mathematics.evaluate import Point, execute, form_value, prox_value, scalar_value, tree_value
+from crate_dsl.mathematics.proximal_step import split, terms
+from crate_dsl.mathematics.reference import normalised, reference_point
+
+TOLERANCE = 1e-6  # of finite differences; what is measured is printed beside it
+DIRECTIONS = 3
+POWER_ITERATIONS = 30
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of a certificate. `error` is relative; `passed` is None for a measurement."""
+
+    place: str  # "encoder.compress"
+    claim: str
+    error: float | None
+    passed: bool | None
+    detail: str = ""
+
+    def __str__(self) -> str:
+        verdict = {True: "verified", False: "FAILED", None: "measured"}[self.passed]
+        error = "" if self.error is None else f"{self.error:.1e}"
+        return f"{self.place:28} {verdict:9} {error:>8}  {self.claim}" + (f"; {self.detail}" if self.detail else "")
+
+
+def certify(derivation: Derivation) -> tuple[Finding, ...]:
+    """All findings about the blocks of a network, in their order."""
+    findings: list[Finding] = []
+    for block in derivation.blocks:
+        for step in block.steps:
+            point = reference_point(derivation.model, block.block, step)
+            findings += _step_findings(f"{block.block.role}.{step.step.label}", step, point)
+    return (*findings, *_round_trips(derivation))
+
+
+def _step_findings(place: str, step: DerivedStep, point: Point) -> Iterator[Finding]:
+    for line in step.record:
+        match line.rule:
+            case "gradient":
+                yield _gradient_finding(place, step, line, point)
+            case "solve":
+                yield _solution_finding(place, step, line, point)
+            case "prox":
+                yield _prox_finding(place, step, line, point)
+    if step.step.unknown and any(line.rule == "prox" for line in step.record):
+        yield _curvature_finding(place, step, point)
+    yield from _approximation_findings(place, step, point)
+    yield _energy_finding(place, step, point)
+
+
+# ---- exact rules ---------------------------------------------------------------------------------------------------
+
+
+def _gradient_finding(place: str, step: DerivedStep, line: DerivationStep, point: Point) -> Finding:
+    """The derived gradient against finite differences of the part of the energy that it belongs to."""
+    variable = step.objective.variable
+    point = _with_start(step, variable, point)
+    energy = _smooth_part(line.before, variable)
+    error = _difference(energy, variable, form_value(line.after, point), point)
+    return Finding(place, f"gradient in {variable.name} against finite differences", error, bool(error < TOLERANCE))
+
+
+def _with_start(step: DerivedStep, variable: Leaf, point: Point) -> Point:
+    """The point with a value for the variable: a perturbation of the tokens where it is a code."""
+    if variable.name in point.matrices:
+        return point
+    rng = np.random.default_rng(1)
+    shape = (point.size(variable.rows), point.size(variable.cols))
+    return point.with_matrix(variable.name, rng.standard_normal(shape))
+
+
+def _smooth_part(energy: Tree, variable: Leaf) -> Callable[[Point], float]:
+    """The energy without its non-smooth terms, evaluated term by term."""
+    smooth = [t for t in terms(energy) if ATOMS[t.tree.atom].smooth] if _is_sum(energy) else None
+
+    def value(point: Point) -> float:
+        if smooth is None:
+            return float(tree_value(energy, point))
+        return sum(scalar_value(t.weight, point) * float(tree_value(t.tree, point)) for t in smooth)
+
+    return value
+
+
+def _is_sum(energy: Tree) -> bool:
+    return all(getattr(term.tree, "atom", None) in ATOMS for term in terms(energy))
+
+
+def _difference(energy: Callable[[Point], float], variable: Leaf, gradient: np.ndarray, point: Point) -> float:
+    """The largest relative error of directional derivatives along a few random directions."""
+    rng, worst = np.random.default_rng(2), 0.0
+    value = point.matrices[variable.name]
+    for _ in range(DIRECTIONS):
+        direction = rng.standard_normal(value.shape)
+        direction *= np.linalg.norm(value) / np.linalg.norm(direction)
+
+        def along(t: float, direction: np.ndarray = direction) -> float:
+            return energy(point.with_matrix(variable.name, value + t * direction))
+
+        slopes = [(along(h) - along(-h)) / (2 * h) for h in (1e-3, 5e-4)]
+        numeric = (4 * slopes[1] - slopes[0]) / 3  # Richardson: the error is of fourth order in h
+        scale = np.linalg.norm(gradient) * np.linalg.norm(direction)
+        worst = max(worst, abs(numeric - float((gradient * direction).sum())) / scale)
+    return worst
+
+
+def _solution_finding(place: str, step: DerivedStep, line: DerivationStep, point: Point) -> Finding:
+    """The gradient vanishes at the solution, relative to its size at zero."""
+    assert isinstance(line.after, Assignment)
+    unknown = line.after.target
+    solution = form_value(line.after.value, point)
+    at = form_value(line.before, point.with_matrix(unknown.name, solution))
+    zero = form_value(line.before, point.with_matrix(unknown.name, np.zeros_like(solution)))
+    error = float(np.linalg.norm(at) / np.linalg.norm(zero))
+    return Finding(place, f"the gradient in {unknown.name} vanishes at the solution", error, bool(error < TOLERANCE))
+
+
+def _prox_finding(place: str, step: DerivedStep, line: DerivationStep, point: Point) -> Finding:
+    """No point of a fine grid has a smaller `1/2 (z - v)^2 + eta g(z)` than the proximal map of v."""
+    penalties = split(step.record[0].after, step.objective.variable)[1]
+    eta, variable = scalar_value(step.size, point), step.objective.variable.name
+    grid = np.linspace(-6, 6, 6001).reshape(-1, 1, 1)  # holds 0 and the usual bounds
+
+    def objective(z: np.ndarray, v: float) -> np.ndarray:
+        at = point.with_matrix(variable, z)
+        g = sum(scalar_value(t.weight, point) * tree_value(t.tree, at) for t in penalties)
+        return ((z - v) ** 2).sum(axis=(-2, -1)) / 2 + eta * g
+
+    inputs = np.linspace(-3, 3, 41)
+    images = prox_value(line.after.prox, inputs, point)
+    gaps = [objective(np.array([[[z]]]), v)[0] - objective(grid, v).min() for v, z in zip(inputs, images, strict=True)]
+    worst = max(0.0, float(np.max(gaps)))
+    return Finding(place, "proximal map against a search of its scalar problem", worst, bool(worst < TOLERANCE))
+
+
+def _curvature_finding(place: str, step: DerivedStep, point: Point) -> Finding:
+    """The step size times the largest curvature of the smooth part, by power iteration: below 2 the step descends."""
+    slope = next(line.after for line in step.record if line.rule == "gradient")
+    variable = step.objective.variable
+    rng = np.random.default_rng(3)
+    base = rng.standard_normal((point.size(variable.rows), point.size(variable.cols)))
+    at_base = form_value(slope, point.with_matrix(variable.name, base))
+    direction, curvature = rng.standard_normal(base.shape), 0.0
+    for _ in range(POWER_ITERATIONS):
+        direction /= np.linalg.norm(direction)
+        direction = form_value(slope, point.with_matrix(variable.name, base + direction)) - at_base
+        curvature = float(np.linalg.norm(direction))
+    product = scalar_value(step.size, point) * curvature
+    bound = "below 2, where proximal gradient descends" if product < 2 else "NOT below 2: the step may not descend"
+    return Finding(place, "step size times curvature", None, None, f"{product:.3g}, {bound}")
+
+
+# ---- approximations and energies -----------------------------------------------------------------------------------
+
+
+def _approximation_findings(place: str, step: DerivedStep, point: Point) -> Iterator[Finding]:
+    """Every site's rewriting, compared with the exact step by its displacement of the tokens."""
+    lines = [line for line in step.record if "~" in line.rule]
+    if not lines:
+        return
+    start = point.matrices[step.raw.name]
+    exact = form_value(lines[0].before, point) - start
+    for line in lines:
+        now = form_value(line.after, point) - start
+        error = float(np.linalg.norm(now - exact) / np.linalg.norm(exact))
+        detail = f"cosine to the exact step {_cosine(now, exact):+.3f}"
+        radius = _spectral_radius(line.before, point) if line.rule.startswith("inverse") else None
+        if radius is not None:
+            state = "converges" if radius < 1 else "the Neumann series diverges here"
+            detail += f"; spectral radius {radius:.3g} ({state})"
+        yield Finding(place, line.rule, error, None, detail)
+
+
+def _cosine(a: np.ndarray, b: np.ndarray) -> float:
+    scale = np.linalg.norm(a) * np.linalg.norm(b)
+    return float((a * b).sum() / scale) if scale else 0.0
+
+
+def _spectral_radius(form: Form, point: Point) -> float | None:
+    """The largest modulus of an eigenvalue of M in `(I + M)^-1`, over the members of the families."""
+    radii = []
+    for word in form.words:
+        for factor in word.factors:
+            if isinstance(factor, Inverse):
+                rest = factor.of - Form.identity(factor.of.rows)
+                radii += [_radius(rest, at) for at in _members(word, point)]
+    return max(radii, default=None)
+
+
+def _radius(form: Form, point: Point) -> float:
+    return float(np.abs(np.linalg.eigvals(form_value(form, point))).max())
+
+
+def _members(word: Word, point: Point) -> list[Point]:
+    points = [point]
+    for index, family in word.over:
+        points = [at.at(index, k) for at in points for k in range(point.size(family))]
+    return points
+
+
+def _energy_finding(place: str, step: DerivedStep, point: Point) -> Finding:
+    """The stated energy before and after the step as compiled: as read (normed), and raw."""
+    objective = step.objective
+    after = execute(step.assignments, point)
+    values = [_energy(step, form, after) for form in (objective.before, objective.after)]
+    detail = ""
+    if objective.renorm:
+        start, result = point.matrices[step.raw.name], form_value(objective.after, after)
+        raw = [_energy_at(step, tokens, after) for tokens in (start, result)]
+        values = [_energy_at(step, normalised(tokens), after) for tokens in (start, result)]
+        detail = f"; on raw tokens {raw[0]:.4g} -> {raw[1]:.4g}"
+    ascending = step.step.verb == "denoise" and step.step.unknown is None
+    verdict = _verdict(step, values, ascending, after)
+    claim = f"{step.step.energy.name} before and after the step"
+    return Finding(place, claim, None, None, f"{values[0]:.4g} -> {values[1]:.4g}, {verdict}{detail}")
+
+
+def _verdict(step: DerivedStep, values: list[float], ascending: bool, point: Point) -> str:
+    """Whether the energy moved as it should; a start outside the constraints has an infinite energy."""
+    stated = step.record[0].after
+    start = form_value(step.objective.before, point)
+    held = {step.raw.name: point.matrices[step.read.name]}
+    at = replace(point, matrices={**point.matrices, **held, step.objective.variable.name: start})
+    proximal = any(line.rule == "prox" for line in step.record)
+    if proximal and np.isinf(tree_value(stated, at)):
+        return "the start lies outside the constraint, which these values leave out"
+    if ascending:
+        return "ascends" if values[1] > values[0] else "does not ascend"
+    return "descends" if values[1] < values[0] else "does not descend"
+
+
+def _energy_at(step: DerivedStep, value: np.ndarray, point: Point) -> float:
+    return float(tree_value(step.objective.energy, point.with_matrix(step.objective.variable.name, value)))
+
+
+def _energy(step: DerivedStep, form: Form, point: Point) -> float:
+    return _energy_at(step, form_value(form, point), point)
+
+
+# ---- inverses ------------------------------------------------------------------------------------------------------
+
+
+def _round_trips(derivation: Derivation) -> Iterator[Finding]:
+    """How well the steps of a derived inverse undo those they invert, with equal weights and up to scale."""
+    encoders = {block.block.role: block for block in derivation.blocks}
+    for block in derivation.blocks:
+        if block.block.inverse_of:
+            origin = encoders[block.block.inverse_of]
+            for step, inverse in zip(origin.steps, reversed(block.steps), strict=True):
+                yield _round_trip(derivation, origin, block, step, inverse)
+
+
+def _round_trip(
+    derivation: Derivation, origin: DerivedBlock, block: DerivedBlock, step: DerivedStep, inverse: DerivedStep
+) -> Finding:
+    point = reference_point(derivation.model, origin.block, step)
+    start = point.matrices[step.read.name]
+    middle = execute(step.assignments, point).matrices[step.result.name]
+    back = point.with_matrix(inverse.raw.name, middle).with_matrix(inverse.read.name, middle)
+    end = execute(inverse.assignments, back).matrices[inverse.result.name]
+    scale = float((end * start).sum() / (end * end).sum())
+    error = float(np.linalg.norm(scale * end - start) / np.linalg.norm(start))
+    place = f"{block.block.role}.{inverse.step.label}"
+    return Finding(
+        place, f"round trip through {origin.block.role}.{step.step.label}", error, None, "equal weights, up to scale"
+    )

@@ -1,0 +1,131 @@
+"""The numpy meaning of trees, forms and proximal maps, in float64: what certificates are checked against."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import sympy
+
+from crate_dsl.errors import CompilerBug
+from crate_dsl.library.atoms import ATOMS
+from crate_dsl.library.form import Factor, Form, Function, Inverse, Leaf, Word
+from crate_dsl.library.functions import FUNCTIONS
+from crate_dsl.library.tree import Apply, Matrix, Scalar, SumOver, Tree
+from crate_dsl.mathematics.derivation import Assignment, Prox
+
+
+@dataclass(frozen=True)
+class Point:
+    """Numbers for the names: sizes, scalars (arrays for members of a family), matrices (families: K x rows x cols)."""
+
+    sizes: Mapping[str, int]
+    scalars: Mapping[str, float | np.ndarray]
+    matrices: Mapping[str, np.ndarray]
+    members: Mapping[str, int] = field(default_factory=dict)  # the current member of each index
+
+    def with_matrix(self, name: str, value: np.ndarray) -> Point:
+        return replace(self, matrices={**self.matrices, name: value})
+
+    def at(self, index: str, member: int) -> Point:
+        return replace(self, members={**self.members, index: member})
+
+    def size(self, axis: str) -> int:
+        return int(axis) if axis.isdigit() else self.sizes[axis]
+
+
+def scalar_value(value: sympy.Expr, point: Point) -> float:
+    """The number of a coefficient."""
+    numbers = {}
+    for symbol in value.free_symbols:
+        name, _, index = symbol.name.partition("[")
+        if index:
+            numbers[symbol] = point.scalars[name][point.members[index[:-1]]]
+        else:
+            numbers[symbol] = point.scalars[name] if name in point.scalars else point.sizes[name]
+    return float(value.xreplace({s: sympy.Float(float(v), 30) for s, v in numbers.items()}))
+
+
+def leaf_value(leaf: Leaf, point: Point) -> np.ndarray:
+    if leaf.name == "ones":
+        value = np.ones((point.size(leaf.rows), 1))
+    else:
+        value = point.matrices[leaf.name]
+        value = value[point.members[leaf.index]] if leaf.index else value
+    return np.swapaxes(value, -1, -2) if leaf.transposed else value
+
+
+def form_value(form: Form, point: Point) -> np.ndarray:
+    """The matrix of a form, rows x cols."""
+    total = np.zeros((point.size(form.rows), point.size(form.cols)))
+    for word in form.words:
+        total = total + _word_value(word, word.over, point, form)
+    return total
+
+
+def _word_value(word: Word, over: tuple[tuple[str, str], ...], point: Point, form: Form) -> np.ndarray:
+    if over:
+        (index, family), rest = over[0], over[1:]
+        return sum(_word_value(word, rest, point.at(index, k), form) for k in range(point.size(family)))
+    product = None
+    for factor in word.factors:
+        value = _factor_value(factor, point)
+        product = value if product is None else product @ value
+    product = np.eye(point.size(form.rows)) if product is None else product
+    return scalar_value(word.coefficient, point) * product
+
+
+def _factor_value(factor: Factor, point: Point) -> np.ndarray:
+    match factor:
+        case Leaf():
+            return leaf_value(factor, point)
+        case Inverse():
+            return np.linalg.inv(form_value(factor.of, point))
+        case Function():
+            matrices = [form_value(argument, point) for argument in factor.arguments]
+            value = FUNCTIONS[factor.name](*matrices, *(scalar_value(p, point) for p in factor.parameters))
+            return np.swapaxes(value, -1, -2) if factor.transposed else value
+
+
+def tree_value(tree: Tree, point: Point) -> np.ndarray:
+    """The value of an energy or of a matrix inside it, without passing through forms."""
+    match tree:
+        case Matrix():
+            return leaf_value(tree.leaf, point)
+        case Scalar():
+            return np.array(scalar_value(tree.value, point))
+        case SumOver():
+            return sum(tree_value(tree.body, point.at(tree.index, k)) for k in range(point.size(tree.family)))
+        case Apply(atom="I"):
+            return np.eye(point.size(tree.shape[0]))
+        case Apply(atom="scale"):
+            return tree_value(tree.arguments[0], point) * tree_value(tree.arguments[1], point)
+        case Apply():
+            return ATOMS[tree.atom].value(*(tree_value(argument, point) for argument in tree.arguments))
+    raise CompilerBug(f"no numpy meaning for {tree}")
+
+
+def prox_value(prox: Prox, v: np.ndarray, point: Point) -> np.ndarray:
+    """The proximal map, entry by entry."""
+    result = np.zeros_like(v)
+    for piece in prox.pieces:
+        lower, upper = (_end(end, point) for end in (piece.lower, piece.upper))
+        inside = (v >= lower) & (v <= upper)
+        slope, intercept = scalar_value(piece.slope, point), scalar_value(piece.intercept, point)
+        result = np.where(inside, slope * v + intercept, result)
+    return result
+
+
+def _end(end: sympy.Expr, point: Point) -> float:
+    return float(end) if end.is_infinite else scalar_value(end, point)
+
+
+def execute(assignments: tuple[Assignment, ...], point: Point) -> Point:
+    """The point after all assignments."""
+    for assignment in assignments:
+        value = form_value(assignment.value, point)
+        if assignment.prox:
+            value = prox_value(assignment.prox, value, point)
+        point = point.with_matrix(assignment.target.name, value)
+    return point

@@ -1,0 +1,133 @@
+"""`compress` and the ascending `denoise`: one explicit gradient step on the tokens, then the stated approximations."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import sympy
+
+from crate_dsl.errors import fail
+from crate_dsl.language.model import Parameter, SiteRule
+from crate_dsl.language.syntax import Name
+from crate_dsl.library.approximations import SITES, Absent, Context, Refusal, Rewriting, Rule, dissolved, present
+from crate_dsl.library.form import Form, Leaf, Word
+from crate_dsl.library.scalars import rename_index, scalar_indices
+from crate_dsl.mathematics.derivation import (
+    APPROXIMATION,
+    CHOICE,
+    EXACT,
+    Assignment,
+    DerivationStep,
+    DerivedStep,
+    Objective,
+)
+from crate_dsl.mathematics.differentiate import gradient
+from crate_dsl.mathematics.express import Scope, express, scalars_in_force
+from crate_dsl.mathematics.statement import (
+    Statement,
+    inserted,
+    introduced_parameter,
+    norm_record,
+    stated,
+    used,
+    without_constraints,
+)
+
+ASCENDING = {"denoise"}
+
+
+def derive_gradient_step(statement: Statement) -> DerivedStep:
+    """`Z+ = Z -+ kappa grad E(Z)`, rewritten at its sites, the norm put in at the end.
+
+    Raises:
+        CrateError: for an atom without derivative, a site that is absent, a rule that cannot be applied.
+    """
+    step, tokens = statement.step, statement.tokens
+    slope = gradient(statement.energy, tokens)
+    if slope.is_zero:
+        raise fail(f'"{step.energy.name}" does not depend on {tokens.name}', step.span, "its gradient is zero")
+    update = exact_update(statement, slope)
+    record = [
+        stated(statement),
+        DerivationStep("gradient", statement.energy, slope, "reverse mode over the atoms", EXACT, step.span),
+        DerivationStep("step", slope, update, _direction_text(statement), EXACT, step.span),
+    ]
+    update, introduced, rewritings = _approximate(statement, update)
+    placed = inserted(dissolved(update), tokens, statement.skip, statement.read)
+    result = Leaf(f"{tokens.name}+", tokens.rows, tokens.cols)
+    record += [*rewritings, *norm_record(statement, update, placed)]
+    objective = Objective(
+        without_constraints(statement.energy),
+        tokens,
+        Form.leaf(statement.read),
+        Form.leaf(result),
+        step.norm is not None,
+    )
+    return DerivedStep(
+        step,
+        statement.raw,
+        statement.read,
+        (Assignment(result, placed),),
+        result,
+        used(statement.parameters + introduced, placed),
+        objective,
+        tuple(record),
+        statement.size,
+    )
+
+
+def exact_update(statement: Statement, slope: Form) -> Form:
+    """`Z - kappa slope`, or `Z + kappa slope` where the step ascends; a kappa per head goes inside the family's sum."""
+    sign = 1 if statement.step.verb in ASCENDING else -1
+    moved = [_stepped(word, statement, sign) for word in slope.words]
+    return Form.of(slope.rows, slope.cols, [Word(sympy.Integer(1), (statement.tokens,)), *moved])
+
+
+def _stepped(word: Word, statement: Statement, sign: int) -> Word:
+    size = statement.size
+    for index in scalar_indices(size):
+        if not word.over:
+            raise fail("a step size per head needs a sum over the heads", statement.step.span)
+        size = rename_index(size, index, word.over[0][0])
+    return replace(word, coefficient=sign * size * word.coefficient)
+
+
+def _direction_text(statement: Statement) -> str:
+    if statement.step.verb in ASCENDING:
+        return "one explicit step up the gradient: compression with time reversed"
+    return "one explicit step down the gradient"
+
+
+def _approximate(statement: Statement, update: Form) -> tuple[Form, tuple[Parameter, ...], tuple[DerivationStep, ...]]:
+    """Apply the sites in the order of the file."""
+    introduced, record = [], []
+    for line in statement.step.sites:
+        rule = SITES[line.site][line.rule]
+        rewriting = _apply(rule, line, statement, update)
+        kind = CHOICE if rule.choice else APPROXIMATION
+        name = f"{line.site} ~ {rule.name}"
+        record.append(DerivationStep(name, update, rewriting.form, rule.assumption, kind, line.span))
+        introduced += [introduced_parameter(*new, statement) for new in rewriting.introduced]
+        update = rewriting.form
+    return update, tuple(introduced), tuple(record)
+
+
+def _apply(rule: Rule, line: SiteRule, statement: Statement, update: Form) -> Rewriting:
+    context = _context(line, statement)
+    try:
+        return rule.apply(update, context)
+    except Absent:
+        sites = ", ".join(present(update, context)) or "none"
+        hint = f"at this point it has these sites: {sites}"
+        raise fail(f'the expression has no site "{line.site}"', line.span, f"{hint}\nit reads: {update}") from None
+    except Refusal as refusal:
+        raise fail(f'"{line.site} ~ {line.rule}" does not apply: {refusal}', line.span) from None
+
+
+def _context(line: SiteRule, statement: Statement) -> Context:
+    """The rule's arguments: bare words stay words, everything else is a scalar."""
+    scope = Scope({}, scalars_in_force(statement.model, statement.block))
+    rule = SITES[line.site][line.rule]
+    words = tuple(a.name for a in line.arguments if isinstance(a, Name) and a.name in rule.optional)
+    scalars = tuple(express(a, scope).value for a in line.arguments if not (isinstance(a, Name) and a.name in words))
+    return Context(statement.tokens, scalars, words, statement.block.sizes)

@@ -1,0 +1,204 @@
+"""`sparsify`: proximal gradient on an energy split into a smooth part f and a separable part g.
+
+`A <- prox_{eta g}(A - eta grad f(A))` (Parikh & Boyd 2014, section 4.2; with the l1 norm this is ISTA, Daubechies et
+al. 2004). The code A is the unknown of the energy; the tokens are among what is given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import sympy
+
+from crate_dsl.errors import fail
+from crate_dsl.library.atoms import ATOMS, Separable
+from crate_dsl.library.form import Form, Leaf, Word, leaves
+from crate_dsl.library.tree import Apply, Matrix, Scalar, SumOver, Tree
+from crate_dsl.mathematics.derivation import CHOICE, EXACT, Assignment, DerivationStep, DerivedStep, Objective, Prox
+from crate_dsl.mathematics.differentiate import depends, gradient
+from crate_dsl.mathematics.proximal import add, derive_prox
+from crate_dsl.mathematics.statement import Statement, norm_record, stated, substituted, used, without_constraints
+
+
+ONE = sympy.Integer(1)
+
+
+@dataclass(frozen=True)
+class Term:
+    """A summand of an energy with the constant before it."""
+
+    weight: sympy.Expr
+    tree: Tree
+
+
+def derive_proximal_step(statement: Statement) -> DerivedStep:
+    """Unroll the iterations; the iterates are opaque, so nothing is distributed across them.
+
+    Raises:
+        CrateError: where no proximal operator can be derived, or the code cannot take the place of the tokens.
+    """
+    step, unknown = statement.step, unknown_leaf(statement)
+    smooth, separable = split(statement.energy, unknown)
+    slope = sum((gradient(t.tree, unknown).scaled(t.weight) for t in smooth), Form.zero(unknown.rows, unknown.cols))
+    prox = _prox(separable, unknown, statement)
+    descent = Form.leaf(unknown) - slope.scaled(statement.size)
+    record = [
+        stated(statement),
+        DerivationStep("gradient", statement.energy, slope, "the smooth part, reverse mode over its atoms", EXACT),
+        DerivationStep(
+            "prox",
+            _penalty_text(separable),
+            Assignment(Leaf("z", "1", "1"), _v(), prox),
+            "argmin over z of 1/2 (z - v)^2 + eta g(z), entry by entry",
+            EXACT,
+            step.span,
+        ),
+    ]
+    start = _start(statement, unknown)
+    iterates = _unroll(statement, descent, unknown, start, prox)
+    assignments, result = _read_out(statement, iterates)
+    record += [*_choices(statement, descent, iterates), *norm_record(statement, descent, iterates[0].value)]
+    objective = Objective(
+        held(without_constraints(statement.energy), statement), unknown, start, Form.leaf(iterates[-1].target), False
+    )
+    return DerivedStep(
+        step,
+        statement.raw,
+        statement.read,
+        assignments,
+        result,
+        used(statement.parameters, *(a.value for a in assignments)),
+        objective,
+        tuple(record),
+        statement.size,
+    )
+
+
+def unknown_leaf(statement: Statement) -> Leaf:
+    """The leaf of the step's fresh name."""
+    step = statement.step
+    argument = next(a for a in step.energy.arguments if step.actuals[a.name] == step.unknown)
+    return Leaf(step.unknown, argument.shape.rows, argument.shape.cols)
+
+
+def terms(tree: Tree, weight: sympy.Expr = ONE) -> Iterator[Term]:
+    """The summands of an energy."""
+    match tree:
+        case Apply(atom="plus" | "minus", arguments=(left, right)):
+            yield from terms(left, weight)
+            yield from terms(right, weight if tree.atom == "plus" else -weight)
+        case Apply(atom="scale", arguments=(Scalar() as factor, operand)):
+            yield from terms(operand, weight * factor.value)
+        case _:
+            yield Term(weight, tree)
+
+
+def split(energy: Tree, unknown: Leaf) -> tuple[list[Term], list[Term]]:
+    """Smooth terms, and penalties of the entries of the unknown alone."""
+    smooth, separable = [], []
+    for term in terms(energy):
+        if depends(term.tree, unknown):
+            (separable if _is_penalty(term.tree, unknown) else smooth).append(term)
+    return smooth, separable
+
+
+def _is_penalty(tree: Tree, unknown: Leaf) -> bool:
+    if not isinstance(tree, Apply) or tree.atom not in ATOMS or ATOMS[tree.atom].entry is None:
+        return False
+    return isinstance(tree.arguments[0], Matrix) and tree.arguments[0].leaf.name == unknown.name
+
+
+def _prox(penalties: list[Term], unknown: Leaf, statement: Statement) -> Prox:
+    if not penalties:
+        hint = "add a penalty of its entries such as l1, or use compress for a smooth energy"
+        raise fail(f'"{statement.step.energy.name}" has no penalty of {unknown.name} alone', statement.step.span, hint)
+    entries: list[tuple[sympy.Expr, Separable]] = []
+    for term in penalties:
+        scalars = (argument.value for argument in term.tree.arguments[1:])
+        # An indicator is its own multiple, so its weight is dropped.
+        weight = sympy.Integer(1) if ATOMS[term.tree.atom].constraint else term.weight
+        entries.append((weight, ATOMS[term.tree.atom].entry(*scalars)))
+    return derive_prox(add(entries), statement.size, statement.step.span)
+
+
+def _penalty_text(penalties: list[Term]) -> str:
+    parts = (f"{t.weight} * {t.tree.atom}(z)" if t.weight != 1 else f"{t.tree.atom}(z)" for t in penalties)
+    return "g(z) = " + " + ".join(parts)
+
+
+def _v() -> Form:
+    return Form.leaf(Leaf("v", "1", "1"))
+
+
+def _start(statement: Statement, unknown: Leaf) -> Form:
+    """Where the iterations begin: the tokens as read, or zero."""
+    if statement.step.start == "zero":
+        return Form.zero(unknown.rows, unknown.cols)
+    if (unknown.rows, unknown.cols) != (statement.tokens.rows, statement.tokens.cols):
+        message = f"{unknown.name} ({unknown.rows} x {unknown.cols}) cannot start from the tokens"
+        raise fail(
+            f"{message} ({statement.tokens.rows} x {statement.tokens.cols})", statement.step.span, "write: from 0"
+        )
+    return Form.leaf(statement.read)
+
+
+def _unroll(statement: Statement, descent: Form, unknown: Leaf, start: Form, prox: Prox) -> tuple[Assignment, ...]:
+    """One assignment per iteration, the tokens being those that the step reads."""
+    update = substituted(descent, statement.tokens, statement.read)
+    current, assignments = start, []
+    for number in range(1, statement.step.iterations + 1):
+        value = _at(update, unknown, current)
+        target = replace(unknown, name=f"{unknown.name}^{number}")
+        assignments.append(Assignment(target, value, prox))
+        current = Form.leaf(target)
+    return tuple(assignments)
+
+
+def _at(form: Form, unknown: Leaf, point: Form) -> Form:
+    """The form with a leaf, or zero, in place of the unknown."""
+    if point.is_zero:
+        kept = (word for word in form.words if not _holds(word, unknown, form))
+        return Form.of(form.rows, form.cols, kept)
+    return substituted(form, unknown, point.words[0].factors[0])
+
+
+def _holds(word: Word, unknown: Leaf, form: Form) -> bool:
+    names = {leaf.name for leaf in leaves(Form(form.rows, form.cols, (word,)))}
+    return unknown.name in names
+
+
+def _read_out(statement: Statement, iterates: tuple[Assignment, ...]) -> tuple[tuple[Assignment, ...], Leaf]:
+    """What replaces the tokens: the code itself, or a dictionary times the code, with the skip where stated."""
+    step, tokens, code = statement.step, statement.tokens, iterates[-1].target
+    value = Form.leaf(code)
+    if step.read:
+        parameter = next(p for p in statement.block.parameters if p.name == step.read)
+        value = Form.leaf(Leaf(step.read, parameter.shape.rows, parameter.shape.cols)) @ value
+    if (value.rows, value.cols) != (tokens.rows, tokens.cols):
+        message = f"{value.rows} x {value.cols} cannot replace the tokens, {tokens.rows} x {tokens.cols}"
+        raise fail(f"the result, {message}", step.span, "read the code out through a matrix: read D1")
+    if step.residual:
+        value = Form.leaf(statement.skip) + value
+    if value.same(Form.leaf(code)):
+        return iterates, code
+    result = replace(tokens, name=f"{tokens.name}+")
+    return (*iterates, Assignment(result, value)), result
+
+
+def _choices(statement: Statement, descent: Form, iterates: tuple[Assignment, ...]) -> tuple[DerivationStep, ...]:
+    count, start = statement.step.iterations, statement.step.start
+    why = f"{count} iteration{'s' if count > 1 else ''} of step {statement.size}, started from {start}"
+    return (DerivationStep("unroll", descent, iterates[-1], why, CHOICE, statement.step.span),)
+
+
+def held(energy: Tree, statement: Statement) -> Tree:
+    """The energy with the tokens held as the step reads them."""
+    match energy:
+        case Matrix() if energy.leaf.name == statement.tokens.name:
+            return replace(energy, leaf=replace(energy.leaf, name=statement.read.name))
+        case Apply():
+            return replace(energy, arguments=tuple(held(a, statement) for a in energy.arguments))
+        case SumOver():
+            return replace(energy, body=held(energy.body, statement))
+    return energy

@@ -1,0 +1,76 @@
+"""The synthesising `denoise`: the tokens are a code, and what they encode is solved for.
+
+`denoise Z by lasso(Z | X, D)` seeks X where the gradient of the smooth part in X vanishes: `X - D Z = 0`, so `X = D Z`,
+the linear map that undoes sparse coding (Yu et al. 2023, section 7; Pai et al. 2024).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from crate_dsl.errors import fail
+from crate_dsl.library.form import Form, Inverse, Leaf, Word, leaves
+from crate_dsl.mathematics.derivation import EXACT, Assignment, DerivationStep, DerivedStep, Objective
+from crate_dsl.mathematics.differentiate import depends, gradient
+from crate_dsl.mathematics.proximal_step import held, terms, unknown_leaf
+from crate_dsl.mathematics.statement import Statement, norm_record, stated, substituted, used, without_constraints
+
+
+def derive_synthesis_step(statement: Statement) -> DerivedStep:
+    """Solve `grad_X E = c X + rest = 0` for X; the rest must be free of X.
+
+    Raises:
+        CrateError: where the equation is not of that form, or its solution cannot replace the tokens.
+    """
+    step, unknown, tokens = statement.step, unknown_leaf(statement), statement.tokens
+    parts = [gradient(t.tree, unknown).scaled(t.weight) for t in terms(statement.energy) if depends(t.tree, unknown)]
+    slope = sum(parts, Form.zero(unknown.rows, unknown.cols))
+    solution = _solve(slope, unknown, statement)
+    if (solution.rows, solution.cols) != (tokens.rows, tokens.cols):
+        shapes = f"{solution.rows} x {solution.cols} against {tokens.rows} x {tokens.cols}"
+        raise fail(f"the synthesis cannot replace the tokens: {shapes}", step.span)
+    placed = substituted(solution, tokens, statement.read)
+    assignments, result = _assign(statement, placed, unknown)
+    record = (
+        stated(statement),
+        DerivationStep(
+            "gradient", statement.energy, slope, f"in {unknown.name}, the code being given", EXACT, step.span
+        ),
+        DerivationStep("solve", slope, Assignment(unknown, solution), "the gradient vanishes", EXACT, step.span),
+        *norm_record(statement, solution, placed),
+    )
+    energy = held(without_constraints(statement.energy), statement)
+    objective = Objective(energy, unknown, Form.zero(unknown.rows, unknown.cols), placed, False)
+    parameters = used(statement.parameters, *(a.value for a in assignments))
+    return DerivedStep(step, statement.raw, statement.read, assignments, result, parameters, objective, record)
+
+
+def _solve(slope: Form, unknown: Leaf, statement: Statement) -> Form:
+    """`X` from `A X + rest = 0`: all words of X end with it on the right."""
+    own = [word for word in slope.words if _holds(word, unknown)]
+    rest = Form.of(slope.rows, slope.cols, (word for word in slope.words if not _holds(word, unknown)))
+    linear = own and all(w.factors[-1] == unknown and not _holds(_without_last(w), unknown) for w in own)
+    if not linear:
+        hint = f"the energy must be quadratic in {unknown.name}, such as 1/2 * norm2({unknown.name} - D * Z)"
+        raise fail(f"the energy cannot be solved for {unknown.name}", statement.step.span, hint)
+    matrix = Form.of(unknown.rows, unknown.rows, map(_without_last, own))
+    if len(matrix.words) == 1 and not matrix.words[0].factors:
+        return rest.scaled(-1 / matrix.words[0].coefficient)
+    inverse = Form(unknown.rows, unknown.rows, (Word(own[0].coefficient / own[0].coefficient, (Inverse(matrix),)),))
+    return -(inverse @ rest)
+
+
+def _holds(word: Word, unknown: Leaf) -> bool:
+    return any(leaf.name == unknown.name for leaf in leaves(Form(unknown.rows, unknown.cols, (word,))))
+
+
+def _without_last(word: Word) -> Word:
+    return replace(word, factors=word.factors[:-1])
+
+
+def _assign(statement: Statement, placed: Form, unknown: Leaf) -> tuple[tuple[Assignment, ...], Leaf]:
+    """The solution becomes the tokens, with the skip where stated."""
+    if not statement.step.residual:
+        return (Assignment(unknown, placed),), unknown
+    result = replace(statement.tokens, name=f"{statement.tokens.name}+")
+    return (Assignment(result, Form.leaf(statement.skip) + placed),), result
