@@ -62,7 +62,6 @@ SITES: dict[str, dict[str, Rule]] = {}
 SCALED = "scaled"  # holds a rescaled Gram together until all sites are done, so that later rules do not read its scale
 
 
-
 def register(rule: Rule) -> None:
     SITES.setdefault(rule.site, {})[rule.name] = rule
 
@@ -101,12 +100,20 @@ def _neumann(form: Form, context: Context) -> Rewriting:
         raise Refusal("the order of a Neumann series is a whole number from 1 to 16")
     found, words = False, []
     for word in form.words:
-        places = [n for n, factor in enumerate(word.factors) if isinstance(factor, Inverse)]
-        found |= bool(places)
-        words += _expand_inverse(word, places[0], int(order)) if places else [word]
+        expanded = _expand_inverses(word, int(order))
+        found |= expanded != [word]
+        words += expanded
     if not found:
         raise Absent
     return Rewriting(Form.of(form.rows, form.cols, words))
+
+
+def _expand_inverses(word: Word, order: int) -> list[Word]:
+    """The words of the product in which every inverse is replaced by its series."""
+    place = next((n for n, factor in enumerate(word.factors) if isinstance(factor, Inverse)), None)
+    if place is None:
+        return [word]
+    return [w for term in _expand_inverse(word, place, order) for w in _expand_inverses(term, order)]
 
 
 def _expand_inverse(word: Word, place: int, order: int) -> list[Word]:
@@ -128,7 +135,7 @@ register(
         "inverse",
         "neumann",
         _neumann,
-        "neumann(n): the first n terms of the Neumann series",
+        "neumann(n): the Neumann series up to the power n",
         "the spectral radius of M in (I + M)^-1 is below 1",
         required=("size",),
     )

@@ -254,6 +254,9 @@ register(
 
 
 def hadamard(left: Form, right: Form) -> Form:
+    for constant, other in ((left, right), (right, left)):
+        if len(constant.words) == 1 and constant.words[0].factors == ones(left.rows, left.cols).words[0].factors:
+            return other.scaled(constant.words[0].coefficient)  # c 1 1' .* X = c X
     return single(left.rows, left.cols, Function("hadamard", (left, right)))
 
 

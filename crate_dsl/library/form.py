@@ -110,8 +110,14 @@ class Word:
         sums = "".join(f"sum({i} in {f}) " for i, f in self.over)
         if self.coefficient in (1, -1):
             return ("-" if self.coefficient == -1 else "") + sums + product
-        text = str(self.coefficient).replace("**", "^")
-        return f"{f'({text})' if self.coefficient.is_Add else text} * {sums}{product}"
+        if scalar_indices(self.coefficient):
+            return f"{sums}{_factor_text(self.coefficient)} * {product}"
+        return f"{_factor_text(self.coefficient)} * {sums}{product}"
+
+
+def _factor_text(coefficient: sympy.Expr) -> str:
+    text = str(coefficient).replace("**", "^")
+    return f"({text})" if coefficient.is_Add else text
 
 
 @dataclass(frozen=True)
@@ -224,11 +230,35 @@ def _sum(word: Word, index: str, family: str) -> Word:
 
 
 def multiply(left: Word, right: Word) -> Word:
-    """Both words' factors in a row; an index summed in both is renamed in the right one."""
+    """Both words' factors in a row; an index that the right one sums is renamed where the left one holds it too."""
+    clash = {i for i, _ in left.over} | word_indices(left)
     for index, _ in right.over:
-        if index in {i for i, _ in left.over} | word_indices(left):
-            right = _renamed(right, index, index + "_")
+        if index in clash:
+            right = _renamed(right, index, _fresh(index, _all_indices(left) | _all_indices(right)))
     return Word(left.coefficient * right.coefficient, left.factors + right.factors, left.over + right.over)
+
+
+def _fresh(index: str, taken: frozenset[str]) -> str:
+    while index in taken:
+        index += "_"
+    return index
+
+
+def _all_indices(word: Word) -> frozenset[str]:
+    """Every index in a word, free or bound, also inside inverses and functions."""
+    inner = (form for factor in word.factors for form in _inside(factor))
+    nested = (_all_indices(w) for form in inner for w in form.words)
+    return frozenset(i for i, _ in word.over).union(word_indices(word), *nested)
+
+
+def _inside(factor: Factor) -> tuple[Form, ...]:
+    match factor:
+        case Leaf():
+            return ()
+        case Inverse():
+            return (factor.of,)
+        case Function():
+            return factor.arguments
 
 
 def _renamed(word: Word, old: str, new: str) -> Word:
@@ -256,11 +286,7 @@ def leaves(form: Form) -> Iterator[Leaf]:
     """Every leaf of a form, also inside inverses and functions."""
     for word in form.words:
         for factor in word.factors:
-            match factor:
-                case Leaf():
-                    yield factor
-                case Inverse():
-                    yield from leaves(factor.of)
-                case Function():
-                    for argument in factor.arguments:
-                        yield from leaves(argument)
+            if isinstance(factor, Leaf):
+                yield factor
+            for inner in _inside(factor):
+                yield from leaves(inner)

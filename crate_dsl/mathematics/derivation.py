@@ -55,9 +55,9 @@ class Objective:
     """The stated energy with the step's names in it, and where to evaluate it.
 
     `variable` is the leaf in `energy` that the step optimises; `before` and `after` are forms (of the step's own
-    leaves) to be put in its place. Where `renorm` is true the step replaces tokens that it reads normed, so the energy after is
-    that of the step's norm applied to `after`; the raw energies then use `raw` and `after` without the norm. Terms
-    that are constraints (indicators) are left out of `energy`.
+    leaves) to be put in its place. Where `renorm` is true the step replaces tokens that it reads normed, so the energy
+    after is that of the step's norm applied to `after`; the raw energies then use `raw` and `after` without the norm.
+    Terms that are constraints (indicators) are left out of `energy`.
     """
 
     energy: Tree

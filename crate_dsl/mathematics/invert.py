@@ -36,6 +36,11 @@ def _inverted(step: Step, block: Block) -> Step:
         raise fail(
             f"{step.verb} with a decoupled read-out has no inverse", block.span, hint, [(step.span, "read here")]
         )
+    if step.unknown and step.residual:
+        hint = "state the decoder's steps instead of inverse(...)"
+        raise fail(
+            f"{step.verb} with a skip is not undone by a synthesis", block.span, hint, [(step.span, "skip here")]
+        )
     if step.verb == "denoise":
         raise fail("denoise is an inverse already", block.span, "", [(step.span, "stated here")])
     if step.unknown is None:

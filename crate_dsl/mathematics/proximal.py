@@ -25,7 +25,9 @@ def add(terms: list[tuple[sympy.Expr, Separable]]) -> Separable:
     inner = sorted((c for c in cuts if _less(lower, c) and _less(c, upper)), key=_order)
     ends = [lower, *inner, upper]
     pieces = tuple(_sum_piece(terms, a, b) for a, b in zip(ends, ends[1:], strict=False))
-    drops = tuple((at, w * depth) for w, g in terms for at, depth in g.drops if lower <= at <= upper)
+    drops = tuple(
+        (at, w * depth) for w, g in terms for at, depth in g.drops if not (_less(at, lower) or _less(upper, at))
+    )
     return Separable(pieces, drops)
 
 
@@ -56,7 +58,8 @@ def derive_prox(g: Separable, t: sympy.Expr, span: Span | None = None) -> Prox:
     pieces: list[Piece] = []
     for number, piece in enumerate(g.pieces):
         if number and not _convex_at(g.pieces[number - 1], piece):
-            raise fail("no proximal rule for this sum of penalties", span, "its slope must not fall where it kinks")
+            hint = "its slope must not fall where it kinks; declare a learned weight positive: learn tau > 0 = 0.1"
+            raise fail("no proximal rule for this sum of penalties", span, hint)
         pieces += _kink(g, number, t) + [_interior(piece, t)]
     last = g.pieces[-1]
     if last.upper != oo:

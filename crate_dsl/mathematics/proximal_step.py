@@ -20,7 +20,6 @@ from crate_dsl.mathematics.differentiate import depends, gradient
 from crate_dsl.mathematics.proximal import add, derive_prox
 from crate_dsl.mathematics.statement import Statement, norm_record, stated, substituted, used, without_constraints
 
-
 ONE = sympy.Integer(1)
 
 
@@ -45,7 +44,9 @@ def derive_proximal_step(statement: Statement) -> DerivedStep:
     descent = Form.leaf(unknown) - slope.scaled(statement.size)
     record = [
         stated(statement),
-        DerivationStep("gradient", statement.energy, slope, "the smooth part, reverse mode over its atoms", EXACT),
+        DerivationStep(
+            "gradient", statement.energy, slope, "the smooth part, reverse mode over its atoms", EXACT, step.span
+        ),
         DerivationStep(
             "prox",
             _penalty_text(separable),
@@ -58,7 +59,8 @@ def derive_proximal_step(statement: Statement) -> DerivedStep:
     start = _start(statement, unknown)
     iterates = _unroll(statement, descent, unknown, start, prox)
     assignments, result = _read_out(statement, iterates)
-    record += [*_choices(statement, descent, iterates), *norm_record(statement, descent, iterates[0].value)]
+    placed = substituted(descent, statement.tokens, statement.read)
+    record += [*norm_record(statement, descent, placed), _unrolling(statement, placed, iterates)]
     objective = Objective(
         held(without_constraints(statement.energy), statement), unknown, start, Form.leaf(iterates[-1].target), False
     )
@@ -113,13 +115,25 @@ def _prox(penalties: list[Term], unknown: Leaf, statement: Statement) -> Prox:
     if not penalties:
         hint = "add a penalty of its entries such as l1, or use compress for a smooth energy"
         raise fail(f'"{statement.step.energy.name}" has no penalty of {unknown.name} alone', statement.step.span, hint)
-    entries: list[tuple[sympy.Expr, Separable]] = []
-    for term in penalties:
-        scalars = (argument.value for argument in term.tree.arguments[1:])
-        # An indicator is its own multiple, so its weight is dropped.
-        weight = sympy.Integer(1) if ATOMS[term.tree.atom].constraint else term.weight
-        entries.append((weight, ATOMS[term.tree.atom].entry(*scalars)))
-    return derive_prox(add(entries), statement.size, statement.step.span)
+    total = add([(_weight(term), _entry(term)) for term in penalties])
+    for piece in total.pieces:
+        if not statement.start_value(piece.lower) < statement.start_value(piece.upper):
+            values = ", ".join(f"{end} = {statement.start_value(end):g}" for end in (piece.lower, piece.upper))
+            raise fail("no value satisfies the bounds of this penalty", penalties[0].tree.span, f"in force: {values}")
+    return derive_prox(total, statement.size, statement.step.span)
+
+
+def _weight(term: Term) -> sympy.Expr:
+    """The weight of a penalty; a positive multiple of an indicator is the indicator."""
+    if not ATOMS[term.tree.atom].constraint:
+        return term.weight
+    if not term.weight.is_positive:
+        raise fail("a constraint can only be added", term.tree.span, f"write: + {term.tree.atom}(...)")
+    return ONE
+
+
+def _entry(term: Term) -> Separable:
+    return ATOMS[term.tree.atom].entry(*(argument.value for argument in term.tree.arguments[1:]))
 
 
 def _penalty_text(penalties: list[Term]) -> str:
@@ -186,10 +200,10 @@ def _read_out(statement: Statement, iterates: tuple[Assignment, ...]) -> tuple[t
     return (*iterates, Assignment(result, value)), result
 
 
-def _choices(statement: Statement, descent: Form, iterates: tuple[Assignment, ...]) -> tuple[DerivationStep, ...]:
+def _unrolling(statement: Statement, descent: Form, iterates: tuple[Assignment, ...]) -> DerivationStep:
     count, start = statement.step.iterations, statement.step.start
     why = f"{count} iteration{'s' if count > 1 else ''} of step {statement.size}, started from {start}"
-    return (DerivationStep("unroll", descent, iterates[-1], why, CHOICE, statement.step.span),)
+    return DerivationStep("unroll", descent, iterates[-1], why, CHOICE, statement.step.span)
 
 
 def held(energy: Tree, statement: Statement) -> Tree:

@@ -46,6 +46,13 @@ class Statement:
         names = {*self.step.actuals.values(), self.step.read}
         return tuple(p for p in self.block.parameters if p.name in names)
 
+    def start_value(self, value: sympy.Expr) -> float:
+        """The number of a scalar at the start of training, from reals, sizes and learned start values."""
+        learned = {s.name: s.start for s in (*self.model.scalars, *self.block.scalars)}
+        numbers = {**self.block.sizes, **self.model.reals, **learned}
+        starts = {symbol: sympy.Rational(numbers[symbol.name.partition("[")[0]]) for symbol in value.free_symbols}
+        return float(value.xreplace(starts))
+
 
 def state(model: Model, block: Block, step: Step) -> Statement:
     scope = step_scope(model, block, step)

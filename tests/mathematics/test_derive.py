@@ -175,3 +175,31 @@ def test_certificate_catches_a_wrong_gradient() -> None:
     block = replace(derivation.blocks[0], steps=(replace(step, record=record),))
     findings = certify(replace(derivation, blocks=(block,)))
     assert [f.passed for f in findings if "finite differences" in f.claim] == [False]
+
+
+def test_sums_over_one_family_may_be_multiplied() -> None:
+    """The index of one sum is renamed, also where the new name is taken already."""
+    energy = "energy e(Z: d x N, U: K of d x p) = norm2((sum(k in K) U[k]*U[k]') * (sum(k in K) U[k]*U[k]') * Z)\n"
+    text = spec(encoder("compress Z by e(Z, U) {}\n"), energies=energy)
+    assert all(f.passed is not False for f in certify(derived(text)))
+
+
+@pytest.mark.parametrize(
+    ("penalty", "message"),
+    [
+        ("box(A, 1, -1)", "no value satisfies"),
+        ("box(A, lambda, eta)", "no value satisfies"),
+        ("lambda * l1(A) - nonnegative(A)", "can only be added"),
+        ("l1(A) - 2 * l1(A)", "no proximal rule"),
+    ],
+)
+def test_impossible_penalties_are_refused(penalty: str, message: str) -> None:
+    energy = f"energy e(A: d x N | X: d x N, D: d x d) = 1/2 * norm2(X - D * A) + {penalty}\n"
+    with pytest.raises(CrateError, match=message):
+        derived(spec(encoder("sparsify Z by e(A | Z, D) { steps 1 of eta }\n"), energies=energy))
+
+
+def test_a_skip_is_not_undone_by_a_synthesis() -> None:
+    body = encoder(SPARSIFY.replace("from Z", "from Z; residual")) + "decoder = inverse(encoder)\n"
+    with pytest.raises(CrateError, match="not undone"):
+        derived(spec(body))

@@ -1,0 +1,220 @@
+"""A derivation arranged for reading: what a page about it holds, in which order, before any notation is chosen."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from math import prod
+
+from crate_dsl.errors import Span
+from crate_dsl.language.model import Block, LearnedScalar, Model, NormStage, Parameter, Step, Word
+from crate_dsl.mathematics.derivation import (
+    APPROXIMATION,
+    CHOICE,
+    EXACT,
+    Derivation,
+    DerivationStep,
+    DerivedBlock,
+    DerivedStep,
+)
+from crate_dsl.mathematics.equations import NOTHING, Equation
+from crate_dsl.mathematics.glossary import Entry, glossary, scalars_of
+from crate_dsl.mathematics.record import record_lines, step_operator
+
+KINDS = {EXACT: "derived exactly", APPROXIMATION: "approximated", CHOICE: "chosen"}
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of a record; `before` is None where it is what the line above arrived at."""
+
+    rule: str
+    kind: str
+    why: str
+    place: Span | None
+    before: Equation | None
+    after: tuple[Equation, ...]
+
+
+@dataclass(frozen=True)
+class Row:
+    """A learned matrix or scalar of a step: its shape in names and in numbers, how it starts, for how many layers."""
+
+    name: str
+    shape: str
+    numbers: str
+    start: str
+    scope: str
+
+
+@dataclass(frozen=True)
+class StepReport:
+    name: str  # "encoder.compress"
+    title: str
+    place: Span
+    lines: tuple[Line, ...]
+    operator: tuple[Equation, ...]
+    rows: tuple[Row, ...]
+    letters: tuple[Entry, ...]
+
+
+@dataclass(frozen=True)
+class BlockReport:
+    title: str
+    place: Span
+    notes: tuple[str, ...]
+    lines: tuple[Line, ...]
+    steps: tuple[StepReport, ...]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One row of the closing table."""
+
+    step: str
+    rule: str
+    why: str
+    place: Span | None
+
+
+@dataclass(frozen=True)
+class Report:
+    model: Model
+    facts: tuple[tuple[str, str], ...]
+    blocks: tuple[BlockReport, ...]
+    summary: tuple[tuple[str, str, tuple[Verdict, ...]], ...]  # kind, its heading, its rows
+
+
+def report(derivation: Derivation) -> Report:
+    """Everything that an explanation shows."""
+    blocks = tuple(_block(derivation.model, block) for block in derivation.blocks)
+    summary = tuple((kind, heading, tuple(_verdicts(blocks, kind))) for kind, heading in KINDS.items())
+    return Report(derivation.model, tuple(_facts(derivation.model)), blocks, summary)
+
+
+def _verdicts(blocks: Iterable[BlockReport], kind: str) -> Iterator[Verdict]:
+    for block in blocks:
+        yield from (Verdict(block.title, line.rule, line.why, line.place) for line in block.lines if line.kind == kind)
+        for step in block.steps:
+            lines = (line for line in step.lines if line.kind == kind)
+            yield from (Verdict(step.name, line.rule, line.why, line.place) for line in lines)
+
+
+# ---- the network as a whole ----------------------------------------------------------------------------------------
+
+
+def _facts(model: Model) -> Iterator[tuple[str, str]]:
+    yield "specification", model.source.name
+    if model.preset:
+        yield "preset", model.preset
+    if model.overrides:
+        yield "overrides", _values(model.overrides)
+    yield "sizes", _values(model.sizes)
+    if model.reals:
+        yield "reals", _values(model.reals)
+    if model.scalars:
+        yield "learned scalars", "; ".join(f"{s.name}: {_start(s)}" for s in model.scalars)
+    yield "input", word(model.input)
+    tokens = model.tokens
+    yield "tokens", f"{tokens.name}: {tokens.rows} x {tokens.cols} = {' + '.join(map(word, tokens.words))}"
+    yield "", f"{tokens.count} tokens, {tokens.patches} of them patches of the input"
+    if model.mask:
+        yield "mask", f"{word(model.mask)} before the encoder"
+    yield "order", ", then ".join(_stage(stage) for stage in model.stages)
+    yield "head", word(model.head.word) + (f" of {model.head.of}" if model.head.of else "")
+
+
+def _stage(stage: Block | NormStage) -> str:
+    if isinstance(stage, NormStage):
+        return f"norm {word(stage.word)}"
+    return f"{stage.role} ({layers(stage.repeat)})"
+
+
+def layers(count: int) -> str:
+    return f"{count} layer{'s' if count != 1 else ''}"
+
+
+def number(value: int | Fraction | str) -> str:
+    return value if isinstance(value, str) else f"{float(value):.12g}" if isinstance(value, Fraction) else str(value)
+
+
+def word(value: Word) -> str:
+    """A library word as it is written: `patches(16, norm)`."""
+    return value.name + (f"({', '.join(map(number, value.arguments))})" if value.arguments else "")
+
+
+def _values(values: dict) -> str:
+    return ", ".join(f"{name} = {number(value)}" for name, value in values.items())
+
+
+def _start(learned: LearnedScalar) -> str:
+    above = f", kept above {number(learned.lower)}" if learned.lower is not None else ""
+    return f"starts at {number(learned.start)}{above}"
+
+
+# ---- blocks and steps ----------------------------------------------------------------------------------------------
+
+
+def _block(model: Model, derived: DerivedBlock) -> BlockReport:
+    block = derived.block
+    notes = [f"derived as the inverse of the {block.inverse_of}"] if block.inverse_of else []
+    changed = {
+        name: size for name, size in block.sizes.items() if model.sizes.get(name) != size and name in model.sizes
+    }
+    notes += [f"sizes in force here: {_values(changed)}"] if changed else []
+    steps = tuple(_step(model, block, step) for step in derived.steps)
+    title = f"{block.role}, {layers(block.repeat)}"
+    return BlockReport(title, block.span, tuple(notes), tuple(map(_block_line, derived.record)), steps)
+
+
+def _block_line(line: DerivationStep) -> Line:
+    before, after = Equation(NOTHING, str(line.before)), Equation(NOTHING, str(line.after))
+    return Line(line.rule, line.kind, line.why, line.span, before, (after,))
+
+
+def _step(model: Model, block: Block, derived: DerivedStep) -> StepReport:
+    step = derived.step
+    equations = record_lines(derived, frozenset({*block.sizes, *model.reals}))
+    lines = tuple(
+        Line(line.rule, line.kind, line.why, line.span or step.span, *shown)
+        for line, shown in zip(derived.record, equations, strict=True)
+    )
+    operator = step_operator(derived, frozenset({*block.sizes, *model.reals}))
+    rows = (*(_matrix(p, block) for p in derived.parameters), *_scalar_rows(model, block, derived))
+    return StepReport(
+        f"{block.role}.{step.label}", step_title(step), step.span, lines, operator, rows,
+        glossary(model, block, derived),
+    )  # fmt: skip
+
+
+def step_title(step: Step) -> str:
+    variables = ", ".join(step.actuals[a.name] for a in step.energy.variables)
+    given = ", ".join(step.actuals[a.name] for a in step.energy.given)
+    bar = " | " if given and step.unknown else ", " if given else ""
+    return f"{step.verb} {step.tokens} by {step.energy.name}({variables}{bar}{given})"
+
+
+def _matrix(parameter: Parameter, block: Block) -> Row:
+    shape = parameter.shape
+    axes = [a for a in (shape.family, shape.rows, shape.cols) if a is not None]
+    sizes = [int(a) if a.isdigit() else block.sizes[a] for a in axes]
+    numbers = " x ".join(map(str, sizes[-2:]))
+    numbers = f"{sizes[0]} of {numbers}" if shape.family else numbers
+    start = word(parameter.init) if parameter.init else "default"
+    return Row(parameter.name, str(shape), f"{numbers} = {prod(sizes):,}", start, _scope(parameter.shared))
+
+
+def _scope(shared: bool) -> str:
+    return "shared by all layers" if shared else "one per layer"
+
+
+def _scalar_rows(model: Model, block: Block, derived: DerivedStep) -> Iterator[Row]:
+    """The learned scalars that the operator holds."""
+    held = {s.name.partition("[")[0] for s in scalars_of(derived)}
+    for learned in (*model.scalars, *block.scalars):
+        if learned.name in held:
+            shape = f"{learned.family} of scalars" if learned.family else "scalar"
+            count = block.sizes[learned.family] if learned.family else 1
+            everywhere = learned.shared or learned in model.scalars
+            yield Row(learned.name, shape, str(count), _start(learned), _scope(everywhere))
