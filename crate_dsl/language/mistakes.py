@@ -104,7 +104,7 @@ def _unclosed_options(at: Place) -> Diagnostic | None:
 def _unclosed_bracket(at: Place) -> Diagnostic | None:
     stops = at.ended or at.kind in {"RIGHT_BRACE", "LEFT_BRACE", "EQUALS", "TILDE"} or keyword(at.kind)
     for closing, opening in (("RIGHT_PARENTHESIS", "("), ("RIGHT_BRACKET", "[")):
-        if stops and closing in at.accepts and at.open_brackets:
+        if (stops or at.accepts == {closing}) and closing in at.accepts and at.open_brackets:
             hint = f"{word(closing)} is expected before {at.found}"
             return at.says(f'this "{opening}" is not closed', hint, span=at.span_of(at.open_brackets[-1]))
     return None
@@ -282,7 +282,7 @@ def _general(at: Place) -> Diagnostic:
     hint = f"expected {expectation(at.accepts)}"
     near = _near(at) if at.kind == "NAME" else []
     hint += f'. Did you mean "{near[0]}"?' if near else ""
-    if not near and at.first_word in EXAMPLES:
+    if not near and at.first_word in EXAMPLES and at.open_brackets == at.braces:
         hint += f"; for example: {EXAMPLES[at.first_word]}"
     return at.says("the line ends too early" if at.ended else f"unexpected {at.found}", hint)
 

@@ -1,0 +1,48 @@
+"""The grammar has no conflicts: lark resolves a shift/reduce conflict silently, so it is asked to say so."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+from lark import Lark
+
+from crate_dsl.language.build import Builder
+from crate_dsl.language.parse import GRAMMAR, grammar
+from crate_dsl.language.wording import KINDS, SIGNS, keyword, word
+
+AMBIGUOUS = """
+start: "if" start "else" start | "if" start | "x"
+"""
+
+
+def conflicts(text: str, start: str, caplog: pytest.LogCaptureFixture) -> list[str]:
+    caplog.clear()
+    with caplog.at_level(logging.DEBUG, logger="lark"):
+        Lark(text, start=start, parser="lalr", lexer="basic", debug=True)
+    return [record.getMessage() for record in caplog.records if "conflict" in record.getMessage().lower()]
+
+
+def test_no_conflicts(caplog: pytest.LogCaptureFixture) -> None:
+    assert conflicts(GRAMMAR.read_text(encoding="utf-8"), "item", caplog) == []
+
+
+def test_a_conflict_would_be_noticed(caplog: pytest.LogCaptureFixture) -> None:
+    assert conflicts(AMBIGUOUS, "start", caplog)
+
+
+def test_every_terminal_has_human_words() -> None:
+    reported = {"NEWLINE", "FOREIGN_NAME", "OPEN_STRING", "UNKNOWN"}
+    for terminal in grammar().terminals:
+        if terminal.name.startswith("__IGNORE"):
+            continue
+        assert not terminal.name.startswith("__"), f"{terminal} has no name"
+        assert terminal.name in {*SIGNS, *KINDS, *reported} or keyword(terminal.name)
+        assert terminal.name in reported or terminal.name not in word(terminal.name)
+
+
+def test_every_rule_is_built() -> None:
+    """A rule without a method would leave a raw tree among the nodes."""
+    rules = {rule.alias or rule.origin.name for rule in grammar().rules if not rule.options.expand1 or rule.alias}
+    named = {str(name) for name in rules if not str(name).startswith("_")}
+    assert {name for name in named if not hasattr(Builder, name)} == set()
