@@ -1,0 +1,149 @@
+"""Constructors of operators: types inferred, transposes moved to the leaves, trivial cases left out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import sympy
+
+from crate_dsl.errors import CompilerBug
+from crate_dsl.language.model import ONE
+from crate_dsl.operators.graph import Builder, Operator, Type, coefficient_family
+
+one = sympy.Integer(1)
+ENTRYWISE = {"exp", "log", "reciprocal", "hadamard"}  # functions that commute with transposition
+
+Terms = Iterable[tuple[sympy.Expr, int]]
+
+
+def joined(types: Iterable[Type], rows: str, cols: str, family: str | None = None) -> Type:
+    """`rows x cols` with the front axes of all types together."""
+    types = list(types)
+    families = {t.family for t in types if t.family} | ({family} if family else set())
+    if len(families) > 1:
+        raise CompilerBug(f"one value with two families: {', '.join(sorted(families))}")
+    return Type(rows, cols, next(iter(families), None), any(t.batch for t in types))
+
+
+def identity(builder: Builder, axis: str) -> int:
+    return builder.add(Operator("identity", (), Type(axis, axis)))
+
+
+def ones(builder: Builder, axis: str) -> int:
+    return builder.add(Operator("ones", (), Type(axis, ONE)))
+
+
+def zero(builder: Builder, rows: str, cols: str) -> int:
+    return builder.add(Operator("zero", (), Type(rows, cols)))
+
+
+def constant(builder: Builder, value: sympy.Expr) -> int:
+    return builder.add(Operator("constant", (), Type(ONE, ONE, coefficient_family(value)), (value,)))
+
+
+def product(builder: Builder, factors: Iterable[int], *, flat: bool = False) -> int:
+    """The matrix product, identities left out; `flat` opens factors that are products themselves."""
+    kept = list(factors)
+    first = kept[0]
+    if flat:
+        kept = [m for n in kept for m in (builder[n].inputs if builder[n].kind == "product" else (n,))]
+    kept = [n for n in kept if builder[n].kind != "identity"]
+    if len(kept) < 2:
+        return kept[0] if kept else first
+    types = [builder.type(n) for n in kept]
+    return builder.add(Operator("product", tuple(kept), joined(types, types[0].rows, types[-1].cols)))
+
+
+def combine(builder: Builder, terms: Terms, rows: str | None = None, cols: str | None = None) -> int:
+    """`sum of coefficient * value`; equal values are merged, a single one with coefficient 1 is itself.
+
+    `rows` and `cols` name the axes of the sum where those of its terms may differ (equal in size all the same).
+    """
+    terms = list(terms)
+    merged: dict[int, sympy.Expr] = {}
+    for coefficient, number in (_unscaled(builder, *term) for term in terms):
+        merged[number] = merged.get(number, sympy.Integer(0)) + coefficient
+    kept = {n: c for n, c in merged.items() if c != 0}
+    shape = builder.type(terms[0][1]) if terms else Type(rows or ONE, cols or ONE)
+    rows, cols = rows or shape.rows, cols or shape.cols
+    if not kept:
+        return zero(builder, rows, cols)
+    if list(kept.values()) == [one]:
+        return next(iter(kept))
+    families = [f for f in map(coefficient_family, kept.values()) if f]
+    kind = joined(map(builder.type, kept), rows, cols, families[0] if families else None)
+    return builder.add(Operator("combine", tuple(kept), kind, (tuple(kept.values()),)))
+
+
+def _unscaled(builder: Builder, coefficient: sympy.Expr, number: int) -> tuple[sympy.Expr, int]:
+    """A scaled value gives its coefficient to the sum that it stands in."""
+    operator = builder[number]
+    if operator.kind == "combine" and len(operator.inputs) == 1:
+        return coefficient * operator.attributes[0][0], operator.inputs[0]
+    return coefficient, number
+
+
+def terms_of(builder: Builder, number: int) -> list[tuple[sympy.Expr, int]]:
+    """A value as a linear combination."""
+    operator = builder[number]
+    if operator.kind == "combine":
+        return list(zip(operator.attributes[0], operator.inputs, strict=True))
+    return [(one, number)]
+
+
+def factors_of(builder: Builder, number: int) -> tuple[int, ...]:
+    """A value as a product."""
+    operator = builder[number]
+    return operator.inputs if operator.kind == "product" else (number,)
+
+
+def family_sum(builder: Builder, number: int) -> int:
+    kind = builder.type(number)
+    return builder.add(Operator("family_sum", (number,), Type(kind.rows, kind.cols, None, kind.batch)))
+
+
+def inverse(builder: Builder, number: int) -> int:
+    return builder.add(Operator("inverse", (number,), builder.type(number).T))
+
+
+def function(builder: Builder, name: str, arguments: tuple[int, ...], parameters: tuple[sympy.Expr, ...] = ()) -> int:
+    first = builder.type(arguments[0])
+    kind = joined(map(builder.type, arguments), first.rows, first.cols)
+    return builder.add(Operator("function", arguments, kind, (name, parameters)))
+
+
+def reduced(builder: Builder, atom: str, argument: int, parameters: tuple[sympy.Expr, ...] = ()) -> int:
+    """A scalar of every matrix, by an atom of the library."""
+    kind = builder.type(argument).of(ONE, ONE)
+    return builder.add(Operator("reduce", (argument,), kind, (atom, parameters)))
+
+
+def transposed(builder: Builder, number: int) -> int:
+    """The transpose, moved through products, sums and entry-wise functions down to the leaves.
+
+    A shared value that stands transposed as a whole already keeps doing so.
+    """
+    operator = builder[number]
+    whole = Operator("transpose", (number,), operator.type.T)
+    if whole in builder:
+        return builder.add(whole)
+    match operator.kind:
+        case "transpose":
+            return operator.inputs[0]
+        case "product":
+            return product(builder, [transposed(builder, n) for n in reversed(operator.inputs)])
+        case "combine":
+            flipped = [(c, transposed(builder, n)) for c, n in terms_of(builder, number)]
+            return combine(builder, flipped, operator.type.cols, operator.type.rows)
+        case "inverse":
+            return inverse(builder, transposed(builder, operator.inputs[0]))
+        case "family_sum":
+            return family_sum(builder, transposed(builder, operator.inputs[0]))
+        case "zero":
+            return zero(builder, operator.type.cols, operator.type.rows)
+        case "function" if operator.attributes[0] in ENTRYWISE:
+            arguments = tuple(transposed(builder, n) for n in operator.inputs)
+            return function(builder, *operator.attributes[:1], arguments, operator.attributes[1])
+    if operator.kind == "identity" or operator.type.is_scalar:
+        return number
+    return builder.add(whole)

@@ -1,0 +1,144 @@
+"""The operator graph: typed operators on matrices whose axes have names, on a networkx DiGraph.
+
+Everything stays in the columns convention of the papers (tokens: d x N). A value may have two more axes in front: the
+batch, and a family (the heads). A graph is never changed; passes build new ones with `Builder`, which shares equal
+operators as it goes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import networkx as nx
+import sympy
+
+from crate_dsl.language.model import ONE
+from crate_dsl.library.scalars import scalar_indices
+
+
+@dataclass(frozen=True)
+class Type:
+    """`[batch x] [family of] rows x cols`, all axes by name; an axis may also be spelled as a number."""
+
+    rows: str
+    cols: str
+    family: str | None = None
+    batch: bool = False
+
+    @property
+    def T(self) -> Type:
+        return replace(self, rows=self.cols, cols=self.rows)
+
+    @property
+    def is_scalar(self) -> bool:
+        return self.rows == ONE and self.cols == ONE
+
+    @property
+    def is_square(self) -> bool:
+        return self.rows == self.cols
+
+    def of(self, rows: str, cols: str) -> Type:
+        return replace(self, rows=rows, cols=cols)
+
+    def __str__(self) -> str:
+        front = ("batch x " if self.batch else "") + (f"{self.family} of " if self.family else "")
+        return f"{front}{self.rows} x {self.cols}"
+
+
+@dataclass(frozen=True)
+class Operator:
+    """One operation; `kind` is a name in `operators/kinds.py`, `inputs` are numbers of operators in the same graph."""
+
+    kind: str
+    inputs: tuple[int, ...]
+    type: Type
+    attributes: tuple[Any, ...] = ()
+
+    def __str__(self) -> str:
+        inputs = " ".join(f"%{n}" for n in self.inputs)
+        return " ".join(part for part in (self.kind, _attributes_text(self.attributes), inputs) if part)
+
+
+def _attributes_text(attributes: tuple[Any, ...]) -> str:
+    texts = [", ".join(map(str, a)) if isinstance(a, tuple) else str(a) for a in attributes if _printable(a)]
+    return f"[{'; '.join(texts)}]" if texts else ""
+
+
+def _printable(attribute: object) -> bool:
+    return isinstance(attribute, str | int | tuple | sympy.Basic) and attribute != ()
+
+
+@dataclass(frozen=True)
+class Graph:
+    """Operators with named outputs; `sizes` are those of its block, `tokens` is the axis of the tokens."""
+
+    name: str
+    network: nx.DiGraph = field(compare=False)
+    outputs: tuple[tuple[str, int], ...]
+    sizes: Mapping[str, int] = field(compare=False)
+    tokens: str
+
+    def __getitem__(self, number: int) -> Operator:
+        return self.network.nodes[number]["operator"]
+
+    def __iter__(self) -> Iterator[int]:
+        """Numbers of all operators, inputs before users."""
+        return iter(sorted(self.network.nodes))
+
+    @property
+    def output(self) -> int:
+        return self.outputs[0][1]
+
+    def users(self, number: int) -> list[int]:
+        return sorted(self.network.successors(number))
+
+    def operators(self, kind: str) -> list[int]:
+        return [number for number in self if self[number].kind == kind]
+
+    def size(self, axis: str) -> int:
+        return int(axis) if axis.isdigit() else self.sizes[axis]
+
+    def __str__(self) -> str:
+        lines = [f"graph {self.name}"]
+        lines += [f"  %{n} = {self[n]} : {self[n].type}" for n in self]
+        return "\n".join(lines + [f"  {name} -> %{n}" for name, n in self.outputs])
+
+
+def coefficient_family(coefficient: sympy.Expr) -> str | None:
+    """The family axis of a coefficient per head: the lowering writes `kappa[K]` for every index into K."""
+    return next(iter(sorted(scalar_indices(coefficient))), None)
+
+
+class Builder:
+    """Grows a graph; an operator that exists already is shared, not added."""
+
+    def __init__(self, name: str, sizes: Mapping[str, int], tokens: str) -> None:
+        self.name, self.sizes, self.tokens = name, sizes, tokens
+        self._operators: list[Operator] = []
+        self._known: dict[Operator, int] = {}
+
+    def __getitem__(self, number: int) -> Operator:
+        return self._operators[number]
+
+    def type(self, number: int) -> Type:
+        return self._operators[number].type
+
+    def __contains__(self, operator: Operator) -> bool:
+        return operator in self._known
+
+    def add(self, operator: Operator) -> int:
+        if operator not in self._known:
+            self._known[operator] = len(self._operators)
+            self._operators.append(operator)
+        return self._known[operator]
+
+    def graph(self, outputs: tuple[tuple[str, int], ...]) -> Graph:
+        """The operators that the outputs need."""
+        network = nx.DiGraph()
+        for number, operator in enumerate(self._operators):
+            network.add_node(number, operator=operator)
+            network.add_edges_from((source, number) for source in operator.inputs)
+        needed = {n for _, n in outputs}.union(*(nx.ancestors(network, n) for _, n in outputs))
+        return Graph(self.name, network.subgraph(needed).copy(), outputs, self.sizes, self.tokens)

@@ -1,0 +1,198 @@
+"""What every kind of operator means in numpy, and how many operations it takes.
+
+A value is an array of four axes (batch or 1, family or 1, rows, cols), so that numpy broadcasts what a graph leaves
+implicit. To add a kind, register it here and spell it in `pytorch/spelling.py`; tests walk the registry.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import sympy
+
+from crate_dsl.library.atoms import ATOMS
+from crate_dsl.library.functions import FUNCTIONS, softmax
+from crate_dsl.mathematics.derivation import Prox
+from crate_dsl.operators.graph import Operator, Type
+
+Values = list[np.ndarray]
+Numbers = Callable[[sympy.Expr], np.ndarray]  # a coefficient as an array that broadcasts against values
+Size = Callable[[str], int]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """`value(operator, inputs, numbers, size)`, and `flops(operator, input types, size)` for one image and one head."""
+
+    name: str
+    value: Callable[[Operator, Values, Numbers, Size], np.ndarray]
+    flops: Callable[[Operator, list[Type], Size], int]
+
+
+KINDS: dict[str, Kind] = {}
+SOFTMAX_FLOPS = 5  # maximum, difference, exponential, sum, quotient
+
+
+def register(name: str, value: Callable[..., np.ndarray], flops: Callable[..., int]) -> None:
+    KINDS[name] = Kind(name, value, flops)
+
+
+def entries(kind: Type, size: Size) -> int:
+    return size(kind.rows) * size(kind.cols)
+
+
+def free(operator: Operator, types: list[Type], size: Size) -> int:
+    return 0
+
+
+def per_entry(operator: Operator, types: list[Type], size: Size) -> int:
+    return entries(operator.type, size)
+
+
+def _given(operator: Operator, inputs: Values, numbers: Numbers, size: Size) -> np.ndarray:
+    raise KeyError(f"no value given for {operator.attributes[0]}")
+
+
+# ---- leaves ----------------------------------------------------------------------------------------------------
+
+register("input", _given, free)
+register("parameter", _given, free)
+register("identity", lambda op, x, numbers, size: np.eye(size(op.type.rows))[None, None], free)
+register("ones", lambda op, x, numbers, size: np.ones((1, 1, size(op.type.rows), 1)), free)
+register("zero", lambda op, x, numbers, size: np.zeros((1, 1, size(op.type.rows), size(op.type.cols))), free)
+register("constant", lambda op, x, numbers, size: numbers(op.attributes[0]), free)
+register("fill", lambda op, x, numbers, size: numbers(op.attributes[0]) * np.ones((size(op.type.rows), 1)), per_entry)
+
+
+# ---- linear algebra --------------------------------------------------------------------------------------------
+
+
+def _product(op: Operator, x: Values, numbers: Numbers, size: Size) -> np.ndarray:
+    result = x[0]
+    for factor in x[1:]:
+        result = result @ factor
+    return result
+
+
+def _product_flops(op: Operator, types: list[Type], size: Size) -> int:
+    """From the left to the right; `operators/cost.py` orders longer products before it counts them."""
+    return sum(2 * size(types[0].rows) * size(t.rows) * size(t.cols) for t in types[1:])
+
+
+def _combine(op: Operator, x: Values, numbers: Numbers, size: Size) -> np.ndarray:
+    return sum(numbers(coefficient) * value for coefficient, value in zip(op.attributes[0], x, strict=True))
+
+
+def _combine_flops(op: Operator, types: list[Type], size: Size) -> int:
+    scaled = sum(1 for coefficient in op.attributes[0] if abs(coefficient) != 1)
+    return entries(op.type, size) * (len(types) - 1 + scaled)
+
+
+def _cube(op: Operator, types: list[Type], size: Size) -> int:
+    return size(types[0].rows) ** 3
+
+
+def _solve_flops(op: Operator, types: list[Type], size: Size) -> int:
+    """Cholesky takes n^3 / 3 operations, LU twice as many; every right-hand side 2 n^2."""
+    n = size(types[0].rows)
+    return n**3 * (1 if op.attributes[0] else 2) // 3 + 2 * n * entries(types[1], size)
+
+
+def _logdet_flops(op: Operator, types: list[Type], size: Size) -> int:
+    return size(types[0].rows) ** 3 * (1 if op.attributes[0] else 2) // 3
+
+
+register("transpose", lambda op, x, numbers, size: np.swapaxes(x[0], -1, -2), free)
+register("product", _product, _product_flops)
+register("combine", _combine, _combine_flops)
+register("family_sum", lambda op, x, numbers, size: x[0].sum(axis=1, keepdims=True), per_entry)
+register("inverse", lambda op, x, numbers, size: np.linalg.inv(x[0]), lambda op, t, size: 2 * _cube(op, t, size))
+register("solve", lambda op, x, numbers, size: np.linalg.solve(x[0], x[1]), _solve_flops)
+
+
+def _log_determinant(op: Operator, x: Values, numbers: Numbers, size: Size) -> np.ndarray:
+    return ATOMS["logdet"].value(x[0])[..., None, None]
+
+
+register("logdet", _log_determinant, _logdet_flops)
+
+
+# ---- entry by entry --------------------------------------------------------------------------------------------
+
+
+def _function(op: Operator, x: Values, numbers: Numbers, size: Size) -> np.ndarray:
+    name, parameters = op.attributes
+    return FUNCTIONS[name](*x, *(numbers(p) for p in parameters))
+
+
+def _function_flops(op: Operator, types: list[Type], size: Size) -> int:
+    return entries(op.type, size) * (SOFTMAX_FLOPS if op.attributes[0] == "softmax" else 1)
+
+
+def prox_value(prox: Prox, v: np.ndarray, numbers: Numbers) -> np.ndarray:
+    """The piecewise linear map, entry by entry."""
+    result = np.zeros_like(v)
+    for piece in prox.pieces:
+        inside = (v >= _end(piece.lower, numbers)) & (v <= _end(piece.upper, numbers))
+        result = np.where(inside, numbers(piece.slope) * v + numbers(piece.intercept), result)
+    return result
+
+
+def _end(end: sympy.Expr, numbers: Numbers) -> float | np.ndarray:
+    return float(end) if end.is_infinite else numbers(end)
+
+
+register("function", _function, _function_flops)
+register("prox", lambda op, x, numbers, size: prox_value(op.attributes[0], x[0], numbers), per_entry)
+
+
+# ---- reductions of an energy -----------------------------------------------------------------------------------
+
+
+def _reduce(op: Operator, x: Values, numbers: Numbers, size: Size) -> np.ndarray:
+    atom, parameters = op.attributes
+    return np.asarray(ATOMS[atom].value(x[0], *(numbers(p) for p in parameters)))[..., None, None]
+
+
+register("reduce", _reduce, lambda op, types, size: entries(types[0], size))
+
+
+# ---- what passes introduce -------------------------------------------------------------------------------------
+
+
+def _attention(op: Operator, x: Values, numbers: Numbers, size: Size) -> np.ndarray:
+    """`V softmax(s K' Q)`, the columns being queries (Vaswani et al. 2017, with tokens as columns)."""
+    value, key, query = x
+    return value @ softmax(numbers(op.attributes[0]) * np.swapaxes(key, -1, -2) @ query)
+
+
+def _attention_flops(op: Operator, types: list[Type], size: Size) -> int:
+    value, key, query = types
+    scores = size(key.cols) * size(query.cols)
+    return 2 * scores * (size(key.rows) + size(value.rows)) + SOFTMAX_FLOPS * scores
+
+
+def _merged(op: Operator, x: Values, numbers: Numbers, size: Size) -> np.ndarray:
+    """`sum_k A_k X_k`, and a bias for every column where there is a third input."""
+    return (x[0] @ x[1]).sum(axis=1, keepdims=True) + (x[2] if len(x) > 2 else 0.0)
+
+
+def _merged_flops(op: Operator, types: list[Type], size: Size) -> int:
+    inner = size(types[0].family) * size(types[0].cols)
+    return (2 * inner + (len(types) > 2)) * entries(op.type, size)
+
+
+def _affine(op: Operator, x: Values, numbers: Numbers, size: Size) -> np.ndarray:
+    return x[0] @ x[1] + x[2]
+
+
+def _affine_flops(op: Operator, types: list[Type], size: Size) -> int:
+    return (2 * size(types[0].cols) + 1) * entries(op.type, size)
+
+
+register("attention", _attention, _attention_flops)
+register("merged", _merged, _merged_flops)
+register("affine", _affine, _affine_flops)
+register("column", lambda op, x, numbers, size: np.repeat(x[0], size(op.type.cols), axis=-1), free)

@@ -1,0 +1,194 @@
+"""Derivation -> Program: every step's forms and energies as operator graphs.
+
+A form's words become flat products, so that sharing and the order of a chain are decided later, by cost. A family sum
+stays wide, around all factors of its word; where a word has several, the inner ones stand around the factors with their
+index.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+import sympy
+
+from crate_dsl.errors import Span, fail
+from crate_dsl.language.model import Block, Shape
+from crate_dsl.library.form import Factor, Form, Function, Inverse, Leaf, Word, indices
+from crate_dsl.library.scalars import rename_index, scalar_indices
+from crate_dsl.mathematics.derivation import Assignment, Derivation, DerivedBlock, DerivedStep
+from crate_dsl.operators.build import combine, family_sum, function, identity, inverse, ones, product, transposed
+from crate_dsl.operators.graph import Builder, Graph, Operator, Type
+from crate_dsl.operators.lower_energy import lower_tree
+from crate_dsl.operators.program import BlockProgram, Program, StepProgram
+
+
+@dataclass(frozen=True)
+class Scope:
+    """What names stand for: values computed so far, learned matrices by shape, open family indices by axis."""
+
+    builder: Builder
+    values: Mapping[str, int]
+    parameters: Mapping[str, Shape]
+    families: Mapping[str, str] = field(default_factory=dict)
+    span: Span | None = None  # of the step, for errors
+
+    def bound(self, name: str, number: int) -> Scope:
+        return replace(self, values={**self.values, name: number})
+
+    def inside(self, over: tuple[tuple[str, str], ...]) -> Scope:
+        return replace(self, families={**self.families, **dict(over)})
+
+    def coefficient(self, value: sympy.Expr) -> sympy.Expr:
+        """Members of a family are named by its axis: `kappa[k]` becomes `kappa[K]`."""
+        for index in scalar_indices(value):
+            value = rename_index(value, index, self.families.get(index, index))
+        return value
+
+    def leaf(self, leaf: Leaf) -> int:
+        number = self._plain(leaf)
+        return transposed(self.builder, number) if leaf.transposed else number
+
+    def _plain(self, leaf: Leaf) -> int:
+        if leaf.name in self.values:
+            return self.values[leaf.name]
+        if leaf.name == "ones":
+            return ones(self.builder, leaf.rows)
+        if leaf.name in self.parameters:
+            kind = Type(leaf.rows, leaf.cols, self.parameters[leaf.name].family)
+            return self.builder.add(Operator("parameter", (), kind, (leaf.name,)))
+        return self.builder.add(Operator("input", (), Type(leaf.rows, leaf.cols, batch=True), (leaf.name,)))
+
+
+# ---- forms -----------------------------------------------------------------------------------------------------
+
+
+def lower_form(form: Form, scope: Scope) -> int:
+    terms = [_word(word, form, scope) for word in form.words]
+    return combine(scope.builder, terms, form.rows, form.cols)
+
+
+def _word(word: Word, form: Form, scope: Scope) -> tuple[sympy.Expr, int]:
+    """A word as (coefficient, value); of several family sums the one around the fewest factors is taken first."""
+    inner = scope.inside(word.over)
+    values = [(_factor(f, inner), indices(f)) for f in word.factors] or [
+        (identity(scope.builder, form.rows), frozenset())
+    ]
+    coefficient = word.coefficient
+    order = sorted((index for index, _ in word.over), key=lambda index: _width(values, index))
+    for index in order:
+        coefficient, values = _summed(index, index == order[-1], coefficient, values, inner)
+    return scope.coefficient(coefficient), product(scope.builder, [n for n, _ in values], flat=True)
+
+
+Indexed = list[tuple[int, frozenset[str]]]
+
+
+def _span(values: Indexed, index: str) -> tuple[int, int]:
+    """First and last of the factors that carry an index; the first factor where none does."""
+    places = [n for n, (_, free) in enumerate(values) if index in free] or [0]
+    return places[0], places[-1]
+
+
+def _width(values: Indexed, index: str) -> int:
+    first, last = _span(values, index)
+    return last - first
+
+
+def _summed(
+    index: str, whole: bool, coefficient: sympy.Expr, values: Indexed, scope: Scope
+) -> tuple[sympy.Expr, Indexed]:
+    """The word with one family summed, around all of its factors or those with the index."""
+    first, last = (0, len(values) - 1) if whole else _span(values, index)
+    segment = values[first : last + 1]
+    others = frozenset().union(*(free for _, free in segment)) - {index}
+    if others:
+        inside = ", ".join(sorted(others))
+        raise fail(f"the sums over {index} and {inside} interleave: a value would have two families", scope.span)
+    own = [s for s in coefficient.free_symbols if s.name.endswith(f"[{index}]")]
+    rest, weight = coefficient.as_independent(*own, as_Add=False) if own else (coefficient, sympy.Integer(1))
+    builder = scope.builder
+    inner = product(builder, [n for n, _ in segment], flat=True)
+    total = family_sum(builder, combine(builder, [(scope.coefficient(weight), inner)]))
+    return rest, [*values[:first], (total, frozenset()), *values[last + 1 :]]
+
+
+def _factor(factor: Factor, scope: Scope) -> int:
+    match factor:
+        case Leaf():
+            return scope.leaf(factor)
+        case Inverse():
+            return inverse(scope.builder, lower_form(factor.of, scope))
+        case Function():
+            arguments = tuple(lower_form(argument, scope) for argument in factor.arguments)
+            parameters = tuple(map(scope.coefficient, factor.parameters))
+            number = function(scope.builder, factor.name, arguments, parameters)
+            return transposed(scope.builder, number) if factor.transposed else number
+
+
+# ---- steps -----------------------------------------------------------------------------------------------------
+
+
+def lower(derivation: Derivation) -> Program:
+    """All graphs of a network, as the derivation states them, nothing made fast."""
+    return Program(derivation, tuple(_block(derivation, block) for block in derivation.blocks))
+
+
+def _block(derivation: Derivation, block: DerivedBlock) -> BlockProgram:
+    tokens = derivation.model.tokens
+    sizes = {**block.block.sizes, tokens.cols: tokens.count}
+    return BlockProgram(block, tuple(lower_step(step, block.block, sizes, tokens.cols) for step in block.steps))
+
+
+def lower_step(step: DerivedStep, block: Block, sizes: Mapping[str, int], tokens: str) -> StepProgram:
+    """The graphs of one step.
+
+    Where the energy is evaluated at something else than the step's result (a code that is then read out), that value
+    gets a graph of its own, and the rest of the step starts from it.
+    """
+    name = f"{block.role}.{step.step.label}"
+    parameters = {p.name: p.shape for p in (*block.parameters, *step.parameters)}
+
+    def scope(suffix: str = "") -> Scope:
+        return Scope(Builder(name + suffix, sizes, tokens), {}, parameters, span=step.step.span)
+
+    whole = _assigned(step.assignments, scope())
+    after = lower_form(step.objective.after, whole)
+    forward, code = whole.builder.graph((("result", whole.values[step.result.name]),)), None
+    if after != whole.values[step.result.name]:
+        code = whole.builder.graph((("code", after),))
+        forward = _from_code(step, scope())
+    energy = _energy(step, scope(".energy"))
+    start = scope(".start")
+    before = start.builder.graph((("start", lower_form(step.objective.before, start)),))
+    return StepProgram(step, block, forward, code, energy, before)
+
+
+def _assigned(assignments: tuple[Assignment, ...], scope: Scope) -> Scope:
+    for assignment in assignments:
+        number = lower_form(assignment.value, scope)
+        if assignment.prox:
+            attributes = (assignment.prox, assignment.target.name)
+            number = scope.builder.add(Operator("prox", (number,), scope.builder.type(number), attributes))
+        scope = scope.bound(assignment.target.name, number)
+    return scope
+
+
+def _from_code(step: DerivedStep, scope: Scope) -> Graph:
+    """The step's result with the code as an input."""
+    after = step.objective.after
+    word = after.words[0] if len(after.words) == 1 else None
+    if word and len(word.factors) == 1 and word.coefficient == 1 and isinstance(word.factors[0], Leaf):
+        names = [assignment.target.name for assignment in step.assignments]
+        code = word.factors[0]
+        kind = Type(code.rows, code.cols, batch=True)
+        held = scope.bound(code.name, scope.builder.add(Operator("input", (), kind, (code.name,))))
+        last = _assigned(step.assignments[names.index(code.name) + 1 :], held)
+    else:
+        last = _assigned(step.assignments, scope)
+    return last.builder.graph((("result", last.values[step.result.name]),))
+
+
+def _energy(step: DerivedStep, scope: Scope) -> Graph:
+    number = lower_tree(step.objective.energy, scope)
+    return scope.builder.graph((("energy", number),))

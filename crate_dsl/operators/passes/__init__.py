@@ -1,0 +1,65 @@
+"""The passes that make a program fast, each `(Graph, batch) -> Graph`, in order, with the reason for its place.
+
+None looks at names. Where several forms mean the same, the cost model decides. `verify` proves each on every graph.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from crate_dsl.operators.cost import BATCH
+from crate_dsl.operators.graph import Graph
+from crate_dsl.operators.passes.attention import attention
+from crate_dsl.operators.passes.bias import fold_bias
+from crate_dsl.operators.passes.chain import chain
+from crate_dsl.operators.passes.factor import factor
+from crate_dsl.operators.passes.gather import gather
+from crate_dsl.operators.passes.hoist import hoist
+from crate_dsl.operators.passes.merge import merge
+from crate_dsl.operators.passes.narrow import narrow
+from crate_dsl.operators.passes.push_through import push_through
+from crate_dsl.operators.passes.share import share
+from crate_dsl.operators.passes.solve import solve
+from crate_dsl.operators.passes.sylvester import sylvester
+from crate_dsl.operators.program import Program
+
+
+@dataclass(frozen=True)
+class Pass:
+    name: str
+    apply: Callable[[Graph, int], Graph]
+    reason: str  # why it stands where it stands
+
+
+PASSES = (
+    Pass("share", share, "first: later passes recognise `W = U'Z` as one value, not as two factors"),
+    Pass("attention", attention, "before the order of chains is fixed, which might split the softmax from its value"),
+    Pass("push_through", push_through, "needs W on both sides of an inverse as one value, and inverses as such"),
+    Pass("sylvester", sylvester, "the same identity for log-determinants"),
+    Pass("narrow", narrow, "after sharing, which needs all factors of a family's products side by side"),
+    Pass("gather", gather, "before factoring, which it prepares"),
+    Pass("hoist", hoist, "before factoring, which would take the terms apart that a hoisted matrix is made of"),
+    Pass("factor", factor, "after hoisting: what stays among the tokens, and the hoisted matrix, shares factors"),
+    Pass("solve", solve, "after push-through has chosen which matrix is inverted, before chains are ordered around it"),
+    Pass("chain", chain, "after all products have their final factors"),
+    Pass("merge", merge, "needs products of two: `sum_k U_k X_k` as one product of stacked heads"),
+    Pass("fold_bias", fold_bias, "last: it closes products over what is added to them"),
+)  # fmt: skip
+
+
+def stages(graph: Graph, batch: int = BATCH) -> Iterator[tuple[Pass, Graph]]:
+    """Every pass with the graph after it; what shows where time was gained."""
+    for each in PASSES:
+        graph = each.apply(graph, batch)
+        yield each, graph
+
+
+def optimise_graph(graph: Graph, batch: int = BATCH) -> Graph:
+    *_, (_, result) = stages(graph, batch)
+    return result
+
+
+def optimise(program: Program, batch: int = BATCH) -> Program:
+    """All passes on all graphs, decisions made for this many images at a time."""
+    return program.mapped(lambda graph: optimise_graph(graph, batch))

@@ -1,0 +1,36 @@
+"""Gather the family sums of a sum into one: `sum_k U_k A_k - sum_k U_k B_k` is `sum_k (U_k A_k - U_k B_k)`.
+
+Factoring then takes U_k out, and one product is left of two.
+"""
+
+from __future__ import annotations
+
+from crate_dsl.operators.build import combine, family_sum, terms_of
+from crate_dsl.operators.cost import cost
+from crate_dsl.operators.graph import Builder, Graph, Operator
+from crate_dsl.operators.passes.factor import factor
+from crate_dsl.operators.rewrite import rebuild
+
+
+def gather(graph: Graph, batch: int) -> Graph:
+    """Join sums over one family, where factoring them together costs less."""
+    candidate = rebuild(graph, _rule)
+    return candidate if _settled(candidate, batch) < _settled(graph, batch) else graph
+
+
+def _settled(graph: Graph, batch: int) -> float:
+    return cost(factor(graph, batch), batch).time
+
+
+def _rule(builder: Builder, operator: Operator) -> int | None:
+    if operator.kind != "combine":
+        return None
+    terms = list(zip(operator.attributes[0], operator.inputs, strict=True))
+    sums = [(c, n) for c, n in terms if builder[n].kind == "family_sum"]
+    families = {builder.type(builder[n].inputs[0]).family for _, n in sums}
+    if len(sums) < 2 or len(families) > 1:
+        return None
+    inner = [(c * b, m) for c, n in sums for b, m in terms_of(builder, builder[n].inputs[0])]
+    joint = family_sum(builder, combine(builder, inner, operator.type.rows, operator.type.cols))
+    kept = [term for term in terms if term not in sums]
+    return combine(builder, [*kept, (terms[0][0] ** 0, joint)], operator.type.rows, operator.type.cols)

@@ -1,0 +1,31 @@
+"""`sum_k U_k X_k` is one product of stacked heads: `[U_1 .. U_K] [X_1; ..; X_K]`."""
+
+from __future__ import annotations
+
+from crate_dsl.operators.build import combine, terms_of
+from crate_dsl.operators.graph import Builder, Graph, Operator, coefficient_family
+from crate_dsl.operators.rewrite import rebuild
+
+
+def merge(graph: Graph, batch: int) -> Graph:
+    """Merge every sum of a learned family times values; a weight per head goes to the value."""
+
+    def rule(builder: Builder, operator: Operator) -> int | None:
+        return _merged(builder, operator) if operator.kind == "family_sum" else None
+
+    return rebuild(graph, rule)
+
+
+def _merged(builder: Builder, operator: Operator) -> int | None:
+    terms = terms_of(builder, operator.inputs[0])
+    inner = builder[terms[0][1]]
+    if len(terms) > 1 or inner.kind != "product" or len(inner.inputs) != 2:
+        return None
+    left, right = inner.inputs
+    families = all(builder.type(n).family for n in (left, right))
+    if builder[left].kind != "parameter" or not families or not builder.type(right).batch:
+        return None
+    weight = terms[0][0]
+    if coefficient_family(weight):
+        return builder.add(Operator("merged", (left, combine(builder, [(weight, right)])), operator.type))
+    return combine(builder, [(weight, builder.add(Operator("merged", (left, right), operator.type)))])

@@ -1,0 +1,69 @@
+"""What the back end passes on: the graphs of every step beside the derivation that they come from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+from crate_dsl.language.model import Block
+from crate_dsl.mathematics.derivation import Derivation, DerivedBlock, DerivedStep
+from crate_dsl.operators.graph import Graph
+
+
+@dataclass(frozen=True)
+class StepProgram:
+    """The graphs of one step.
+
+    `forward` maps the tokens (raw and as read) to the step's result. Where the energy is evaluated at a code that is
+    then read out, `code` maps the tokens as read to that code and `forward` takes it as an input. `energy` maps the
+    objective's variable, and what it is given, to one number per image; `start` is where the energy before is taken.
+    """
+
+    derived: DerivedStep
+    block: Block
+    forward: Graph
+    code: Graph | None
+    energy: Graph
+    start: Graph
+
+    @property
+    def graphs(self) -> tuple[Graph, ...]:
+        return (*((self.code,) if self.code else ()), self.forward, self.energy, self.start)
+
+    def mapped(self, change: Callable[[Graph], Graph]) -> StepProgram:
+        code = change(self.code) if self.code else None
+        return replace(
+            self, forward=change(self.forward), code=code, energy=change(self.energy), start=change(self.start)
+        )
+
+
+@dataclass(frozen=True)
+class BlockProgram:
+    """One layer of a block."""
+
+    derived: DerivedBlock
+    steps: tuple[StepProgram, ...]
+
+    @property
+    def block(self) -> Block:
+        return self.derived.block
+
+
+@dataclass(frozen=True)
+class Program:
+    """All graphs of a network; layers are lowered once, the repeat count stays in the block."""
+
+    derivation: Derivation
+    blocks: tuple[BlockProgram, ...]
+
+    @property
+    def steps(self) -> Iterator[StepProgram]:
+        for block in self.blocks:
+            yield from block.steps
+
+    def mapped(self, change: Callable[[Graph], Graph]) -> Program:
+        blocks = (replace(b, steps=tuple(s.mapped(change) for s in b.steps)) for b in self.blocks)
+        return replace(self, blocks=tuple(blocks))
+
+    def __str__(self) -> str:
+        return "\n\n".join(str(graph) for step in self.steps for graph in step.graphs)

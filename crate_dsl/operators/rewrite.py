@@ -1,0 +1,42 @@
+"""The engine of passes: rebuild a graph, offering every operator to a rule."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from crate_dsl.operators.build import combine
+from crate_dsl.operators.graph import Builder, Graph, Operator
+
+# Given the new graph so far and an operator whose inputs are numbers in it: the number that replaces it, or None.
+Rule = Callable[[Builder, Operator], int | None]
+
+
+def rebuild(graph: Graph, rule: Rule) -> Graph:
+    """The graph with every operator replaced by what the rule makes of it, inputs first."""
+    builder = Builder(graph.name, graph.sizes, graph.tokens)
+    numbers: dict[int, int] = {}
+    for number in graph:
+        operator = graph[number]
+        operator = replace(operator, inputs=tuple(numbers[n] for n in operator.inputs))
+        made = rule(builder, operator)
+        numbers[number] = _added(builder, operator) if made is None else made
+    return builder.graph(tuple((name, numbers[n]) for name, n in graph.outputs))
+
+
+def _added(builder: Builder, operator: Operator) -> int:
+    """The operator itself; a sum is built anew, since a rule may have left it a scaled value among its inputs."""
+    if operator.kind != "combine":
+        return builder.add(operator)
+    terms = zip(operator.attributes[0], operator.inputs, strict=True)
+    return combine(builder, terms, operator.type.rows, operator.type.cols)
+
+
+def copied(graph: Graph) -> tuple[Builder, dict[int, int]]:
+    """A builder that holds the graph, with the new number of every operator."""
+    builder = Builder(graph.name, graph.sizes, graph.tokens)
+    numbers: dict[int, int] = {}
+    for number in graph:
+        operator = graph[number]
+        numbers[number] = builder.add(replace(operator, inputs=tuple(numbers[n] for n in operator.inputs)))
+    return builder, numbers

@@ -1,0 +1,140 @@
+"""Parameters and operations of a network, step by step: the data behind `--summary`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from crate_dsl.language.model import ONE, Block, LearnedScalar, Model, NormStage, Parameter
+from crate_dsl.operators.cost import BATCH, cost, quantity
+from crate_dsl.operators.program import BlockProgram, Program, StepProgram
+from crate_dsl.operators.uses import forward_graphs, step_parameters, step_scalars
+
+NORM_FLOPS = 8  # per entry: mean, variance, quotient, and the affine part
+
+
+@dataclass(frozen=True)
+class Row:
+    """One step of one stage, all its layers together; operations are those of one image."""
+
+    stage: str
+    step: str
+    layers: int
+    parameters: int
+    flops: int
+
+
+@dataclass(frozen=True)
+class Summary:
+    rows: tuple[Row, ...]
+    batch: int  # images over which work on weights alone is spread
+
+    @property
+    def parameters(self) -> int:
+        return sum(row.parameters for row in self.rows)
+
+    @property
+    def flops(self) -> int:
+        return sum(row.flops for row in self.rows)
+
+    def __str__(self) -> str:
+        header = ("stage", "step", "layers", "parameters", "FLOPs per image")
+        cells = [(r.stage, r.step, str(r.layers), f"{r.parameters:,}", quantity(r.flops).strip()) for r in self.rows]
+        total = ("total", "", "", f"{self.parameters:,}", quantity(self.flops).strip())
+        table = [header, *cells, total]
+        widths = [max(len(row[column]) for row in table) for column in range(len(header))]
+        lines = [_line(row, widths) for row in table]
+        rule = "-" * len(lines[0])
+        note = f"FLOPs of a forward pass over {self.batch} images, divided by {self.batch}"
+        return "\n".join([lines[0], rule, *lines[1:-1], rule, lines[-1], "", note])
+
+
+def _line(row: tuple[str, ...], widths: list[int]) -> str:
+    left = [cell.ljust(width) for cell, width in zip(row[:2], widths[:2], strict=True)]
+    right = [cell.rjust(width) for cell, width in zip(row[2:], widths[2:], strict=True)]
+    return "  ".join(left + right)
+
+
+def summary(program: Program, batch: int = BATCH) -> Summary:
+    """The table of a network, stem and head included; parameters that layers or steps share count once."""
+    model = program.derivation.model
+    rows = [_stem(model)]
+    seen: set[str] = set()
+    for stage in model.stages:
+        if isinstance(stage, NormStage):
+            entries = model.tokens.count * model.sizes[model.tokens.rows]
+            rows.append(Row(stage.name, "norm", 1, 2 * model.sizes[model.tokens.rows], NORM_FLOPS * entries))
+        else:
+            block = next(b for b in program.blocks if b.block.role == stage.role)
+            rows += _block(block, model, seen, batch)
+    return Summary((*rows, _head(model)), batch)
+
+
+def _pixels(model: Model) -> int:
+    patches = next(word for word in model.tokens.words if word.name == "patches")
+    sides = [side for side in patches.arguments if isinstance(side, int)]
+    return sides[0] * sides[-1] * int(model.input.arguments[0])
+
+
+def _stem(model: Model) -> Row:
+    words = {word.name: word.arguments for word in model.tokens.words}
+    d, n, pixels = model.sizes[model.tokens.rows], model.tokens.patches, _pixels(model)
+    parameters, flops = pixels * d + d, (2 * pixels + 1) * d * n
+    if "norm" in words["patches"]:
+        parameters += 2 * pixels + 2 * d
+        flops += NORM_FLOPS * n * (pixels + d)
+    parameters += d * (("class_token" in words) + (model.mask is not None))
+    if "position" in words:
+        parameters += model.tokens.count * d if words["position"][0] == "learned" else 0
+        flops += model.tokens.count * d
+    return Row("stem", "tokens", 1, parameters, flops)
+
+
+def _head(model: Model) -> Row:
+    d = model.sizes[model.tokens.rows]
+    if model.head.word.name == "classify":
+        outputs, tokens = int(model.head.word.arguments[0]), 1
+    else:
+        outputs, tokens = _pixels(model), model.tokens.patches
+    return Row("head", model.head.word.name, 1, (d + 1) * outputs, (2 * d + 1) * outputs * tokens)
+
+
+def _block(block: BlockProgram, model: Model, seen: set[str], batch: int) -> Iterator[Row]:
+    layers, owned = block.block.repeat, set()
+    for step in block.steps:
+        parameters = _norm_parameters(step) * layers
+        for held in (*(p for p, trained in step_parameters(step) if trained), *step_scalars(step, model)):
+            parameters += _count(held, block.block, model, owned, seen)
+        flops = sum(cost(graph, batch).flops for graph in forward_graphs(step)) // batch + _norm_flops(step, model)
+        yield Row(block.block.role, step.derived.step.label, layers, parameters, flops * layers)
+
+
+def _count(held: Parameter | LearnedScalar, block: Block, model: Model, owned: set[str], seen: set[str]) -> int:
+    """Entries over all layers of what no step before has counted."""
+    top = isinstance(held, LearnedScalar) and held in model.scalars
+    if held.name in owned or (top and held.name in seen):
+        return 0
+    owned.add(held.name)
+    if top:
+        seen.add(held.name)
+    return _entries(held, block) * (1 if held.shared or top else block.repeat)
+
+
+def _entries(held: Parameter | LearnedScalar, block: Block) -> int:
+    if isinstance(held, LearnedScalar):
+        return _size(held.family or ONE, block)
+    shape = held.shape
+    return _size(shape.rows, block) * _size(shape.cols, block) * _size(shape.family or ONE, block)
+
+
+def _size(axis: str, block: Block) -> int:
+    return int(axis) if axis.isdigit() else block.sizes[axis]
+
+
+def _norm_parameters(step: StepProgram) -> int:
+    return 2 * step.block.sizes[step.derived.raw.rows] if step.derived.step.norm else 0
+
+
+def _norm_flops(step: StepProgram, model: Model) -> int:
+    entries = step.block.sizes[step.derived.raw.rows] * model.tokens.count
+    return NORM_FLOPS * entries if step.derived.step.norm else 0

@@ -1,0 +1,34 @@
+"""What a step's graphs read: learned matrices and scalars, and inputs."""
+
+from __future__ import annotations
+
+from crate_dsl.language.model import LearnedScalar, Model, Parameter
+from crate_dsl.operators.graph import Graph
+from crate_dsl.operators.program import StepProgram
+from crate_dsl.operators.verify import coefficient_symbols
+
+
+def step_parameters(step: StepProgram) -> list[tuple[Parameter, bool]]:
+    """The learned matrices that a step's graphs read, and whether its forward pass is among them."""
+    known = {p.name: p for p in (*step.block.parameters, *step.derived.parameters)}
+    forward = {name for graph in forward_graphs(step) for name in parameters_of(graph)}
+    read = forward | {name for graph in step.graphs for name in parameters_of(graph)}
+    return [(p, name in forward) for name, p in known.items() if name in read]
+
+
+def step_scalars(step: StepProgram, model: Model) -> list[LearnedScalar]:
+    """The learned scalars that a step's graphs read."""
+    names = {s.name.partition("[")[0] for graph in step.graphs for s in coefficient_symbols(graph)}
+    return [scalar for scalar in (*step.block.scalars, *model.scalars) if scalar.name in names]
+
+
+def forward_graphs(step: StepProgram) -> tuple[Graph, ...]:
+    return (step.forward, step.code) if step.code else (step.forward,)
+
+
+def parameters_of(graph: Graph) -> list[str]:
+    return [graph[n].attributes[0] for n in graph.operators("parameter")]
+
+
+def inputs_of(graph: Graph) -> list[str]:
+    return [graph[n].attributes[0] for n in graph.operators("input")]

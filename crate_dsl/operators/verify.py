@@ -1,0 +1,105 @@
+"""The contract of passes: a graph means the same before and after, at random points with sizes of no symmetry."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+
+import networkx as nx
+import numpy as np
+import sympy
+
+from crate_dsl.errors import CompilerBug
+from crate_dsl.language.model import ONE
+from crate_dsl.operators.graph import Graph
+from crate_dsl.operators.interpret import Inputs, interpret
+
+TOLERANCE = 1e-10
+BATCH = 2
+DISTINCT = (5, 7, 3, 11, 4, 6, 8, 9, 10, 12)  # no two axes alike, so that a transposition cannot hide
+
+
+def verify(before: Graph, after: Graph, seed: int = 0) -> None:
+    """Interpret both graphs on the same random inputs.
+
+    Raises:
+        CompilerBug: where an output differs by more than 1e-10, relative to its largest entry.
+    """
+    sizes = distinct_sizes(before)
+    before, after = replace(before, sizes=sizes), replace(after, sizes=sizes)
+    inputs = random_inputs(before, seed)
+    wanted, found = interpret(before, inputs), interpret(after, inputs)
+    if wanted.keys() != found.keys():
+        raise CompilerBug(f"{before.name}: outputs {sorted(wanted)} became {sorted(found)}")
+    for name, value in wanted.items():
+        error = relative_error(found[name], value)
+        if not error < TOLERANCE:
+            raise CompilerBug(f"{before.name}: output {name} differs by {error:.1e} after a pass")
+
+
+def relative_error(found: np.ndarray, wanted: np.ndarray) -> float:
+    if np.broadcast_shapes(found.shape, wanted.shape) != np.broadcast_shapes(wanted.shape):
+        return float("inf")
+    return float(np.abs(found - wanted).max() / max(np.abs(wanted).max(), 1e-300))
+
+
+def distinct_sizes(graph: Graph) -> dict[str, int]:
+    """A small size for every axis, all different, but equal for axes that a sum makes equal (a dropped adjoint)."""
+    equal = nx.Graph()
+    equal.add_nodes_from(sorted(_axes(graph)))
+    for number in graph:
+        operator = graph[number]
+        if operator.kind in ("combine", "function"):
+            for source in operator.inputs:
+                equal.add_edge(operator.type.rows, graph[source].type.rows)
+                equal.add_edge(operator.type.cols, graph[source].type.cols)
+    sizes = dict(graph.sizes)
+    groups = sorted(nx.connected_components(equal), key=lambda group: (graph.tokens in group, min(group)))
+    for group, size in zip(groups, DISTINCT, strict=False):
+        fixed = [int(axis) for axis in group if axis.isdigit()]
+        sizes |= {axis: fixed[0] if fixed else size for axis in group if not axis.isdigit()}
+    return sizes
+
+
+def _axes(graph: Graph) -> Iterator[str]:
+    for number in graph:
+        kind = graph[number].type
+        yield from {kind.rows, kind.cols, kind.family or ONE}
+
+
+def random_inputs(graph: Graph, seed: int = 0, given: Mapping[str, np.ndarray] | None = None) -> Inputs:
+    """Random leaves, and positive random scalars."""
+    rng = np.random.default_rng(seed)
+    matrices = {}
+    for number in graph:
+        operator = graph[number]
+        if operator.kind in ("input", "parameter"):
+            kind = operator.type
+            front = (BATCH,) if kind.batch else (graph.size(kind.family),) if kind.family else ()
+            matrices[operator.attributes[0]] = rng.normal(size=(*front, graph.size(kind.rows), graph.size(kind.cols)))
+    scalars = {}
+    for symbol in sorted(coefficient_symbols(graph), key=str):
+        name, _, family = symbol.name.partition("[")
+        if name not in graph.sizes:
+            scalars[name] = rng.uniform(0.2, 0.8, size=graph.size(family[:-1]) if family else None)
+    return Inputs({**matrices, **(given or {})}, scalars)
+
+
+def coefficient_symbols(graph: Graph) -> set[sympy.Symbol]:
+    """Every scalar symbol in the attributes of a graph."""
+    found: set[sympy.Symbol] = set()
+    for number in graph:
+        for value in _expressions(graph[number].attributes):
+            found |= value.free_symbols
+    return found
+
+
+def _expressions(attributes: tuple) -> Iterator[sympy.Expr]:
+    for attribute in attributes:
+        if isinstance(attribute, sympy.Expr):
+            yield attribute
+        elif isinstance(attribute, tuple):
+            yield from _expressions(attribute)
+        elif hasattr(attribute, "pieces"):
+            for piece in attribute.pieces:
+                yield from (piece.lower, piece.upper, piece.slope, piece.intercept)

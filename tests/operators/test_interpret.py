@@ -1,0 +1,53 @@
+"""Lowered graphs mean what the derivation means: an independent evaluation of forms and trees, image by image."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from crate_dsl.mathematics.evaluate import Point, execute, tree_value
+from crate_dsl.operators.graph import Graph
+from crate_dsl.operators.interpret import Inputs, interpret
+from crate_dsl.operators.program import StepProgram
+from crate_dsl.operators.verify import BATCH, random_inputs
+
+from tests.steps import CASES, program_of
+
+STEPS = [(case, step) for case, steps in CASES.items() for step in range(len(list(program_of(steps).steps)))]
+
+
+def point_of(graph: Graph, inputs: Inputs, image: int) -> Point:
+    batched = {graph[n].attributes[0] for n in graph.operators("input")}
+    matrices = {name: value[image] if name in batched else value for name, value in inputs.matrices.items()}
+    return Point(graph.sizes, inputs.scalars, matrices)
+
+
+@pytest.mark.parametrize(("case", "place"), STEPS)
+def test_forward(case: str, place: int) -> None:
+    program = program_of(CASES[case])
+    step: StepProgram = list(program.steps)[place]
+    graph = step.code or step.forward
+    inputs = random_inputs(graph)
+    (found,) = interpret(graph, inputs).values()
+    wanted = step.derived.objective.after.words[0].factors[0].name if step.code else step.derived.result.name
+    for image in range(BATCH):
+        value = execute(_needed(step), point_of(graph, inputs, image)).matrices[wanted]
+        np.testing.assert_allclose(found[image, 0], value, rtol=1e-10, atol=1e-10)
+
+
+def _needed(step: StepProgram) -> tuple:
+    """The assignments up to the code, where a code is read out afterwards."""
+    names = [a.target.name for a in step.derived.assignments]
+    if step.code is None:
+        return step.derived.assignments
+    last = names.index(step.derived.objective.after.words[0].factors[0].name)
+    return step.derived.assignments[: last + 1]
+
+
+@pytest.mark.parametrize(("case", "place"), STEPS)
+def test_energy(case: str, place: int) -> None:
+    step = list(program_of(CASES[case]).steps)[place]
+    inputs = random_inputs(step.energy)
+    found = interpret(step.energy, inputs)["energy"]
+    for image in range(BATCH):
+        value = tree_value(step.derived.objective.energy, point_of(step.energy, inputs, image))
+        np.testing.assert_allclose(found[image], value, rtol=1e-10)
