@@ -1,0 +1,276 @@
+"""The body of a method: a graph as statements, intermediates named where a reader wants a name.
+
+A value gets a statement where it is used more than once, where its kind asks for one, or where a line would grow long.
+Solves and log-determinants, and the small matrices that they read, stand in a block of their own without autocast.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+
+import sympy
+
+from crate_dsl.errors import CompilerBug
+from crate_dsl.language.model import Block, LearnedScalar
+from crate_dsl.operators.graph import Graph, Operator, Type
+from crate_dsl.pytorch.expressions import ATOM, Code, is_negated, scalar_code
+from crate_dsl.pytorch.names import Constants, Names
+from crate_dsl.pytorch.precision import precise_regions, source_of
+from crate_dsl.pytorch.spelling import SPELLINGS
+
+LONG, LINE = 84, 112  # characters of an expression that gets its own statement, and of a line
+UNNAMED = {"input", "parameter", "constant", "column", "transpose", "identity", "ones", "zero"}
+
+
+@dataclass(frozen=True)
+class Class:
+    """What the methods of one written class share: where its names stand for, and the helpers that they ask for."""
+
+    block: Block
+    constants: Constants
+    attributes: Mapping[str, str]  # learned matrices and scalars by name, without "self."
+    learned: Mapping[str, LearnedScalar]
+    helpers: set[str]
+
+
+class Body:
+    """Statements that compute the output of a graph; implements `Speaker` for the spellings."""
+
+    def __init__(self, graph: Graph, owner: Class, names: Names, inputs: Mapping[str, str]) -> None:
+        self._graph, self._owner, self._names, self._inputs = graph, owner, names, inputs
+        self._lines: list[str] = []
+        self._indent = ""
+        self._codes: dict[int, Code] = {}
+        self._scalars: dict[str, str] = {}
+        self._uses = Counter(self._source(n) for number in graph for n in graph[number].inputs)
+        self._regions = list(precise_regions(graph))
+
+    def lines(self) -> list[str]:
+        """All statements, the last one returning the output with tokens as rows."""
+        output = self._graph.output
+        code = self.code(output, self.flipped(self._graph[output].type))
+        return [*self._lines, f"return {code.text}"]
+
+    # ---- what spellings ask for ---------------------------------------------------------------------------------
+
+    def operator(self, number: int) -> Operator:
+        return self._graph[number]
+
+    def flipped(self, kind: Type) -> bool:
+        """Tokens are rows in torch: what has them as columns is held transposed."""
+        return kind.batch and kind.cols == self._graph.tokens
+
+    def size(self, axis: str) -> str:
+        return self._owner.constants.size(axis, self._owner.block)
+
+    def helper(self, name: str) -> str:
+        self._owner.helpers.add(name)
+        return name
+
+    def reference(self) -> str:
+        """A tensor with the type and device that new ones should have: the first input of the method."""
+        return next(iter(self._inputs.values()))
+
+    def is_learned(self, value: sympy.Expr) -> bool:
+        return any(symbol.name.partition("[")[0] in self._owner.learned for symbol in value.free_symbols)
+
+    def scalar(self, value: sympy.Expr, like: Type) -> Code:
+        def lookup(symbol: sympy.Symbol) -> Code:
+            name, _, family = symbol.name.partition("[")
+            if name not in self._owner.learned:
+                return Code(self._owner.constants.number(name, self._owner.block))
+            text = self._learned(name)
+            return Code(text if like.is_scalar or not family else f"{text}.view({self.size(family[:-1])}, 1, 1)")
+
+        return scalar_code(value, lookup)
+
+    def code(self, number: int, flipped: bool, wide: Type | None = None) -> Code:
+        """A value in the orientation asked for, with an axis for the family where `wide` has one and the value none."""
+        operator = self._graph[number]
+        if operator.kind == "transpose":
+            return self.code(operator.inputs[0], not flipped, wide.T if wide else None)
+        code = self._plain(number)
+        kind = operator.type
+        if kind.is_scalar:
+            return code if wide is None or wide.is_scalar else replace(code, text=f"{code.at(ATOM)}[..., None, None]")
+        if wide and wide.family and kind.batch and not kind.family:
+            code = Code(f"{code.at(ATOM)}.unsqueeze(1)", ATOM, code.flipped)
+        if code.flipped == flipped:
+            return code
+        return Code(f"{code.at(ATOM)}.{'mT' if kind.batch or kind.family else 'T'}", ATOM, flipped)
+
+    def named(self, number: int, flipped: bool) -> str:
+        """A value's text, made a name first where it is an expression."""
+        source = self._source(number)
+        self._plain(source)
+        if not self._codes[source].text.replace(".", "").replace("_", "").isalnum():
+            self._state(source)
+        return self.code(number, flipped).text
+
+    # ---- statements ---------------------------------------------------------------------------------------------
+
+    def _source(self, number: int) -> int:
+        return source_of(self._graph, number)
+
+    def _plain(self, number: int) -> Code:
+        if number not in self._codes:
+            self._enter(number)
+            if number not in self._codes:
+                self._make(number)
+        return self._codes[number]
+
+    def _make(self, number: int) -> None:
+        operator = self._graph[number]
+        self._codes[number] = self._leaf(operator) or self._spelled(operator)
+        if operator.kind not in UNNAMED and number != self._graph.output and self._wants_name(number):
+            self._state(number)
+
+    def _spelled(self, operator: Operator) -> Code:
+        """The spelling; where it comes out too long, its longest input becomes a statement."""
+        if operator.kind not in SPELLINGS:
+            raise CompilerBug(f"no torch spelling of the operator {operator.kind}")
+        code = SPELLINGS[operator.kind].write(operator, self)
+        while len(code.text) > LINE - len(self._indent) - 20:
+            sources = {self._source(n) for n in operator.inputs}
+            longest = max(sources, key=lambda n: len(self._codes[n].text) if n in self._codes else 0, default=None)
+            if longest is None or self._codes[longest].text.isidentifier() or longest not in self._codes:
+                break
+            if self._graph[longest].kind in UNNAMED:
+                break
+            self._state(longest)
+            code = SPELLINGS[operator.kind].write(operator, self)
+        return code
+
+    def _wants_name(self, number: int) -> bool:
+        kind = self._graph[number].kind
+        code = self._codes[number]
+        often = self._uses[number] > 1 and not code.text.isidentifier()
+        return often or SPELLINGS[kind].always or len(code.text) > LONG or self._is_weights(number) or _projects(code)
+
+    def _is_weights(self, number: int) -> bool:
+        """A matrix made of weights alone, which tokens are then multiplied by."""
+        operator = self._graph[number]
+        users = [self._graph[n] for n in self._graph.users(number)]
+        return operator.kind == "combine" and not operator.type.batch and any(user.type.batch for user in users)
+
+    def _state(self, number: int) -> None:
+        """Give a value a statement of its own, with its shape at the end of the line."""
+        code, kind = self._codes[number], self._graph[number].type
+        name = self._names.new(self._hint(number))
+        self._write(f"{name} = {code.text}", f"  # {self._shape(kind, code.flipped)}")
+        self._codes[number] = Code(name, ATOM, code.flipped)
+
+    def _write(self, statement: str, comment: str = "") -> None:
+        if len(self._indent + statement + comment) > LINE:
+            self._lines.append(self._indent + comment.strip())
+            comment = ""
+        self._lines.append(self._indent + statement + comment)
+
+    def _shape(self, kind: Type, flipped: bool) -> str:
+        front = (["batch"] if kind.batch else []) + ([kind.family] if kind.family else [])
+        back = [] if kind.is_scalar else [kind.cols, kind.rows] if flipped else [kind.rows, kind.cols]
+        axes = [*front, *back]
+        return f"({', '.join(axes)}{',' if len(axes) == 1 else ''})"
+
+    def _hint(self, number: int) -> str:
+        operator, code = self._graph[number], self._codes[number]
+        if operator.kind == "prox":
+            return operator.attributes[1].lower().replace("^", "")
+        if operator.kind == "product":
+            if _projects(code):
+                return "w"
+            return "gram" if operator.type.is_square and operator.type.batch else "product"
+        if operator.kind == "combine":
+            if not operator.type.batch:
+                return "M"
+            mixed = len({is_negated(c) for c in operator.attributes[0]}) == 2
+            return "matrix" if operator.type.is_square else "residual" if mixed else "update"
+        if operator.kind == "reduce":
+            return {"norm2": "squares", "l1": "magnitude"}.get(operator.attributes[0], operator.attributes[0])
+        return SPELLINGS[operator.kind].name
+
+    # ---- leaves -------------------------------------------------------------------------------------------------
+
+    def _leaf(self, operator: Operator) -> Code | None:
+        if operator.kind == "input":
+            return Code(self._inputs[operator.attributes[0]], ATOM, True)
+        if operator.kind != "parameter":
+            return None
+        attribute = f"self.{self._owner.attributes[operator.attributes[0]]}"
+        if operator.type.family:
+            return Code(f"{attribute}.unflatten(0, ({self.size(operator.type.family)}, -1))", ATOM, True)
+        if operator.type.cols == "1":
+            return Code(f"{attribute}.unsqueeze(0)", ATOM, True)
+        return Code(attribute)
+
+    def _learned(self, name: str) -> str:
+        """A learned scalar; one with a bound is stored as the logarithm of its distance to it."""
+        scalar, attribute = self._owner.learned[name], self._owner.attributes[name]
+        if scalar.lower is None:
+            return f"self.{attribute}"
+        if name not in self._scalars:
+            self._scalars[name] = self._names.new(name)
+            bound = f"{float(scalar.lower)!r} + " if scalar.lower else ""
+            self._write(f"{self._scalars[name]} = {bound}self.{attribute}.exp()")
+        return self._scalars[name]
+
+    # ---- full precision -----------------------------------------------------------------------------------------
+
+    def _enter(self, number: int) -> None:
+        """Write a region that must not run in half precision as one block, when its first value is asked for."""
+        region = next((region for region in self._regions if number in region), None)
+        if region is None:
+            return
+        self._regions.remove(region)
+        border = self._border(region)
+        for source in border:
+            self._plain(source)
+            if self._graph[source].kind not in UNNAMED and not self._codes[source].text.isidentifier():
+                self._state(source)
+        self._scalars_of(region)
+        self._write(f"with torch.autocast({self.reference()}.device.type, enabled=False):", "  # at least float32")
+        self._indent = "    "
+        for source in border:
+            self._widen(source)
+        for inside in sorted(region):
+            self._plain(inside)
+            outside = inside == self._graph.output or any(user not in region for user in self._consumers(inside))
+            if outside and not self._codes[inside].text.isidentifier():
+                self._state(inside)
+        self._indent = ""
+
+    def _border(self, region: set[int]) -> list[int]:
+        """What a region reads, leaves that are made in place left out."""
+        sources = {self._source(n) for inside in region for n in self._graph[inside].inputs}
+        made = {"identity", "ones", "zero", "constant", "column", "fill"}
+        return sorted(n for n in sources - region if self._graph[n].kind not in made)
+
+    def _scalars_of(self, region: set[int]) -> None:
+        """Learned scalars stand before the block, where later lines can read them too."""
+        for inside in sorted(region):
+            for attribute in self._graph[inside].attributes:
+                for value in attribute if isinstance(attribute, tuple) else ():
+                    for symbol in getattr(value, "free_symbols", ()):
+                        if symbol.name.partition("[")[0] in self._owner.learned:
+                            self._learned(symbol.name.partition("[")[0])
+
+    def _widen(self, source: int) -> None:
+        code = self._codes[source]
+        if self._graph[source].type.is_scalar:
+            return
+        name = code.text if code.text.isidentifier() else self._names.new(code.text.removeprefix("self.").split(".")[0])
+        self._write(f"{name} = {self.helper('at_least_float32')}({code.text})")
+        self._codes[source] = Code(name, ATOM, code.flipped)
+
+    def _consumers(self, number: int) -> Iterator[int]:
+        for user in self._graph.users(number):
+            if self._graph[user].kind == "transpose":
+                yield from self._consumers(user)
+            else:
+                yield user
+
+
+def _projects(code: Code) -> bool:
+    return code.text.startswith("split_heads(F.linear(") and code.level == ATOM

@@ -1,0 +1,135 @@
+"""What the written file says of the mathematics: energies as stated, formulas as derived, and why the code differs."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator
+from dataclasses import replace
+
+import sympy
+
+from crate_dsl.library.form import Form, Inverse, leaves
+from crate_dsl.mathematics import plain
+from crate_dsl.mathematics.derivation import APPROXIMATION, Assignment, DerivedStep, Prox
+from crate_dsl.mathematics.statement import substituted
+from crate_dsl.operators.graph import Graph
+from crate_dsl.operators.program import StepProgram
+
+WIDTH = 112
+
+
+def escaped(text: str) -> str:
+    """The user's text, safe inside a docstring: no line breaks, no quotes that end it, no escapes."""
+    plain_text = " ".join(text.split()).replace("\\", "\\\\").replace('"""', '\\"\\"\\"')
+    return plain_text[:-1] + '\\"' if plain_text.endswith('"') else plain_text
+
+
+def docstring(lines: list[str]) -> list[str]:
+    """Lines between triple quotes, on one line where there is one."""
+    if len(lines) == 1:
+        return [f'"""{lines[0]}"""']
+    return [f'"""{lines[0]}', *lines[1:], '"""']
+
+
+def wrapped(text: str, indent: str = "    ") -> list[str]:
+    return textwrap.wrap(text, WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+
+
+def stated_energy(step: DerivedStep) -> list[str]:
+    """The energy as the spec states it, without its comments."""
+    energy = step.step.energy
+    variables, given = (", ".join(f"{a.name}: {a.shape}" for a in side) for side in (energy.variables, energy.given))
+    head = f"{energy.name}({variables} | {given})" if given else f"{energy.name}({variables})"
+    span = energy.body.span
+    body = " ".join(line.partition("#")[0] for line in span.source.text[span.start : span.end].splitlines())
+    return wrapped(escaped(f"{head} = {body}"))
+
+
+def what_it_does(step: DerivedStep) -> str:
+    """The first sentence of a step's docstring."""
+    name, tokens = step.step.energy.name, step.step.tokens
+    if step.step.unknown is None:
+        way = "up" if step.step.verb == "denoise" else "down"
+        return f"One step {way} the gradient of {name}, of the tokens {tokens}."
+    if step.step.verb == "denoise":
+        return f"Synthesis: {step.step.unknown} from the code {tokens}, where the gradient of {name} vanishes."
+    count = step.step.iterations
+    return f"Sparse coding: {count} proximal step{'s' if count > 1 else ''} on {name}, in {step.step.unknown}."
+
+
+# ---- formulas --------------------------------------------------------------------------------------------------
+
+
+def formula(step: StepProgram) -> list[str]:
+    """The derived assignments, columns being tokens, and what was approximated on the way."""
+    derived = step.derived
+    lines = []
+    if derived.read != derived.raw:
+        lines.append(f"{_letter(derived)} = norm({derived.raw.name}); tokens are columns here and rows below")
+    for assignment in derived.assignments:
+        lines += wrapped(_assignment(assignment, derived))
+    proxes = {assignment.prox: None for assignment in derived.assignments if assignment.prox}
+    for prox in proxes:
+        lines += wrapped(f"prox(v) = {prox_text(prox)}")
+    lines += [line for note in (*_approximations(derived), *_fast(step)) for line in wrapped(f"# {note}", "# ")]
+    return [line if line.startswith("#") else f"# {line}" for line in lines]
+
+
+def _letter(step: DerivedStep) -> str:
+    """A short name of the tokens as read, V where that is free."""
+    taken = {leaf.name for assignment in step.assignments for leaf in leaves(assignment.value)}
+    return next(letter for letter in ("V", "Y", "normed", step.read.name) if letter not in taken)
+
+
+def _assignment(assignment: Assignment, step: DerivedStep) -> str:
+    value = assignment.value
+    if step.read != step.raw:
+        value = substituted(value, step.read, replace(step.read, name=_letter(step)))
+    text = " ".join(plain.form(value))
+    return f"{assignment.target.name} = prox({text})" if assignment.prox else f"{assignment.target.name} = {text}"
+
+
+def prox_text(prox: Prox) -> str:
+    """The pieces in words."""
+    parts = []
+    for piece in prox.pieces:
+        value = plain.scalar(piece.slope * sympy.Symbol("v") + piece.intercept)
+        parts.append(value if piece.upper == sympy.oo else f"{value} up to {plain.scalar(piece.upper)}")
+    return ", then ".join(parts)
+
+
+def _approximations(step: DerivedStep) -> Iterator[str]:
+    for line in step.record:
+        if line.kind == APPROXIMATION:
+            yield f"{line.rule}: {line.why}"
+
+
+# ---- what the passes gained ------------------------------------------------------------------------------------
+
+
+def _fast(step: StepProgram) -> Iterator[str]:
+    """Why the code below is not the formula word by word."""
+    graph = step.code or step.forward
+    if graph.operators("attention"):
+        yield "the softmax and the products around it are one fused attention"
+    if _has_token_inverse(step.derived) and _solves_features(graph):
+        yield "W (I + c W'W)^-1 = (I + c W W')^-1 W: the solve is as wide as the features, not the tokens"
+    if any(_is_hoisted(graph, number) for number in graph.operators("combine")):
+        yield "the weights are collected in M, made once per forward pass: one product per token is left"
+
+
+def _has_token_inverse(step: DerivedStep) -> bool:
+    return any(_inverts_tokens(a.value, step.raw.cols) for a in step.assignments)
+
+
+def _inverts_tokens(form: Form, tokens: str) -> bool:
+    return any(isinstance(f, Inverse) and f.of.rows == tokens for word in form.words for f in word.factors)
+
+
+def _solves_features(graph: Graph) -> bool:
+    return any(graph[graph[n].inputs[0]].type.rows != graph.tokens for n in graph.operators("solve"))
+
+
+def _is_hoisted(graph: Graph, number: int) -> bool:
+    users = [graph[user] for user in graph.users(number)]
+    return not graph[number].type.batch and any(u.kind in ("product", "affine") and u.type.batch for u in users)

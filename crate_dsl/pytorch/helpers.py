@@ -1,0 +1,80 @@
+"""Functions that a written file may need; only those that it uses are written."""
+
+from __future__ import annotations
+
+HELPERS: dict[str, str] = {
+    "split_heads": '''
+def split_heads(x: Tensor, heads: int) -> Tensor:
+    """(batch, N, heads * p) -> (batch, heads, N, p)."""
+    return x.unflatten(-1, (heads, -1)).transpose(1, 2)
+''',
+    "merge_heads": '''
+def merge_heads(x: Tensor) -> Tensor:
+    """(batch, heads, N, p) -> (batch, N, heads * p)."""
+    return x.transpose(1, 2).flatten(2)
+''',
+    "identity_like": '''
+def identity_like(matrix: Tensor) -> Tensor:
+    """The identity of a square matrix's size, type and device."""
+    return torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device)
+''',
+    "at_least_float32": '''
+def at_least_float32(x: Tensor) -> Tensor:
+    """Half precision widened: Cholesky factors need it."""
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+''',
+    "sine_and_cosine": '''
+def sine_and_cosine(angle: Tensor) -> tuple[Tensor, Tensor]:
+    """Sine and cosine as numpy computes them in float32, to the bit, since the official tables were made so.
+
+    The angle is reduced to a quarter turn, then two short polynomials follow; every product is added with one rounding.
+    """
+
+    def fused(a: Tensor, b: Tensor, c: Tensor | float) -> Tensor:
+        return (a.double() * b.double() + c).float()
+
+    def polynomial(x: Tensor, *coefficients: str) -> Tensor:
+        value = torch.full_like(x, float.fromhex(coefficients[0]))
+        for coefficient in coefficients[1:]:
+            value = fused(value, x, float.fromhex(coefficient))
+        return value
+
+    turns = (angle * float.fromhex("0x1.45f306p-1")).round()  # quarter turns
+    rest = angle
+    for part in ("-0x1.921fb0p+0", "-0x1.5110b4p-22", "-0x1.846988p-48"):
+        rest = fused(turns, torch.full_like(turns, float.fromhex(part)), rest.double())
+    square = rest * rest
+    cosine = polynomial(square, "0x1.98e616p-16", "-0x1.6c06dcp-10", "0x1.55553cp-5", "-0x1p-1", "0x1p+0")
+    sine = polynomial(square, "0x1.7d3bbcp-19", "-0x1.a06bbap-13", "0x1.11119ap-7", "-0x1.555556p-3", "0x0p+0")
+    sine = fused(sine, rest, rest.double())
+    quadrant = turns.long() % 4
+    swapped = quadrant % 2 == 1
+    first, second = torch.where(swapped, cosine, sine), torch.where(swapped, sine, cosine)
+    return (
+        torch.where(quadrant >= 2, -first, first),
+        torch.where((quadrant == 1) | (quadrant == 2), -second, second),
+    )
+''',
+    "sincos_positions": '''
+def sincos_positions(rows: int, cols: int, width: int) -> Tensor:
+    """The fixed positions of MAE (He et al. 2022) for a grid of patches, (rows * cols, width).
+
+    The first half of the features encodes the column, the second half the row, as in the official table.
+    """
+    frequency = 1 / 10000 ** (torch.arange(width // 4, dtype=torch.float32) / (width // 4))
+
+    def encoded(count: int) -> Tensor:  # (count, width / 2)
+        return torch.cat(sine_and_cosine(torch.arange(count, dtype=torch.float32).unsqueeze(1) * frequency), dim=1)
+
+    column = encoded(cols).expand(rows, cols, -1)
+    row = encoded(rows).unsqueeze(1).expand(rows, cols, -1)
+    return torch.cat((column, row), dim=2).flatten(0, 1)
+''',
+}
+NEEDS = {"sincos_positions": ("sine_and_cosine",)}
+
+
+def helpers_text(wanted: set[str]) -> str:
+    """The wanted functions and those that they call, in the order of the table."""
+    wanted = wanted | {needed for name in wanted for needed in NEEDS.get(name, ())}
+    return "".join(f"\n\n{text.strip()}\n" for name, text in HELPERS.items() if name in wanted)

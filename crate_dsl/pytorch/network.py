@@ -1,0 +1,244 @@
+"""The network class: stem, layers, norms and head in the order of the spec, and the ways to look inside."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+from crate_dsl.language.model import Block, Model, NormStage
+from crate_dsl.operators.program import BlockProgram, Program
+from crate_dsl.operators.uses import step_parameters, step_scalars
+from crate_dsl.pytorch.comments import docstring, escaped
+from crate_dsl.pytorch.front import (
+    Front,
+    front_of,
+    head_code,
+    head_lines,
+    mask_method,
+    patches_class,
+    patchify_methods,
+    pool_code,
+    stem_lines,
+    task_of,
+    tokens_method,
+)
+from crate_dsl.pytorch.parameters import attribute, scalar_attribute
+from crate_dsl.pytorch.steps import File, StepWriter, indented, norm_line
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stage of the network as the class sees it: a list of layers, or a norm."""
+
+    name: str
+    block: BlockProgram | None
+    layer: str = ""  # class of a layer
+    norm: NormStage | None = None
+
+
+class NetworkWriter:
+    """Writes the classes of a network, from the steps to the whole."""
+
+    def __init__(self, program: Program, file: File, name: str) -> None:
+        self._program, self._file = program, file
+        self._model: Model = program.derivation.model
+        self._front: Front = front_of(self._model)
+        self._name = name
+        self._patches = file.names.new("Patches")
+        self._stages = [self._stage(stage) for stage in self._model.stages]
+
+    def _stage(self, stage: Block | NormStage) -> Stage:
+        if isinstance(stage, NormStage):
+            return Stage(stage.name, None, norm=stage)
+        block = next(b for b in self._program.blocks if b.block.role == stage.role)
+        return Stage(stage.role, block, self._file.names.new(f"{camel(stage.role)}Layer"))
+
+    def classes(self) -> list[list[str]]:
+        """The text of every class, in reading order."""
+        parts = [patches_class(self._file, self._front, self._patches)]
+        for stage in self._stages:
+            if stage.block:
+                parts += self._layer_classes(stage)
+        return [*parts, self._network()]
+
+    # ---- layers -------------------------------------------------------------------------------------------------
+
+    def _layer_classes(self, stage: Stage) -> list[list[str]]:
+        parts, labels = [], []
+        for step in stage.block.steps:
+            label = step.derived.step.label
+            name = self._file.names.new(camel(f"{stage.name}_{label}"))
+            parts.append(StepWriter(step, self._file).text(name))
+            labels.append((label, name))
+        return [*parts, self._layer(stage, labels)]
+
+    def _layer(self, stage: Stage, labels: list[tuple[str, str]]) -> list[str]:
+        init = [f"self.{label} = {name}()" for label, name in labels] + self._ties(stage.block)
+        calls = "z"
+        for label, _ in labels:
+            calls = f"self.{label}({calls})"
+        verbs = ", then ".join(label.replace("_", " ") for label, _ in labels)
+        return [
+            f"class {stage.layer}(nn.Module):",
+            *indented([f'"""One layer of the {stage.name}: {verbs}."""', "", "def __init__(self) -> None:"]),
+            *indented(["super().__init__()", *init], 2),
+            "",
+            *indented(["def forward(self, z: Tensor) -> Tensor:", f"    return {calls}"]),
+        ]
+
+    def _ties(self, block: BlockProgram) -> list[str]:
+        """A parameter that several steps of a layer read is one parameter."""
+        owners: dict[str, str] = {}
+        lines = []
+        for step in block.steps:
+            label = step.derived.step.label
+            names = [attribute(p.name) for p, _ in step_parameters(step)]
+            names += [scalar_attribute(scalar) for scalar in step_scalars(step, self._model)]
+            for name in names:
+                owner = owners.setdefault(name, label)
+                if owner != label:
+                    lines.append(f"self.{label}.{name} = self.{owner}.{name}  # one parameter of the layer")
+        return lines
+
+    def _shared(self) -> list[str]:
+        """Parameters that all layers share, and scalars that all blocks share."""
+        lines, whole = [], {scalar.name for scalar in self._model.scalars}
+        owners: dict[str, str] = {}
+        for stage in (stage for stage in self._stages if stage.block):
+            for label, name, shared, top in self._attributes(stage.block, whole):
+                own = f"layer.{label}.{name}"
+                if top and name in owners and owners[name] != stage.name:
+                    lines += [f"for layer in self.{stage.name}:", f"    {own} = {owners[name]}"]
+                elif shared:
+                    first = f"self.{stage.name}[0].{label}.{name}"
+                    lines += [f"for layer in self.{stage.name}[1:]:", f"    {own} = {first}  # shared by all layers"]
+                    if top:
+                        owners.setdefault(name, first)
+        return lines
+
+    def _attributes(self, block: BlockProgram, whole: set[str]) -> list[tuple[str, str, bool, bool]]:
+        """(label, attribute, shared by the layers, shared by the blocks) of every parameter that is shared."""
+        found = []
+        for step in block.steps:
+            label = step.derived.step.label
+            found += [(label, attribute(p.name), True, False) for p, _ in step_parameters(step) if p.shared]
+            for scalar in step_scalars(step, self._model):
+                if scalar.shared or scalar.name in whole:
+                    found.append((label, scalar_attribute(scalar), True, scalar.name in whole))
+        return found
+
+    # ---- the network --------------------------------------------------------------------------------------------
+
+    def _network(self) -> list[str]:
+        about = docstring([escaped(self._model.description) or f"The network {self._model.name}."])
+        parts = [about, self._facts(), self._init(), tokens_method(self._file, self._front)]
+        parts += [mask_method()] if self._model.mask else []
+        parts += [self._forward(), patchify_methods(self._front), self._features(), self._energies()]
+        body = [line for part in parts for line in (*part, "")]
+        return [f"class {self._name}(nn.Module):", *indented(body[:-1])]
+
+    def _facts(self) -> list[str]:
+        """What a user of the network may ask it."""
+        front, task = self._front, task_of(self._model)
+        classes = self._model.head.word.arguments[0] if task == "classify" else None
+        sha = hashlib.sha256(self._model.source.text.encode()).hexdigest()
+        return [
+            f'spec_sha256 = "{sha}"',
+            f'task = "{task}"',
+            f"image_size = ({front.height}, {front.width})",
+            f"patch_size = ({front.patch_height}, {front.patch_width})",
+            f"channels = {front.channels}",
+            f"classes: int | None = {classes}",
+            f"mask_ratio: float | None = {front.mask_ratio!r}",
+            f"token_count = {self._model.tokens.count}",
+        ]
+
+    def _init(self) -> list[str]:
+        lines = stem_lines(self._file, self._front, self._patches)
+        for stage in self._stages:
+            if stage.norm:
+                width = self._file.constants.size(self._model.tokens.rows)
+                lines.append(norm_line(stage.name, stage.norm.word, width))
+            else:
+                layers = f"{stage.layer}() for _ in range({stage.block.block.repeat})"
+                lines.append(f"self.{stage.name} = nn.ModuleList({layers})")
+        lines += [*self._shared(), *head_lines(self._file, self._front)]
+        return ["def __init__(self) -> None:", *indented(["super().__init__()", *lines])]
+
+    @property
+    def _arguments(self) -> tuple[str, str]:
+        """Of a method, and of its call to `tokens`."""
+        if self._model.mask:
+            return "images: Tensor, noise: Tensor | None = None", "images, noise"
+        return "images: Tensor", "images"
+
+    def _start(self, keep_mask: bool = False) -> str:
+        arguments = self._arguments[1]
+        if not self._model.mask:
+            return f"z = self.tokens({arguments})"
+        return f"z, {'mask' if keep_mask else '_'} = self.tokens({arguments})"
+
+    def _forward(self) -> list[str]:
+        lines = [self._start(keep_mask=True)]
+        pool = pool_code(self._model)
+        for stage in self._stages:
+            if stage.norm:
+                if pool and stage is self._stages[-1]:  # the last norm acts on what the head reads
+                    lines.append(f"z = {pool}")
+                    pool = ""
+                lines.append(f"z = self.{stage.name}(z)")
+            else:
+                lines += [f"for layer in self.{stage.name}:", "    z = layer(z)"]
+        lines += [f"z = {pool}"] if pool else []
+        result, about = {
+            "classify": ("Tensor", "Logits, (batch, classes)."),
+            "mae": (
+                "tuple[Tensor, Tensor]",
+                "All patches, (batch, patches, pixels), and the mask, 1 where one was hidden.",
+            ),
+            "reconstruct": ("Tensor", "Patches, (batch, patches, pixels)."),
+        }[task_of(self._model)]
+        value = head_code(self._model, self._front) + (", mask" if self._model.mask else "")
+        head = f"def forward(self, {self._arguments[0]}) -> {result}:"
+        return [head, *indented([f'"""{about}"""', *lines, f"return {value}"])]
+
+    def _features(self) -> list[str]:
+        lines = [self._start(), 'found = {"tokens": z}']
+        for stage in self._stages:
+            if stage.norm:
+                lines += [f"z = self.{stage.name}(z)", f'found["{stage.name}"] = z']
+            else:
+                lines += self._walk(stage, ["z = step(z)", f'found[f"{stage.name}.{{number}}.{{label}}"] = z'])
+        about = '"""The tokens after every step, (batch, tokens, features), by name."""'
+        head = f"def features(self, {self._arguments[0]}) -> dict[str, Tensor]:"
+        return [head, *indented([about, *lines, "return found"])]
+
+    def _energies(self) -> list[str]:
+        lines = [self._start(), "found = {}"]
+        for stage in self._stages:
+            if stage.norm:
+                lines += [f"z = self.{stage.name}(z)"]
+            else:
+                call = f'found[f"{stage.name}.{{number}}.{{label}}"] = step.energies(z, raw)'
+                lines += self._walk(stage, [call, "z = step(z)"])
+        about = '"""The stated energy before and after every step, (batch,) each, by name."""'
+        arguments, result = f"self, {self._arguments[0]}, raw: bool = False", "dict[str, tuple[Tensor, Tensor]]"
+        head = [f"def energies({arguments}) -> {result}:"]
+        if self._model.mask:  # as the formatter breaks a line this long
+            head = ["def energies(", f"    {arguments}", f") -> {result}:"]
+        return [*head, *indented([about, *lines, "return found"])]
+
+    def _walk(self, stage: Stage, lines: list[str]) -> list[str]:
+        return [
+            f"for number, layer in enumerate(self.{stage.name}):",
+            "    for label, step in layer.named_children():",
+            *indented(lines, 2),
+        ]
+
+
+def camel(name: str) -> str:
+    """
+    >>> camel("encoder_denoise_lasso")
+    'EncoderDenoiseLasso'
+    """
+    return "".join(part.capitalize() for part in name.split("_"))

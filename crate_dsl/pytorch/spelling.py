@@ -1,0 +1,284 @@
+"""How every kind of operator is written in torch, tokens as rows: one entry per kind.
+
+A spelling gets the operator and a `Speaker`, which gives the code of its inputs in the orientation that it asks for:
+flipped is the transposed value (tokens as rows), else the value as it stands in the mathematics.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import sympy
+
+from crate_dsl.operators.graph import Operator, Type
+from crate_dsl.pytorch.expressions import ATOM, POWER, PRODUCT, SUM, UNARY, Code, is_negated
+from crate_dsl.pytorch.proximal import proximal_code
+
+
+class Speaker(Protocol):
+    """What a spelling may ask of the body that it is written into."""
+
+    def operator(self, number: int) -> Operator: ...
+    def code(self, number: int, flipped: bool, wide: Type | None = None) -> Code: ...
+    def named(self, number: int, flipped: bool) -> str: ...
+    def scalar(self, value: sympy.Expr, like: Type) -> Code: ...
+    def is_learned(self, value: sympy.Expr) -> bool: ...
+    def size(self, axis: str) -> str: ...
+    def helper(self, name: str) -> str: ...
+    def reference(self) -> str: ...
+    def flipped(self, kind: Type) -> bool: ...
+
+
+Write = Callable[[Operator, Speaker], Code]
+
+
+@dataclass(frozen=True)
+class Spelling:
+    """`write` makes the code; `always` values get a name even where they are used once."""
+
+    write: Write
+    name: str = "value"
+    always: bool = False
+
+
+SPELLINGS: dict[str, Spelling] = {}
+
+
+def spell(kind: str, name: str = "value", always: bool = False) -> Callable[[Write], Write]:
+    def register(write: Write) -> Write:
+        SPELLINGS[kind] = Spelling(write, name, always)
+        return write
+
+    return register
+
+
+# ---- leaves ----------------------------------------------------------------------------------------------------
+
+
+@spell("identity", "identity")
+def _identity(op: Operator, speaker: Speaker) -> Code:
+    reference = speaker.reference()
+    return Code(f"torch.eye({speaker.size(op.type.rows)}, dtype={reference}.dtype, device={reference}.device)")
+
+
+@spell("ones", "ones")
+def _ones(op: Operator, speaker: Speaker) -> Code:
+    return Code(f"{speaker.reference()}.new_ones({speaker.size(op.type.rows)}, 1)")
+
+
+@spell("zero", "zeros")
+def _zero(op: Operator, speaker: Speaker) -> Code:
+    if op.type.is_scalar:
+        return Code(f"{speaker.reference()}.new_zeros(())")
+    return Code(f"{speaker.reference()}.new_zeros({speaker.size(op.type.rows)}, {speaker.size(op.type.cols)})")
+
+
+@spell("constant", "constant")
+def _constant(op: Operator, speaker: Speaker) -> Code:
+    return speaker.scalar(op.attributes[0], op.type)
+
+
+@spell("fill", "bias")
+def _fill(op: Operator, speaker: Speaker) -> Code:
+    """A vector of one number, stored as (rows,)."""
+    value, rows = speaker.scalar(op.attributes[0], Type("1", "1")), speaker.size(op.type.rows)
+    if speaker.is_learned(op.attributes[0]):
+        return Code(f"{value.at(ATOM)}.expand({rows})", ATOM, True)
+    return Code(f"{speaker.reference()}.new_full(({rows},), {value.text})", ATOM, True)
+
+
+# ---- linear algebra --------------------------------------------------------------------------------------------
+
+
+def _is_weight(kind: Type) -> bool:
+    return not kind.batch and not kind.family and not kind.is_scalar
+
+
+@spell("product", "product")
+def _product(op: Operator, speaker: Speaker) -> Code:
+    """Transposed, `(A B)' = B' A'`; a matrix of weights on tokens is `F.linear`, a family of them splits the heads."""
+    left, right = op.inputs
+    a, b = speaker.operator(left), speaker.operator(right)
+    if not speaker.flipped(op.type):
+        text = f"{speaker.code(left, False, op.type).at(PRODUCT)} @ {speaker.code(right, False, op.type).at(POWER)}"
+        return Code(f"({text})[..., 0, 0]") if op.type.is_scalar else Code(text, PRODUCT)
+    if _splits_heads(a, speaker) and not b.type.family and b.type.batch:
+        weight = speaker.code(a.inputs[0], True).text.removesuffix(_unflattened(a.type.family, speaker))
+        call = f"F.linear({speaker.code(right, True).text}, {weight})"
+        return Code(f"{speaker.helper('split_heads')}({call}, {speaker.size(a.type.family)})", ATOM, True)
+    if _is_weight(a.type) and b.type.batch and a.kind != "transpose":
+        return Code(f"F.linear({speaker.code(right, True).text}, {speaker.code(left, False).text})", ATOM, True)
+    text = f"{speaker.code(right, True, op.type).at(PRODUCT)} @ {speaker.code(left, True, op.type).at(POWER)}"
+    return Code(text, PRODUCT, True)
+
+
+def _unflattened(family: str, speaker: Speaker) -> str:
+    return f".unflatten(0, ({speaker.size(family)}, -1))"
+
+
+def _splits_heads(op: Operator, speaker: Speaker) -> bool:
+    """Whether an operator is `U[k]'` of a learned family, which is stored stacked."""
+    return op.kind == "transpose" and op.type.family is not None and speaker.operator(op.inputs[0]).kind == "parameter"
+
+
+@spell("merged", "merged")
+def _merged(op: Operator, speaker: Speaker) -> Code:
+    """`sum_k U_k X_k`: the heads beside each other, times the stacked maps."""
+    family = speaker.operator(op.inputs[0]).type.family
+    weight = speaker.code(op.inputs[0], True).text.removesuffix(_unflattened(family, speaker))
+    value = speaker.code(op.inputs[1], True).text
+    bias = f", {_vector(op.inputs[2], speaker)}" if len(op.inputs) > 2 else ""
+    return Code(f"F.linear({speaker.helper('merge_heads')}({value}), {weight}.T{bias})", ATOM, True)
+
+
+@spell("affine", "product")
+def _affine(op: Operator, speaker: Speaker) -> Code:
+    weight, value = speaker.code(op.inputs[0], False).text, speaker.code(op.inputs[1], True).text
+    return Code(f"F.linear({value}, {weight}, {_vector(op.inputs[2], speaker)})", ATOM, True)
+
+
+def _vector(column: int, speaker: Speaker) -> str:
+    """The vector of a column, as (rows,)."""
+    return speaker.code(speaker.operator(column).inputs[0], True).text.removesuffix(".unsqueeze(0)")
+
+
+@spell("column", "column")
+def _column(op: Operator, speaker: Speaker) -> Code:
+    """A vector broadcasts over the tokens by itself."""
+    vector = speaker.code(op.inputs[0], True)
+    return Code(vector.text.removesuffix(".unsqueeze(0)"), vector.level, True)
+
+
+@spell("combine", "update")
+def _combine(op: Operator, speaker: Speaker) -> Code:
+    """The positive terms first, so that no sum opens with a minus without need."""
+    flipped = speaker.flipped(op.type)
+    terms = [(c, n) for c, n in zip(op.attributes[0], op.inputs, strict=True)]
+    terms.sort(key=lambda term: is_negated(term[0]))
+    parts = [_term(c, n, flipped, op, speaker) for c, n in terms]
+    text = parts[0]
+    for part in parts[1:]:
+        text += f" - {part[1:]}" if part.startswith("-") else f" + {part}"
+    single = UNARY if text.startswith("-") else PRODUCT
+    return Code(text, SUM if len(parts) > 1 else single, flipped)
+
+
+def _term(coefficient: sympy.Expr, number: int, flipped: bool, op: Operator, speaker: Speaker) -> str:
+    if speaker.operator(number).kind == "identity":
+        value = Code(_identity_like(number, op, speaker))
+    elif speaker.operator(number).kind == "constant":
+        return speaker.scalar(coefficient * speaker.operator(number).attributes[0], op.type).at(PRODUCT)
+    else:
+        value = speaker.code(number, flipped, op.type)
+    if coefficient == 1:
+        return value.at(PRODUCT)
+    if coefficient == -1:
+        return f"-{value.at(PRODUCT)}"
+    sign, magnitude = ("-", -coefficient) if is_negated(coefficient) else ("", coefficient)
+    factor = speaker.scalar(magnitude, op.type)
+    # A product of matrices keeps its brackets: `eta * (A @ B)` scales once, at the end.
+    bracketed = f"({value.text})" if " @ " in value.text and value.level == PRODUCT else value.at(PRODUCT)
+    return f"{sign}{factor.at(PRODUCT)} * {bracketed}"
+
+
+def _identity_like(number: int, op: Operator, speaker: Speaker) -> str:
+    """The identity with the type and device of a term beside it."""
+    others = [n for n in op.inputs if n != number and speaker.operator(n).type.is_square]
+    if not others:
+        return _identity(speaker.operator(number), speaker).text
+    beside = speaker.named(others[0], speaker.flipped(op.type)).removesuffix(".T").removesuffix(".mT")
+    return f"{speaker.helper('identity_like')}({beside})"
+
+
+@spell("family_sum", "total")
+def _family_sum(op: Operator, speaker: Speaker) -> Code:
+    flipped = speaker.flipped(op.type)
+    return Code(f"{speaker.code(op.inputs[0], flipped).at(ATOM)}.sum({-1 if op.type.is_scalar else -3})", ATOM, flipped)
+
+
+@spell("inverse", "inverse", always=True)
+def _inverse(op: Operator, speaker: Speaker) -> Code:
+    return Code(f"torch.linalg.inv({speaker.code(op.inputs[0], False).text})")
+
+
+@spell("solve", "solution", always=True)
+def _solve(op: Operator, speaker: Speaker) -> Code:
+    """By Cholesky where the matrix is positive definite; `cholesky_ex` neither raises nor waits for a GPU."""
+    matrix, right = (speaker.code(n, False, op.type) for n in op.inputs)
+    if op.attributes[0]:
+        text = f"torch.cholesky_solve({right.text}, torch.linalg.cholesky_ex({matrix.text}).L)"
+    else:
+        text = f"torch.linalg.solve({matrix.text}, {right.text})"
+    return Code(f"{text}.mT", ATOM, True) if speaker.flipped(op.type) else Code(text)
+
+
+@spell("logdet", "logdet")
+def _logdet(op: Operator, speaker: Speaker) -> Code:
+    """Twice the log-diagonal of the Cholesky factor where the matrix is positive definite."""
+    matrix = speaker.code(op.inputs[0], False).text
+    if op.attributes[0]:
+        return Code(f"2 * torch.linalg.cholesky_ex({matrix}).L.diagonal(dim1=-2, dim2=-1).log().sum(-1)", PRODUCT)
+    return Code(f"torch.logdet({matrix})")
+
+
+# ---- entry by entry, and reductions ----------------------------------------------------------------------------
+
+FUNCTIONS: dict[str, Callable[[list[Code], bool], str]] = {
+    "softmax": lambda x, flipped: f"torch.softmax({x[0].text}, dim={-1 if flipped else -2})",
+    "exp": lambda x, flipped: f"torch.exp({x[0].text})",
+    "log": lambda x, flipped: f"torch.log({x[0].text})",
+    "reciprocal": lambda x, flipped: f"torch.reciprocal({x[0].text})",
+    "hadamard": lambda x, flipped: f"{x[0].at(PRODUCT)} * {x[1].at(POWER)}",
+}
+
+EVERY = "dim=(-2, -1)"
+REDUCTIONS: dict[str, Callable[[Code, bool], str]] = {
+    "norm2": lambda x, flipped: f"{x.at(ATOM)}.square().sum({EVERY})",
+    "total": lambda x, flipped: f"{x.at(ATOM)}.sum({EVERY})",
+    "l1": lambda x, flipped: f"{x.at(ATOM)}.abs().sum({EVERY})",
+    "l0": lambda x, flipped: f"{x.at(ATOM)}.sign().abs().sum({EVERY})",
+    "trace": lambda x, flipped: f"{x.at(ATOM)}.diagonal(dim1=-2, dim2=-1).sum(-1)",
+    "logsumexp": lambda x, flipped: f"torch.logsumexp({x.text}, dim={-1 if flipped else -2}).sum(-1)",
+}
+
+
+@spell("function", "weights")
+def _function(op: Operator, speaker: Speaker) -> Code:
+    flipped = speaker.flipped(op.type)
+    text = FUNCTIONS[op.attributes[0]]([speaker.code(n, flipped, op.type) for n in op.inputs], flipped)
+    return Code(text, PRODUCT if op.attributes[0] == "hadamard" else ATOM, flipped)
+
+
+@spell("reduce", "energy")
+def _reduce(op: Operator, speaker: Speaker) -> Code:
+    argument = speaker.operator(op.inputs[0]).type
+    flipped = speaker.flipped(argument)
+    if argument.is_scalar:
+        return Code(f"{speaker.code(op.inputs[0], flipped).at(ATOM)}")
+    return Code(REDUCTIONS[op.attributes[0]](speaker.code(op.inputs[0], flipped), flipped))
+
+
+@spell("prox", "code", always=True)
+def _prox(op: Operator, speaker: Speaker) -> Code:
+    flipped, prox = speaker.flipped(op.type), op.attributes[0]
+
+    def scalar(value: sympy.Expr) -> Code:
+        return speaker.scalar(value, op.type)
+
+    learned = any(speaker.is_learned(value) for piece in prox.pieces for value in (piece.lower, piece.intercept))
+    whole = speaker.code(op.inputs[0], flipped)
+    code = proximal_code(prox, whole, lambda: speaker.named(op.inputs[0], flipped), scalar, learned)
+    return Code(code.text, code.level, flipped)
+
+
+@spell("attention", "attention", always=True)
+def _attention(op: Operator, speaker: Speaker) -> Code:
+    """`V softmax(s K' Q)`; a learned scale goes into the queries, since the fused operator takes a number only."""
+    value, key, query = (speaker.code(n, True, op.type) for n in op.inputs)
+    scale, asked = op.attributes[0], query.text
+    text = speaker.scalar(scale, op.type).text
+    if speaker.is_learned(scale):
+        asked, text = f"{speaker.scalar(scale, op.type).at(PRODUCT)} * {query.at(PRODUCT)}", "1.0"
+    return Code(f"F.scaled_dot_product_attention({asked}, {key.text}, {value.text}, scale={text})", ATOM, True)

@@ -1,0 +1,168 @@
+"""One `nn.Module` per step: its parameters, its forward pass, and the energy that it states."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from crate_dsl.language.model import Block, Model, Word
+from crate_dsl.operators.graph import Graph
+from crate_dsl.operators.program import StepProgram
+from crate_dsl.operators.uses import inputs_of, step_parameters, step_scalars
+from crate_dsl.pytorch.body import Body, Class
+from crate_dsl.pytorch.comments import docstring, formula, stated_energy, what_it_does
+from crate_dsl.pytorch.names import Constants, Names
+from crate_dsl.pytorch.parameters import Start, attribute, scalar_attribute, scalar_line
+
+INDENT = "    "
+
+
+@dataclass(frozen=True)
+class File:
+    """What all parts of a written file share."""
+
+    model: Model
+    names: Names
+    constants: Constants
+    helpers: set[str]
+
+
+def indented(lines: Iterable[str], times: int = 1) -> list[str]:
+    return [INDENT * times + line if line else "" for line in lines]
+
+
+def norm_line(name: str, word: Word, width: str) -> str:
+    """`self.<name> = nn.LayerNorm(width)`, with its epsilon where that is not torch's own."""
+    epsilon = f", eps={float(word.arguments[0])!r}" if word.arguments else ""
+    return f"self.{name} = nn.LayerNorm({width}{epsilon})"
+
+
+class StepWriter:
+    """Writes the class of one step."""
+
+    def __init__(self, step: StepProgram, file: File) -> None:
+        self._step, self._file = step, file
+        self._block: Block = step.block
+        scalars = step_scalars(step, file.model)
+        self._scalars = {scalar.name: scalar for scalar in scalars}
+        attributes = {p.name: attribute(p.name) for p, _ in step_parameters(step)}
+        attributes |= {scalar.name: scalar_attribute(scalar) for scalar in scalars}
+        self._class = Class(step.block, file.constants, attributes, self._scalars, file.helpers)
+
+    @property
+    def _normed(self) -> bool:
+        return self._step.derived.step.norm is not None
+
+    def text(self, name: str) -> list[str]:
+        derived = self._step.derived
+        energy = stated_energy(derived)
+        about = [what_it_does(derived), *(["", *energy] if energy else [])]
+        parts = [docstring(about), self._init(), *([self._code()] if self._step.code else []), self._forward()]
+        parts += [self._energy(), self._energies()]
+        body = [line for part in parts for line in (*part, "")]
+        return [f"class {name}(nn.Module):", *indented(body[:-1])]
+
+    # ---- parameters ---------------------------------------------------------------------------------------------
+
+    def _size(self, axis: str) -> str:
+        return self._file.constants.size(axis, self._block)
+
+    def _init(self) -> list[str]:
+        derived, lines = self._step.derived, []
+        if derived.step.norm:
+            lines.append(norm_line("norm", derived.step.norm, self._size(derived.raw.rows)))
+        start = Start(derived, self._size)
+        for parameter, trained in step_parameters(self._step):
+            lines += start.lines(parameter, trained)
+        for scalar in self._scalars.values():
+            lines.append(scalar_line(scalar, self._size(scalar.family) if scalar.family else None))
+        return ["def __init__(self) -> None:", *indented(["super().__init__()", *lines])]
+
+    # ---- forward ------------------------------------------------------------------------------------------------
+
+    def _local(self, *wanted: str) -> tuple[Names, list[str]]:
+        names = Names(self._file.names)
+        return names, [names.new(name) for name in wanted]
+
+    def _shape(self, rows: str) -> str:
+        return f"(batch, {self._step.derived.raw.cols}, {rows})"
+
+    def _method(self, name: str, graph: Graph, names: Names, inputs: dict[str, str], first: list[str]) -> list[str]:
+        own = {leaf: text for leaf, text in inputs.items() if leaf in inputs_of(graph)} or inputs
+        return [name, *indented([*first, *Body(graph, self._class, names, own).lines()])]
+
+    def _code(self) -> list[str]:
+        """The unknown of the energy, from the tokens as read."""
+        derived = self._step.derived
+        names, (v,) = self._local("v" if self._normed else derived.raw.name.lower())
+        head = f"def code(self, {v}: Tensor) -> Tensor:  # {self._shape(derived.raw.rows)}"
+        return [*formula(self._step), *self._method(head, self._step.code, names, {derived.read.name: v}, [])]
+
+    def _forward(self) -> list[str]:
+        derived = self._step.derived
+        names, (z,) = self._local(derived.raw.name.lower())
+        inputs, first, v = {derived.raw.name: z}, [], z
+        if self._normed:
+            v = names.new("v")
+            inputs[derived.read.name] = v
+            first.append(f"{v} = self.norm({z})")
+        codes = [name for name in inputs_of(self._step.forward) if name not in inputs]
+        if self._step.code and codes:
+            inputs[codes[0]] = names.new(codes[0].lower().partition("^")[0])
+            first.append(f"{inputs[codes[0]]} = self.code({v})")
+        head = f"def forward(self, {z}: Tensor) -> Tensor:  # {self._shape(derived.raw.rows)}"
+        method = self._method(head, self._step.forward, names, inputs, first)
+        return method if self._step.code else [*formula(self._step), *method]
+
+    # ---- energy -------------------------------------------------------------------------------------------------
+
+    def _given(self) -> list[str]:
+        """Leaves of the energy beside its variable: the tokens, where a code is sought."""
+        variable = self._step.derived.objective.variable.name
+        return [name for name in inputs_of(self._step.energy) if name != variable]
+
+    def _energy(self) -> list[str]:
+        derived = self._step.derived
+        variable, given = derived.objective.variable, self._given()
+        names, (x,) = self._local(variable.name.lower())
+        inputs = {variable.name: x} | {name: names.new("v" if self._normed else name.lower()) for name in given}
+        signature = ", ".join(f"{name}: Tensor" for name in inputs.values())
+        text = f"{derived.step.energy.name} of {variable.name}, {self._shape(variable.rows)}"
+        about = docstring([f"{text}: one number per image, (batch,)."])
+        return self._method(f"def energy(self, {signature}) -> Tensor:", self._step.energy, names, inputs, about)
+
+    def _energies(self) -> list[str]:
+        names, (z,) = self._local(self._step.derived.raw.name.lower())
+        which = "of the tokens as the step reads them, or raw" if self._normed else "of the tokens"
+        about = f'"""The stated energy before and after the step, (batch,) each, {which}."""'
+        head = f"def energies(self, {z}: Tensor, raw: bool = False) -> tuple[Tensor, Tensor]:"
+        body = self._renormed(z) if self._step.derived.objective.renorm else self._coded(z, names)
+        return [head, *indented([about, *body])]
+
+    def _renormed(self, z: str) -> list[str]:
+        return [
+            f"after = self({z})",
+            "if not raw:",
+            f"    {z}, after = self.norm({z}), self.norm(after)",
+            f"return self.energy({z}), self.energy(after)",
+        ]
+
+    def _coded(self, z: str, names: Names) -> list[str]:
+        """The code that the step finds, whichever tokens the energy is then given."""
+        given = self._given()
+        lines, v = [], z
+        if self._normed:
+            v = names.new("v")
+            lines.append(f"{v} = {z} if raw else self.norm({z})")
+        after = f"self({z})" if not self._step.code else f"self.code({f'self.norm({z})' if self._normed else z})"
+        rest = "".join(f", {v}" for _ in given)
+        return [*lines, f"return self.energy({self._start(v, names)}{rest}), self.energy({after}{rest})"]
+
+    def _start(self, v: str, names: Names) -> str:
+        graph = self._step.start
+        output = graph[graph.output]
+        if output.kind == "zero":
+            rows, cols = self._size(output.type.rows), self._size(output.type.cols)
+            return f"{v}.new_zeros(len({v}), {cols}, {rows})"
+        inputs = {self._step.derived.raw.name: v, self._step.derived.read.name: v}
+        return Body(graph, self._class, names, inputs).lines()[-1].removeprefix("return ")

@@ -1,0 +1,44 @@
+"""Program -> text: one file that imports torch only, written to be read."""
+
+from __future__ import annotations
+
+import hashlib
+
+from crate_dsl.language.model import Model
+from crate_dsl.operators.program import Program
+from crate_dsl.pytorch.comments import docstring, escaped
+from crate_dsl.pytorch.helpers import helpers_text
+from crate_dsl.pytorch.names import Constants, Names, mangle
+from crate_dsl.pytorch.network import NetworkWriter
+from crate_dsl.pytorch.steps import File
+
+IMPORTS = ("import torch", "from torch import Tensor, nn", "from torch.nn import functional as F")
+
+
+def write(program: Program, version: str = "") -> str:
+    """The module of a network; its class bears the network's name (`class_name`) and takes no arguments."""
+    model, names = program.derivation.model, Names()
+    name = names.new(model.name)  # first, so that nothing else in the file can take it
+    constants = Constants(model, [block.block for block in program.blocks], names)
+    file = File(model, names, constants, set())
+    classes = NetworkWriter(program, file, name).classes()
+    pixels, classes[0] = classes[0][0], classes[0][3:]
+    head = [*docstring(_banner(model, version)), "", "from __future__ import annotations", "", *IMPORTS]
+    text = "\n".join([*head, "", *constants.lines, pixels]) + "\n" + helpers_text(file.helpers)
+    return text + "".join("\n\n" + "\n".join(lines) + "\n" for lines in classes)
+
+
+def class_name(model: Model) -> str:
+    """The name of the written network class."""
+    return mangle(model.name)
+
+
+def _banner(model: Model, version: str) -> list[str]:
+    sha = hashlib.sha256(model.source.text.encode()).hexdigest()
+    lines = [f"{model.name}: {escaped(model.description)}" if model.description else model.name, ""]
+    lines += [f"Written by crate-compile {version} from {escaped(model.source.name)} (sha256 {sha[:16]}...)."]
+    if model.preset:
+        lines.append(f"Preset: {model.preset}.")
+    if model.overrides:
+        lines.append("Overrides: " + ", ".join(f"{name} = {value}" for name, value in model.overrides.items()) + ".")
+    return lines

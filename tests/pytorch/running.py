@@ -1,0 +1,48 @@
+"""Executing written files, and the numbers of a step's parameters for the numpy oracle."""
+
+from __future__ import annotations
+
+from types import ModuleType
+
+import numpy as np
+import torch
+from crate_dsl.language.model import ONE
+from crate_dsl.loading import module_of
+from crate_dsl.operators.interpret import Inputs
+from crate_dsl.operators.passes import optimise
+from crate_dsl.operators.program import Program, StepProgram
+from crate_dsl.pytorch.write import class_name, write
+from torch import Tensor, nn
+
+
+def written(program: Program) -> ModuleType:
+    """The module of an optimised program, executed."""
+    return module_of(write(optimise(program), "test"), class_name(program.derivation.model))
+
+
+def network_of(program: Program, seed: int = 0) -> nn.Module:
+    torch.manual_seed(seed)
+    return getattr(written(program), class_name(program.derivation.model))().double()
+
+
+def columns(tokens: Tensor) -> np.ndarray:
+    """(batch, N, d) of torch to (batch, d, N) of the mathematics."""
+    return tokens.detach().numpy().transpose(0, 2, 1)
+
+
+def step_inputs(module: nn.Module, step: StepProgram, program: Program, matrices: dict[str, np.ndarray]) -> Inputs:
+    """The oracle's inputs with the parameters of a module's step."""
+    sizes = step.block.sizes
+    for parameter in (*step.block.parameters, *step.derived.parameters):
+        if hasattr(module, parameter.name):
+            value, shape = getattr(module, parameter.name).detach().numpy(), parameter.shape
+            if shape.family:
+                value = value.reshape(sizes[shape.family], sizes[shape.cols], sizes[shape.rows]).transpose(0, 2, 1)
+            matrices[parameter.name] = value[:, None] if shape.cols == ONE else value
+    scalars = {name: float(value) for name, value in program.derivation.model.reals.items()}
+    for learned in (*step.block.scalars, *program.derivation.model.scalars):
+        if hasattr(module, f"log_{learned.name}"):
+            scalars[learned.name] = getattr(module, f"log_{learned.name}").exp().detach().numpy()
+        elif hasattr(module, learned.name):
+            scalars[learned.name] = getattr(module, learned.name).detach().numpy()
+    return Inputs(matrices, scalars)

@@ -1,0 +1,94 @@
+"""Every written step computes what its unoptimised graph means, and so does its energy."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from crate_dsl.operators.interpret import interpret
+from crate_dsl.operators.program import StepProgram
+from crate_dsl.operators.uses import inputs_of
+from torch import Tensor, nn
+
+from tests.pytorch.running import columns, network_of, step_inputs
+from tests.steps import CASES, program_of
+
+CASE = pytest.mark.parametrize("case", CASES)
+
+
+def assert_equal(ours: Tensor, oracle: np.ndarray) -> None:
+    found = columns(ours) if ours.ndim == 3 else ours.detach().numpy()
+    np.testing.assert_allclose(found, oracle, rtol=1e-10, atol=1e-10 * np.abs(oracle).max())
+
+
+def read_tokens(module: nn.Module, step: StepProgram, z: Tensor) -> tuple[Tensor, dict[str, np.ndarray]]:
+    v = module.norm(z) if step.derived.step.norm else z
+    return v, {step.derived.raw.name: columns(z), step.derived.read.name: columns(v)}
+
+
+@CASE
+def test_forward(case: str) -> None:
+    program = program_of(CASES[case])
+    network = network_of(program)
+    for step in program.steps:
+        module = getattr(network.encoder[1], step.derived.step.label)
+        z = torch.randn(2, 17, 12, dtype=torch.float64)
+        v, tokens = read_tokens(module, step, z)
+        inputs = step_inputs(module, step, program, tokens)
+        if step.code:
+            code = interpret(step.code, inputs)["code"][:, 0]
+            assert_equal(module.code(v), code)
+            for name in inputs_of(step.forward):
+                inputs.matrices.setdefault(name, code)
+        assert_equal(module(z), interpret(step.forward, inputs)["result"][:, 0])
+
+
+@CASE
+def test_energy(case: str) -> None:
+    program = program_of(CASES[case])
+    network = network_of(program)
+    for step in program.steps:
+        module, variable = getattr(network.encoder[0], step.derived.step.label), step.derived.objective.variable
+        v, tokens = read_tokens(module, step, torch.randn(2, 17, 12, dtype=torch.float64))
+        given = [name for name in inputs_of(step.energy) if name != variable.name]
+        x = torch.randn(2, 17, step.block.sizes[variable.rows], dtype=torch.float64)
+        inputs = step_inputs(module, step, program, {**tokens, variable.name: columns(x)})
+        assert_equal(module.energy(x, *(v for _ in given)), interpret(step.energy, inputs)["energy"].ravel())
+
+
+@CASE
+def test_gradients_reach_every_parameter(case: str) -> None:
+    network = network_of(program_of(CASES[case]))
+    network(torch.randn(3, 1, 8, 8, dtype=torch.float64)).square().sum().backward()
+    assert [name for name, p in network.named_parameters() if p.grad is None or not p.grad.isfinite().all()] == []
+
+
+def test_energies_are_those_of_normed_and_of_raw_tokens() -> None:
+    network = network_of(program_of(CASES["exact"]))
+    images = torch.randn(2, 1, 8, 8, dtype=torch.float64)
+    step, z = network.encoder[0].compress, network.tokens(images)
+    normed, raw = network.energies(images), network.energies(images, raw=True)
+    assert list(normed) == ["encoder.0.compress", "encoder.1.compress"]
+    torch.testing.assert_close(raw["encoder.0.compress"], (step.energy(z), step.energy(step(z))))
+    expected = (step.energy(step.norm(z)), step.energy(step.norm(step(z))))
+    torch.testing.assert_close(normed["encoder.0.compress"], expected)
+
+
+def test_sparse_coding_lowers_its_energy() -> None:
+    network = network_of(program_of(CASES["read_out"]))
+    before, after = network.energies(torch.randn(2, 1, 8, 8, dtype=torch.float64))["encoder.0.sparsify"]
+    assert (after < before).all()
+
+
+def test_a_parameter_of_two_steps_is_one() -> None:
+    network = network_of(program_of(CASES["one_parameter_in_two_steps"]))
+    layer = network.encoder[0]
+    assert layer.compress.U is layer.denoise.U
+    assert layer.denoise.log_gamma is network.encoder[1].sparsify.log_gamma, "a scalar declared at the top"
+    assert layer.compress.U is not network.encoder[1].compress.U
+
+
+def test_shared_parameters_are_those_of_all_layers() -> None:
+    first, second = network_of(program_of(CASES["shared_by_layers"])).encoder
+    assert first.compress.U is second.compress.U
+    assert first.sparsify.D is second.sparsify.D
