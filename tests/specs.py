@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from crate_dsl.language.check import check
-
 from crate_dsl.errors import Source
+from crate_dsl.language.check import check
 from crate_dsl.language.parse import parse
 from crate_dsl.library.vocabulary import VOCABULARY
 from crate_dsl.mathematics.derivation import Derivation
@@ -12,7 +11,8 @@ from crate_dsl.mathematics.derive import derive
 
 ENERGIES = """
 energy rate(Z: d x N, U: K of d x p) = 1/2 * sum(k in K) logdet(I + (U[k]' * Z)' * (U[k]' * Z))
-energy scaled_rate(Z: d x N, U: K of d x p, beta: real) = 1/2 * sum(k in K) logdet(I + beta * (U[k]' * Z)' * (U[k]' * Z))
+energy scaled_rate(Z: d x N, U: K of d x p, beta: real) =
+    1/2 * sum(k in K) logdet(I + beta * (U[k]' * Z)' * (U[k]' * Z))
 energy lasso(A: d x N | X: d x N, D: d x d) = 1/2 * norm2(X - D * A) + lambda * l1(A) + nonnegative(A)
 """
 HEADER = """network Tiny
@@ -41,6 +41,6 @@ def encoder(steps: str) -> str:
     return f"encoder repeat L {{\n{steps}}}\n"
 
 
-def derived(text: str, **overrides: str | int | float) -> Derivation:
+def derived(text: str, preset: str | None = None, **overrides: str | int | float) -> Derivation:
     """Parse, check and derive a text."""
-    return derive(check(parse(Source("test.crate", text)), VOCABULARY, None, overrides))
+    return derive(check(parse(Source("test.crate", text)), VOCABULARY, preset, overrides))

@@ -1,0 +1,76 @@
+"""`--check`: the certificate of a derivation and of the graphs made from it, as one report."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+
+from crate_dsl.compiler import Compilation
+from crate_dsl.mathematics.certify import Finding, certify
+from crate_dsl.mathematics.derivation import DerivedStep
+from crate_dsl.mathematics.evaluate import execute, form_value
+from crate_dsl.mathematics.reference import reference_point
+from crate_dsl.operators.graph import Graph
+from crate_dsl.operators.interpret import Inputs, interpret
+from crate_dsl.operators.program import StepProgram
+from crate_dsl.operators.verify import TOLERANCE, distinct_sizes, random_inputs, relative_error
+
+
+def certificate(compilation: Compilation) -> tuple[str, bool]:
+    """The report and whether every exact claim holds (numpy, float64, no torch)."""
+    findings = (*certify(compilation.derivation), *_graph_findings(compilation))
+    failed = sum(finding.passed is False for finding in findings)
+    exact = sum(finding.passed is not None for finding in findings)
+    heading = (
+        f"{compilation.model.name}: {exact} exact claims, {failed} failed; approximations are measured at the\n"
+        "reference point (tokens from a mixture of the subspaces, noise 0.3, norm sqrt(d); orthonormal subspaces)\n"
+    )
+    return "\n".join([heading, *map(str, findings)]) + "\n", not failed
+
+
+def _graph_findings(compilation: Compilation) -> Iterator[Finding]:
+    """Lowered graphs against the forms that they came from, optimised graphs against lowered ones."""
+    derived = (step for block in compilation.derivation.blocks for step in block.steps)
+    for step, before, after in zip(derived, compilation.program.steps, compilation.optimised.steps, strict=True):
+        place = before.forward.name
+        yield _finding(place, "lowered graph against the derived forms", _lowering_error(compilation, step, before))
+        errors = [_pass_error(a, b) for a, b in zip(before.graphs, after.graphs, strict=True)]
+        yield _finding(place, "optimised graphs against the lowered ones", max(errors))
+
+
+def _finding(place: str, claim: str, error: float) -> Finding:
+    return Finding(place, claim, error, bool(error < TOLERANCE))
+
+
+def _pass_error(before: Graph, after: Graph) -> float:
+    """At random points, with sizes of which no two are alike."""
+    sizes = distinct_sizes(before)
+    before, after = replace(before, sizes=sizes), replace(after, sizes=sizes)
+    inputs = random_inputs(before)
+    wanted, found = interpret(before, inputs), interpret(after, inputs)
+    return max(relative_error(found[name], value) for name, value in wanted.items())
+
+
+def _lowering_error(compilation: Compilation, derived: DerivedStep, step: StepProgram) -> float:
+    """At the reference point, at the sizes of the network."""
+    point = reference_point(compilation.model, step.block, derived)
+    after = execute(derived.assignments, point)
+    tokens = {derived.raw.name, derived.read.name}
+    matrices = {name: value[None] if name in tokens else value for name, value in point.matrices.items()}
+    if step.code:
+        code = derived.objective.after
+        held = next(graph_input for graph_input in _inputs(step.forward) if graph_input not in matrices)
+        found = interpret(step.code, Inputs(matrices, point.scalars))["code"][0, 0]
+        matrices[held] = found[None]
+        code_error = relative_error(found, form_value(code, after))
+    else:
+        code_error = 0.0
+    result = interpret(step.forward, Inputs(matrices, point.scalars))["result"]
+    wanted = after.matrices[derived.result.name]
+    return max(code_error, relative_error(np.squeeze(result, (0, 1)), wanted))
+
+
+def _inputs(graph: Graph) -> list[str]:
+    return [graph[number].attributes[0] for number in graph.operators("input")]

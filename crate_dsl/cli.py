@@ -1,0 +1,165 @@
+"""crate-compile: a spec in, a derivation, a certificate, a table or a PyTorch file out."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+from difflib import get_close_matches
+from pathlib import Path
+from pprint import pformat
+from typing import NoReturn
+
+from crate_dsl.certificate import certificate
+from crate_dsl.compiler import VERSION, Compilation, compile_spec
+from crate_dsl.errors import CompilerBug, CrateError, fail
+from crate_dsl.mathematics import explain, page
+from crate_dsl.operators.cost import table
+from crate_dsl.operators.program import Program
+from crate_dsl.operators.summary import summary
+
+STAGES = ("spec", "model", "derivation", "graph", "optimised", "source")
+EXAMPLES = """examples:
+  crate-compile specs/crate_mae.crate -o model.py            write the PyTorch file
+  crate-compile specs/crate.crate --preset tiny --summary    parameters and FLOPs per step
+  crate-compile specs/crate.crate --explain -o crate.html    the derivation as a page
+  crate-compile specs/crate_exact.crate --check              verify it numerically
+  crate-compile specs/crate.crate --set d=384 K=6 eta=0.2 -o model.py
+"""
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse with exit status 1 and suggestions for misspelt options."""
+
+    def error(self, message: str) -> NoReturn:
+        for word in message.split():
+            near = get_close_matches(word, self._option_string_actions, n=1) if word.startswith("--") else []
+            if near and near[0] != word:
+                message += f". Did you mean {near[0]}?"
+        self.print_usage(sys.stderr)
+        self.exit(1, f"{self.prog}: {message}\n")
+
+
+def parser() -> Parser:
+    result = Parser(
+        prog="crate-compile",
+        description="Compile a .crate specification of a white-box network to a readable torch.nn file.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    result.add_argument("spec", help="a .crate file")
+    result.add_argument("-o", "--output", metavar="FILE", help="where to write; without it, standard output")
+    result.add_argument("--preset", metavar="NAME", help="a named set of sizes of the spec")
+    result.add_argument(
+        "--set", metavar="NAME=VALUE", nargs="+", action="extend", default=[], help="override sizes and reals"
+    )
+    what = result.add_mutually_exclusive_group()
+    what.add_argument(
+        "--explain", action="store_true", help="the derivation: text, or a page with -o x.md, .tex, .html"
+    )
+    what.add_argument("--check", action="store_true", help="verify every exact step, measure every approximation")
+    what.add_argument("--emit", choices=STAGES, metavar="STAGE", help=f"print a stage: {', '.join(STAGES)}")
+    result.add_argument("--summary", action="store_true", help="a table of parameters and FLOPs per step")
+    result.add_argument("--traceback", action="store_true", help="show where a failure of the compiler itself arose")
+    result.add_argument("--version", action="version", version=f"crate-compile {VERSION}")
+    return result
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command; returns the exit status."""
+    options = parser().parse_args(arguments)
+    try:
+        return run(options)
+    except CrateError as error:
+        print(error, file=sys.stderr)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except Exception as error:
+        if options.traceback:
+            raise
+        bug = error if isinstance(error, CompilerBug) else CompilerBug(f"{type(error).__name__}: {error}")
+        print(f"{bug}\n(run again with --traceback to see where)", file=sys.stderr)
+    return 1
+
+
+def run(options: argparse.Namespace) -> int:
+    """Do what the options ask for."""
+    compilation = compile_spec(options.spec, options.preset, overrides(options.set))
+    for warning in compilation.model.warnings:
+        print(f"{warning}\n", file=sys.stderr)
+    if options.check:
+        text, passed = certificate(compilation)
+        deliver(text, options.output)
+        return 0 if passed else 1
+    if options.explain:
+        deliver(explanation(compilation, options.output), options.output)
+    elif options.emit:
+        deliver(stage(compilation, options.emit), options.output)
+    elif options.output or not options.summary:
+        deliver(compilation.text, options.output)
+    if options.summary:
+        print(summary(compilation.optimised))
+    return 0
+
+
+def overrides(settings: list[str]) -> dict[str, str]:
+    """`name=value` words as a mapping; values stay text, the checker reads them exactly."""
+    result = {}
+    for setting in settings:
+        name, equals, value = setting.partition("=")
+        if not (name and equals and value):
+            raise fail(f'--set takes name=value, not "{setting}"', None, "for instance --set d=384 K=6 eta=0.2")
+        result[name.strip()] = value.strip()
+    return result
+
+
+def explanation(compilation: Compilation, output: str | None) -> str:
+    """The derivation in the format that the file's ending asks for."""
+    writers = {"": explain.text, ".txt": explain.text, ".md": explain.markdown, ".tex": page.tex, ".html": page.html}
+    ending = Path(output).suffix if output else ""
+    if ending not in writers:
+        raise fail(f'no explanation in the format "{ending}"', None, "endings: .txt, .md, .tex, .html")
+    return writers[ending](compilation.derivation)
+
+
+def stage(compilation: Compilation, name: str) -> str:
+    """One intermediate of the pipeline as text."""
+    match name:
+        case "graph":
+            return tables(compilation.program)
+        case "optimised":
+            return tables(compilation.optimised)
+        case "source":
+            return compilation.text
+    return pretty(getattr(compilation, name))
+
+
+def tables(program: Program) -> str:
+    """Every graph with shape, operations and bytes of its operators."""
+    return "\n\n".join(table(graph) for step in program.steps for graph in step.graphs) + "\n"
+
+
+def pretty(value: object) -> str:
+    return pformat(value, width=120, compact=True) + "\n"
+
+
+def deliver(text: str, output: str | None) -> None:
+    """Print, or write the file as a whole: a temporary file beside it, then a rename."""
+    if output is None:
+        sys.stdout.write(text if text.endswith("\n") else text + "\n")
+        return
+    target = Path(output)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile("w", dir=target.parent, delete=False, encoding="utf-8") as file:
+            file.write(text)
+        os.chmod(file.name, 0o644)
+        os.replace(file.name, target)
+    except OSError as error:
+        raise fail(f'cannot write "{output}": {error.strerror}', None, "choose a file in a writable folder") from None
+    print(f"wrote {output}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,91 @@
+"""The driver: one line per arrow of the pipeline, every intermediate kept.
+
+Source --parse--> Spec --check--> Model --derive--> Derivation --lower--> Program --optimise--> Program --write--> text
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from crate_dsl.errors import Source, fail
+from crate_dsl.language.check import check
+from crate_dsl.language.model import Model
+from crate_dsl.language.parse import parse
+from crate_dsl.language.syntax import Spec
+from crate_dsl.library.vocabulary import VOCABULARY
+from crate_dsl.mathematics.derivation import Derivation
+from crate_dsl.mathematics.derive import derive
+from crate_dsl.operators.lower import lower
+from crate_dsl.operators.passes import optimise
+from crate_dsl.operators.program import Program
+from crate_dsl.pytorch.write import write
+
+VERSION = "0.1.0"
+BATCH = 8  # images for which costs are compared; the written network takes any batch
+Value = str | int | float
+
+
+@dataclass(frozen=True)
+class Compilation:
+    """A spec on its way; each stage is computed when first asked for.
+
+    Raises (any stage): `CrateError` with the diagnostics that the user should see.
+    """
+
+    source: Source
+    preset: str | None
+    overrides: Mapping[str, Value]
+
+    @cached_property
+    def spec(self) -> Spec:
+        return parse(self.source)
+
+    @cached_property
+    def model(self) -> Model:
+        return check(self.spec, VOCABULARY, self.preset, self.overrides)
+
+    @cached_property
+    def derivation(self) -> Derivation:
+        return derive(self.model)
+
+    @cached_property
+    def program(self) -> Program:
+        return lower(self.derivation)
+
+    @cached_property
+    def optimised(self) -> Program:
+        return optimise(self.program, batch=BATCH)
+
+    @cached_property
+    def text(self) -> str:
+        return write(self.optimised, version=VERSION)
+
+
+def compile_spec(
+    path: str | Path, preset: str | None = None, overrides: Mapping[str, Value] | None = None
+) -> Compilation:
+    """The compilation of a file; nothing is computed yet.
+
+    Raises:
+        CrateError: where the file cannot be read.
+    """
+    return Compilation(read_source(path), preset, dict(overrides or {}))
+
+
+def read_source(path: str | Path) -> Source:
+    """The text of a spec file."""
+    try:
+        return Source(str(path), Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        beside = Path(path).parent
+        names = sorted(p.name for p in beside.glob("*.crate")) if beside.is_dir() else []
+        hint = f"specs in {beside}: {', '.join(names)}" if names else "give the path of a .crate file"
+        raise fail(f'no spec file "{path}"', None, hint) from None
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise fail(
+            f'cannot read "{path}": {reason}', None, "a spec is a text file, specs/crate.crate for instance"
+        ) from None

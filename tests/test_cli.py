@@ -1,0 +1,117 @@
+"""crate-compile as a user meets it: files, exit status, messages, speed of the right things."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+from pathlib import Path
+
+import pytest
+
+from crate_dsl.cli import main
+
+ROOT = Path(__file__).parent.parent
+SPECS = sorted((ROOT / "specs").glob("*.crate"))
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    try:
+        status = main(list(arguments))
+    except SystemExit as stop:
+        status = stop.code
+    captured = capsys.readouterr()
+    assert "Traceback" not in captured.err
+    return status, captured.out, captured.err
+
+
+@pytest.mark.parametrize("path", SPECS, ids=lambda path: path.stem)
+def test_every_spec_passes_its_certificate(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, _ = run(capsys, str(path), "--preset", "digits", "--check")
+    assert status == 0
+    assert "verified" in out and "FAILED" not in out
+
+
+@pytest.mark.parametrize("path", SPECS, ids=lambda path: path.stem)
+def test_every_spec_opens_with_what_it_is_and_from_where(path: Path) -> None:
+    lines = path.read_text().splitlines()
+    comment = " ".join(line[1:].strip() for line in lines[: next(n for n, x in enumerate(lines) if x[:1] != "#")])
+    assert re.search(r"(et al\.|arXiv)", comment) and comment.endswith(".")
+    assert len(lines) <= 60
+
+
+@pytest.mark.parametrize("stage", ["spec", "model", "derivation", "graph", "optimised", "source"])
+def test_every_stage_can_be_printed(stage: str, capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, _ = run(capsys, str(ROOT / "specs/crate_mae.crate"), "--preset", "digits", "--emit", stage)
+    assert status == 0 and len(out) > 500
+
+
+def test_output_is_written_whole(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    target = tmp_path / "deep" / "model.py"
+    status, _, err = run(capsys, str(ROOT / "specs/crate.crate"), "--preset", "tiny", "-o", str(target), "--summary")
+    assert status == 0 and str(target) in err
+    assert "class Crate(" in target.read_text()
+    assert [path.name for path in target.parent.iterdir()] == ["model.py"]
+
+
+@pytest.mark.parametrize("ending", ["txt", "md", "tex", "html"])
+def test_explanations(ending: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    target = tmp_path / f"page.{ending}"
+    assert run(capsys, str(ROOT / "specs/crate.crate"), "--explain", "-o", str(target))[0] == 0
+    assert len(target.read_text()) > 2000
+
+
+def test_a_failed_compilation_leaves_the_old_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bad, target = tmp_path / "bad.crate", tmp_path / "model.py"
+    bad.write_text((ROOT / "specs/crate.crate").read_text().replace("by rate(", "by rat("))
+    target.write_text("old")
+    status, _, err = run(capsys, str(bad), "-o", str(target))
+    assert status == 1 and target.read_text() == "old"
+    assert 'Did you mean "rate"?' in err and "^^^" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nowhere.crate"], "no spec file"),
+        (["specs/crate.crate", "--set", "d"], "name=value"),
+        (["specs/crate.crate", "--set", "dd=3"], "dd"),
+        (["specs/crate.crate", "--set", "d=100"], "not a whole number"),
+        (["specs/crate.crate", "--preset", "tinny"], 'Did you mean "tiny"?'),
+        (["specs/crate.crate", "--explain", "-o", "x.pdf"], ".html"),
+        (["specs/crate.crate", "--sumary"], "--summary"),
+        (["specs/crate.crate", "--emit", "grph"], "invalid choice"),
+        (["specs"], "cannot read"),
+        ([], "required"),
+    ],
+)
+def test_bad_calls(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    status, _, err = run(capsys, *arguments)
+    assert status == 1
+    assert message in err
+
+
+def test_unwritable_output(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").write_text("")
+    status, _, err = run(capsys, str(ROOT / "specs/crate.crate"), "-o", str(tmp_path / "file" / "model.py"))
+    assert status == 1 and "cannot write" in err
+
+
+def readme_commands() -> list[str]:
+    text = (ROOT / "README.md").read_text()
+    found = re.findall(r"^(crate-compile .*)$", text, re.M) + re.findall(r"`(crate-compile [^`]*)`", text)
+    return sorted({re.sub(r"\s+", " ", command.split("#")[0]).strip() for command in found if "[" not in command})
+
+
+@pytest.mark.parametrize("command", readme_commands())
+def test_commands_of_the_readme(
+    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if "SPEC" in command:
+        command = command.replace("SPEC", "specs/crate.crate")
+    shutil.copytree(ROOT / "specs", tmp_path / "specs")
+    monkeypatch.chdir(tmp_path)
+    assert run(capsys, *shlex.split(command)[1:])[0] == 0
