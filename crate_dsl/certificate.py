@@ -60,11 +60,9 @@ def _lowering_error(compilation: Compilation, derived: DerivedStep, step: StepPr
     tokens = {derived.raw.name, derived.read.name}
     matrices = {name: value[None] if name in tokens else value for name, value in point.matrices.items()}
     if step.code:
-        code = derived.objective.after
-        held = next(graph_input for graph_input in _inputs(step.forward) if graph_input not in matrices)
         found = interpret(step.code, Inputs(matrices, point.scalars))["code"][0, 0]
-        matrices[held] = found[None]
-        code_error = relative_error(found, form_value(code, after))
+        matrices |= {name: found[None] for name in _inputs(step.forward) if name not in matrices}
+        code_error = relative_error(found, form_value(derived.objective.after, after))
     else:
         code_error = 0.0
     result = interpret(step.forward, Inputs(matrices, point.scalars))["result"]

@@ -307,6 +307,25 @@ register(
 )
 
 
+def _minus_square(form: Form) -> Form:
+    """`d (1 / a) = -da / a^2`."""
+    inverse = _apply("reciprocal")(form)
+    return -hadamard(inverse, inverse)
+
+
+register(
+    Atom(
+        "reciprocal",
+        1,
+        entrywise,
+        lambda a: 1 / a,
+        "reciprocal(A): entry by entry; A ./ B is A .* reciprocal(B)",
+        pull=_chain(_minus_square),
+        form=_apply("reciprocal"),
+        latex=r"\left({0}\right)^{{\odot -1}}",
+    )
+)
+
 # ---- the structure of expressions ----------------------------------------------------------------------------------
 
 register(

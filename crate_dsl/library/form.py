@@ -14,8 +14,11 @@ from dataclasses import dataclass, replace
 
 import sympy
 
+from crate_dsl.errors import fail
 from crate_dsl.language.model import ONE
 from crate_dsl.library.scalars import rename_index, scalar_indices, size
+
+MOST_WORDS = 4096  # of a form; products of sums grow exponentially when they are distributed
 
 
 @dataclass(frozen=True)
@@ -185,7 +188,13 @@ class Form:
         return Form.of(self.rows, self.cols, (replace(w, coefficient=w.coefficient * factor) for w in self.words))
 
     def __matmul__(self, other: Form) -> Form:
-        """The matrix product, distributed."""
+        """The matrix product, distributed.
+
+        Raises:
+            CrateError: where that gives more than `MOST_WORDS` words.
+        """
+        if len(self.words) * len(other.words) > MOST_WORDS:
+            raise fail("this energy is a product of too many sums to be derived", None, "write it with fewer sums")
         return Form.of(self.rows, other.cols, (multiply(a, b) for a in self.words for b in other.words))
 
     def summed(self, index: str, family: str) -> Form:

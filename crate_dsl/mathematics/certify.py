@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from crate_dsl.library.atoms import ATOMS
 from crate_dsl.library.form import Form, Inverse, Leaf, Word
 from crate_dsl.library.tree import Tree
 from crate_dsl.mathematics.derivation import (
@@ -23,7 +22,7 @@ from crate_dsl.mathematics.derivation import (
     DerivedStep,
 )
 from crate_dsl.mathematics.evaluate import Point, execute, form_value, prox_value, scalar_value, tree_value
-from crate_dsl.mathematics.proximal_step import split, terms
+from crate_dsl.mathematics.proximal_step import split
 from crate_dsl.mathematics.reference import normalised, reference_point
 
 TOLERANCE = 1e-6  # of finite differences; what is measured is printed beside it
@@ -79,7 +78,7 @@ def _gradient_finding(place: str, step: DerivedStep, line: DerivationStep, point
     """The derived gradient against finite differences of the part of the energy that it belongs to."""
     variable = step.objective.variable
     point = _with_start(step, variable, point)
-    energy = _smooth_part(line.before, variable)
+    energy = _smooth_part(step, line.before, variable)
     error = _difference(energy, variable, form_value(line.after, point), point)
     return Finding(place, f"gradient in {variable.name} against finite differences", error, bool(error < TOLERANCE))
 
@@ -93,20 +92,14 @@ def _with_start(step: DerivedStep, variable: Leaf, point: Point) -> Point:
     return point.with_matrix(variable.name, rng.standard_normal(shape))
 
 
-def _smooth_part(energy: Tree, variable: Leaf) -> Callable[[Point], float]:
-    """The energy without its non-smooth terms, evaluated term by term."""
-    smooth = [t for t in terms(energy) if ATOMS[t.tree.atom].smooth] if _is_sum(energy) else None
-
-    def value(point: Point) -> float:
-        if smooth is None:
-            return float(tree_value(energy, point))
-        return sum(scalar_value(t.weight, point) * float(tree_value(t.tree, point)) for t in smooth)
-
-    return value
-
-
-def _is_sum(energy: Tree) -> bool:
-    return all(getattr(term.tree, "atom", None) in ATOMS for term in terms(energy))
+def _smooth_part(step: DerivedStep, energy: Tree, variable: Leaf) -> Callable[[Point], float]:
+    """What the gradient belongs to: the energy, in a proximal step without the penalties of its entries."""
+    proximal = any(line.rule == "prox" for line in step.record)
+    if not proximal and step.step.unknown is None:
+        return lambda point: float(tree_value(energy, point))
+    # A synthesis holds the code, whose penalties may be infinite and have no gradient in what is sought.
+    summands = split(energy, variable)[0]
+    return lambda point: sum(scalar_value(t.weight, point) * float(tree_value(t.tree, point)) for t in summands)
 
 
 def _difference(energy: Callable[[Point], float], variable: Leaf, gradient: np.ndarray, point: Point) -> float:

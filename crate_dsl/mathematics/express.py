@@ -16,6 +16,8 @@ from crate_dsl.library.tree import Apply, Matrix, Scalar, SumOver, Tree
 
 OPERATORS = {"+": "plus", "-": "minus", ".*": "hadamard"}
 
+ENTRYWISE = {"exp": sympy.exp, "log": sympy.log, "reciprocal": lambda value: 1 / value}
+
 
 @dataclass(frozen=True)
 class Scope:
@@ -100,10 +102,9 @@ def _call(call: syntax.Call, scope: Scope) -> Tree:
     arguments = tuple(express(argument, scope) for argument in call.arguments)
     if call.name == "sqrt":
         return Scalar(sympy.sqrt(_constant(arguments[0])), call.span)
-    if call.name in ("exp", "log"):
+    if call.name in ENTRYWISE:
         if isinstance(arguments[0], Scalar):
-            function = sympy.exp if call.name == "exp" else sympy.log
-            return Scalar(function(arguments[0].value), call.span)
+            return Scalar(ENTRYWISE[call.name](arguments[0].value), call.span)
         return Apply(call.name, arguments, arguments[0].shape, call.span)
     return Apply(call.name, arguments, (ONE, ONE), call.span)
 
@@ -113,6 +114,8 @@ def _binary(node: syntax.Binary, scope: Scope) -> Tree:
     if isinstance(left, Scalar) and isinstance(right, Scalar):
         return Scalar(_arithmetic(node.operator.lstrip("."), left.value, right.value), node.span)
     match node.operator:
+        case "./":
+            return Apply("hadamard", (left, Apply("reciprocal", (right,), right.shape)), left.shape, node.span)
         case "+" | "-" | ".*":
             left, right = _fitted(left, right), _fitted(right, left)
             return Apply(OPERATORS[node.operator], (left, right), left.shape, node.span)

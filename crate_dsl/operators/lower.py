@@ -14,6 +14,7 @@ import sympy
 
 from crate_dsl.errors import Span, fail
 from crate_dsl.language.model import Block, Shape
+from crate_dsl.library.approximations import SCALED
 from crate_dsl.library.form import Factor, Form, Function, Inverse, Leaf, Word, indices
 from crate_dsl.library.scalars import rename_index, scalar_indices
 from crate_dsl.mathematics.derivation import Assignment, Derivation, DerivedBlock, DerivedStep
@@ -121,6 +122,8 @@ def _factor(factor: Factor, scope: Scope) -> int:
             return inverse(scope.builder, lower_form(factor.of, scope))
         case Function():
             arguments = tuple(lower_form(argument, scope) for argument in factor.arguments)
+            if factor.name == SCALED:  # a bracket, no operation
+                return transposed(scope.builder, arguments[0]) if factor.transposed else arguments[0]
             parameters = tuple(map(scope.coefficient, factor.parameters))
             number = function(scope.builder, factor.name, arguments, parameters)
             return transposed(scope.builder, number) if factor.transposed else number

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from crate_dsl.language.model import Block
 from crate_dsl.mathematics.derivation import Derivation, DerivedBlock, DerivedStep
+from crate_dsl.operators.cost import table
 from crate_dsl.operators.graph import Graph
 
 
@@ -66,4 +67,5 @@ class Program:
         return replace(self, blocks=tuple(blocks))
 
     def __str__(self) -> str:
-        return "\n\n".join(str(graph) for step in self.steps for graph in step.graphs)
+        """Every graph with the shape and cost of its operators; starting points are left out."""
+        return "\n\n".join(table(graph) for step in self.steps for graph in step.graphs if graph is not step.start)

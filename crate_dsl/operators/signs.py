@@ -41,7 +41,7 @@ def is_semidefinite(builder: Builder, number: int) -> bool:
 
 
 def _is_congruence(builder: Builder, factors: tuple[int, ...]) -> bool:
-    """Whether the leaves of a product read the same from both ends, transposed: `Z' U U' Z`, however it is bracketed."""
+    """Whether the leaves of a product read the same from both ends, transposed: `Z' U U' Z`, however bracketed."""
     leaves = [leaf for factor in factors for leaf in _leaves(builder, factor)]
     if any(transposed(builder, a) != b for a, b in zip(leaves, reversed(leaves), strict=True)):
         return False

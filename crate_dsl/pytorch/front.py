@@ -107,7 +107,8 @@ def stem_lines(file: File, front: Front, patches: str) -> list[str]:
         lines.append(f"position = sincos_positions({front.rows}, {front.cols}, {d})")
         if front.class_token:
             lines.append("position = F.pad(position, (0, 0, 1, 0))  # none for the class token")
-        lines.append('self.register_buffer("position", position.unsqueeze(0))')
+        like = "self.patches.projection.weight"
+        lines.append(f'self.register_buffer("position", position.unsqueeze(0).to({like}))  # of its type and device')
     return lines
 
 

@@ -61,10 +61,12 @@ def sincos_positions(rows: int, cols: int, width: int) -> Tensor:
 
     The first half of the features encodes the column, the second half the row, as in the official table.
     """
-    frequency = 1 / 10000 ** (torch.arange(width // 4, dtype=torch.float32) / (width // 4))
+    exponent = torch.arange(width // 4, dtype=torch.float32, device="cpu") / (width // 4)
+    frequency = torch.from_numpy(1 / 10000 ** exponent.numpy())  # torch's power may differ in the last bit
 
     def encoded(count: int) -> Tensor:  # (count, width / 2)
-        return torch.cat(sine_and_cosine(torch.arange(count, dtype=torch.float32).unsqueeze(1) * frequency), dim=1)
+        place = torch.arange(count, dtype=torch.float32, device="cpu").unsqueeze(1)
+        return torch.cat(sine_and_cosine(place * frequency), dim=1)
 
     column = encoded(cols).expand(rows, cols, -1)
     row = encoded(rows).unsqueeze(1).expand(rows, cols, -1)

@@ -12,7 +12,7 @@ from crate_dsl.pytorch.names import Constants, Names, mangle
 from crate_dsl.pytorch.network import NetworkWriter
 from crate_dsl.pytorch.steps import File
 
-IMPORTS = ("import torch", "from torch import Tensor, nn", "from torch.nn import functional as F")
+IMPORTS = ("import torch", "from torch import Tensor, nn")
 
 
 def write(program: Program, version: str = "") -> str:
@@ -23,9 +23,10 @@ def write(program: Program, version: str = "") -> str:
     file = File(model, names, constants, set())
     classes = NetworkWriter(program, file, name).classes()
     pixels, classes[0] = classes[0][0], classes[0][3:]
-    head = [*docstring(_banner(model, version)), "", "from __future__ import annotations", "", *IMPORTS]
-    text = "\n".join([*head, "", *constants.lines, pixels]) + "\n" + helpers_text(file.helpers)
-    return text + "".join("\n\n" + "\n".join(lines) + "\n" for lines in classes)
+    body = helpers_text(file.helpers) + "".join("\n\n" + "\n".join(lines) + "\n" for lines in classes)
+    functional = ["from torch.nn import functional as F"] if "F." in body else []
+    head = [*docstring(_banner(model, version)), "", "from __future__ import annotations", "", *IMPORTS, *functional]
+    return "\n".join([*head, "", *constants.lines, pixels]) + "\n" + body
 
 
 def class_name(model: Model) -> str:

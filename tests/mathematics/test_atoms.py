@@ -50,7 +50,7 @@ def energy_with(atom: str) -> Tree:
                 atom, (Apply("hadamard", (Matrix(X), Matrix(X)), X.shape), Matrix(Leaf("Y", "m", "n"))), X.shape
             )
             return Apply("norm2", (inner,), scalar)
-        case "exp" | "log":
+        case "exp" | "log" | "reciprocal":
             return Apply("norm2", (Apply(atom, (Matrix(X),), X.shape),), scalar)
         case _:
             return Apply(atom, (Apply("hadamard", (Matrix(X), Matrix(X)), X.shape),), scalar)
