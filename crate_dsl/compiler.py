@@ -21,7 +21,7 @@ from crate_dsl.mathematics.derive import derive
 from crate_dsl.operators.lower import lower
 from crate_dsl.operators.passes import optimise
 from crate_dsl.operators.program import Program
-from crate_dsl.pytorch.write import write
+from crate_dsl.pytorch.write import class_name, write
 
 VERSION = "0.1.0"
 BATCH = 8  # images for which costs are compared; the written network takes any batch
@@ -62,6 +62,11 @@ class Compilation:
     @cached_property
     def text(self) -> str:
         return write(self.optimised, version=VERSION)
+
+    @property
+    def class_name(self) -> str:
+        """The class of the network in the written file; its name is the spec's unless Python reserves it."""
+        return class_name(self.model)
 
 
 def compile_spec(

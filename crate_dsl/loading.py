@@ -26,7 +26,7 @@ def load(path: str | Path, preset: str | None = None, **sizes: Value) -> nn.Modu
         CrateError: with every diagnostic of the compiler.
     """
     compilation = compile_spec(path, preset, sizes)
-    return getattr(module_of(compilation.text, compilation.model.name), compilation.model.name)()
+    return getattr(module_of(compilation.text, compilation.class_name), compilation.class_name)()
 
 
 def module_of(text: str, name: str) -> ModuleType:

@@ -104,11 +104,10 @@ def stem_lines(file: File, front: Front, patches: str) -> list[str]:
         lines += _token("position", f"1, {n}, {d}", inits.get("position"), 1.0)
     if front.position == "sincos":
         file.helpers.add("sincos_positions")
-        lines.append(f"position = sincos_positions({front.rows}, {front.cols}, {d})")
+        lines.append(f"position = sincos_positions({front.rows}, {front.cols}, {d}).unsqueeze(0)")
         if front.class_token:
             lines.append("position = F.pad(position, (0, 0, 1, 0))  # none for the class token")
-        like = "self.patches.projection.weight"
-        lines.append(f'self.register_buffer("position", position.unsqueeze(0).to({like}))  # of its type and device')
+        lines.append('self.register_buffer("position", position.to(self.patches.projection.weight))')
     return lines
 
 

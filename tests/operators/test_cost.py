@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from crate_dsl.library.atoms import ATOMS
 from crate_dsl.library.functions import FUNCTIONS
 from crate_dsl.operators.cost import chain_order, cost, operator_cost, table
@@ -13,7 +14,6 @@ from crate_dsl.operators.kinds import KINDS
 from crate_dsl.operators.lower import lower
 from crate_dsl.operators.passes import optimise, optimise_graph
 from crate_dsl.operators.summary import summary
-
 from tests.specs import derived
 from tests.steps import CASES, program_of
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from crate_dsl.mathematics.evaluate import Point, execute, tree_value
 from crate_dsl.operators.graph import Graph
 from crate_dsl.operators.interpret import Inputs, interpret
 from crate_dsl.operators.program import StepProgram
 from crate_dsl.operators.verify import BATCH, random_inputs
-
 from tests.steps import CASES, program_of
 
 STEPS = [(case, step) for case, steps in CASES.items() for step in range(len(list(program_of(steps).steps)))]

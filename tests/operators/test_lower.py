@@ -7,6 +7,7 @@ from itertools import product
 import numpy as np
 import pytest
 import sympy
+
 from crate_dsl.errors import CrateError
 from crate_dsl.language.model import Shape
 from crate_dsl.library.form import Form, Function, Inverse, Leaf, Word
@@ -33,20 +34,21 @@ def form(*words: Word) -> Form:
     return Form("d", "N", words)
 
 
+SMALL = Inverse(Form.identity("p") + Form("p", "p", (Word(beta, (*W, Z.T, U)),)))
+PROJECTED = form(Word(one, (U, *W), (OVER_K,)))
 FORMS = {
     "tied": form(Word(-kappa, (U, U.T, Z, RESOLVENT), (OVER_K,))),
-    "inverse on the left": form(Word(one, (U, Inverse(Form.identity("p") + Form("p", "p", (Word(beta, (*W, Z.T, U)),))),
-                                           U.T, Z), (OVER_K,))),
+    "inverse on the left": form(Word(one, (U, SMALL, U.T, Z), (OVER_K,))),
     "inverse of weights": form(Word(one, (Inverse(Form.identity("d") + Form("d", "d", (Word(one, (D, D.T)),))), Z))),
     "two families": form(Word(beta, (U, U.T, V, V.T, Z), (OVER_K, OVER_H))),
     "one family inside another": form(Word(one, (U, U.T, V, V.T, U, U.T, Z), (OVER_K, OVER_H))),
     "softmax transposed": form(Word(one, (Z, Function("softmax", (GRAM,), (), True)), (OVER_K,))),
     "softmax of a sum": form(Word(one, (U, U.T, Z, Function("softmax", (GRAM + Form.identity("N"),))), (OVER_K,))),
-    "hadamard": form(Word(one, (Function("hadamard", (Form.leaf(Z), Form("d", "N", (Word(one, (U, *W), (OVER_K,)),)))),))),
+    "hadamard": form(Word(one, (Function("hadamard", (Form.leaf(Z), PROJECTED)),))),
     "weight per head alone": form(Word(kappa, (Z,), (OVER_K,))),
     "constant": form(Word(beta, (Leaf("ones", "d", "1"), Leaf("ones", "N", "1").T))),
     "features by features": form(Word(one, (Z, Z.T, U, U.T, Z), (OVER_K,))),
-}  # fmt: skip
+}
 
 
 def lowered(value: Form) -> Graph:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+
 from crate_dsl.errors import CompilerBug
 from crate_dsl.operators.cost import cost
 from crate_dsl.operators.graph import Builder, Graph, Operator
 from crate_dsl.operators.passes import PASSES, optimise_graph, stages
 from crate_dsl.operators.rewrite import rebuild
 from crate_dsl.operators.verify import verify
-
 from tests.steps import CASES, graphs, program_of
 
 GRAPHS = dict(graphs())

@@ -6,13 +6,14 @@ from types import ModuleType
 
 import numpy as np
 import torch
+from torch import Tensor, nn
+
 from crate_dsl.language.model import ONE
 from crate_dsl.loading import module_of
 from crate_dsl.operators.interpret import Inputs
 from crate_dsl.operators.passes import optimise
 from crate_dsl.operators.program import Program, StepProgram
 from crate_dsl.pytorch.write import class_name, write
-from torch import Tensor, nn
 
 
 def written(program: Program) -> ModuleType:

@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+
+from crate_dsl.library.approximations import SCALED
 from crate_dsl.library.atoms import ATOMS
 from crate_dsl.library.functions import FUNCTIONS
 from crate_dsl.library.vocabulary import VOCABULARY
@@ -19,7 +21,6 @@ from crate_dsl.operators.program import Program
 from crate_dsl.pytorch import spelling
 from crate_dsl.pytorch.names import Names, mangle
 from crate_dsl.pytorch.write import write
-
 from tests.pytorch.running import network_of, written
 from tests.specs import derived
 from tests.steps import CASES, program_of
@@ -98,7 +99,7 @@ def test_names_of_python_and_of_modules_work_as_parameters() -> None:
 
 def test_everything_that_has_a_meaning_has_a_spelling() -> None:
     assert KINDS.keys() - {"input", "parameter", "transpose"} == spelling.SPELLINGS.keys()
-    assert spelling.FUNCTIONS.keys() == FUNCTIONS.keys()
+    assert spelling.FUNCTIONS.keys() == FUNCTIONS.keys() - {SCALED}
     reductions = {n for n, atom in ATOMS.items() if atom.form is None and not atom.constraint and n != "logdet"}
     assert reductions <= spelling.REDUCTIONS.keys() | {"plus", "minus", "times", "transpose"}
 
@@ -157,8 +158,10 @@ def test_half_precision_stays_near(name: str) -> None:
         found, energies = network.features(images, *noise), network.energies(images, *noise)
     for step, tokens in wanted.items():
         assert (found[step] - tokens).norm() < 0.1 * tokens.norm(), step
-    assert all(value.dtype == torch.float32 for pair in energies.values() for value in pair)
-    assert exact.keys() == energies.keys()
+    rates = [name for name in energies if name.endswith(("compress", "denoise_rate"))]
+    assert all(value.dtype == torch.float32 for name in rates for value in energies[name])
+    for name in rates:
+        torch.testing.assert_close(energies[name], exact[name], rtol=0.05, atol=0.1)
 
 
 def test_features_name_every_step() -> None:

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 import sympy
 import torch
+from torch.nn import functional as F
+
 from crate_dsl.mathematics.derivation import Piece, Prox
 from crate_dsl.operators.kinds import prox_value
 from crate_dsl.pytorch.expressions import Code, scalar_code
 from crate_dsl.pytorch.proximal import proximal_code
-from torch.nn import functional as F
 
 oo, t = sympy.oo, sympy.Symbol("t", positive=True)
 zero, one, half = sympy.Integer(0), sympy.Integer(1), sympy.Rational(1, 2)

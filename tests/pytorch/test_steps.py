@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from torch import Tensor, nn
+
 from crate_dsl.operators.interpret import interpret
 from crate_dsl.operators.program import StepProgram
 from crate_dsl.operators.uses import inputs_of
-from torch import Tensor, nn
-
 from tests.pytorch.running import columns, network_of, step_inputs
 from tests.steps import CASES, program_of
 

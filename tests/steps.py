@@ -1,0 +1,107 @@
+"""Steps of every kind in sizes of no symmetry, for the tests of the back end, and the numbers to run them with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from crate_dsl.operators.graph import Graph
+from crate_dsl.operators.lower import lower
+from crate_dsl.operators.program import Program, StepProgram
+from tests.specs import derived
+
+HEADER = """network Odd "sizes of no symmetry"
+size image = 8, patch = 2, channels = 1, classes = 3
+size d = 12, K = 3, p = 5, m = 7, r = 2
+real eta = 0.3, lambda = 0.2, mu = 0.7
+learn gamma > 0 = 0.5
+energy rate(Z: d x N, U: K of d x p) = 1/2 * sum(k in K) logdet(I + (U[k]' * Z)' * (U[k]' * Z))
+energy brate(Z: d x N, U: K of d x p, beta: real) = 1/2 * sum(k in K) logdet(I + beta * (U[k]' * Z)' * (U[k]' * Z))
+energy frate(Z: d x N, U: K of d x p, beta: real) = 1/2 * sum(k in K) logdet(I + beta * (U[k]' * Z) * (U[k]' * Z)')
+energy lasso(A: d x N | X: d x N, D: d x d) = 1/2 * norm2(X - D * A) + lambda * l1(A) + nonnegative(A)
+energy rectangular(A: m x N | X: d x N, D: d x m) = 1/2 * norm2(X - D * A) + lambda * l1(A) + nonnegative(A)
+energy soft(A: m x N | X: d x N, D: d x m) = 1/2 * norm2(X - D * A) + lambda * l1(A)
+energy hard(A: m x N | X: d x N, D: d x m) = 1/2 * norm2(X - D * A) + lambda * l0(A)
+energy elastic(A: m x N | X: d x N, D: d x m) = 1/2 * norm2(X - D * A) + lambda * l1(A) + mu * norm2(A)
+energy boxed(A: m x N | X: d x N, D: d x m) = 1/2 * norm2(X - D * A) + box(A, 0, mu)
+energy lse(Z: d x N, U: K of d x p) = sum(k in K) logsumexp((U[k]' * Z)' * (U[k]' * Z))
+energy smooth(Z: d x N, W: r x d) = total(exp(W * Z)) + 1/2 * total(Z .* Z .* Z)
+energy whole(Z: d x N) = 1/2 * logdet(I + mu * Z * Z')
+energy mixed(Z: d x N, W: r x d, V: r x d) = total((W * Z) .* (V * Z)) + 1/2 * norm2(W * Z) + trace(Z' * Z)
+"""
+BODY = """input image(channels, image, image)
+tokens Z: d x N = patches(patch) + class_token + position(learned)
+encoder repeat 2 {
+%s
+}
+norm layer
+head classify(classes) of mean
+"""
+CHAIN = "inverse ~ neumann(1); frame ~ identity"
+CASES = {
+    "exact": "compress Z by rate(Z, U) { norm layer; step eta }",
+    "exact_without_norm": "compress Z by rate(Z, U) { step eta }",
+    "exact_beta": """learn kappa = 5, beta > 0 = 0.1
+        compress Z by brate(Z, U, beta) { norm layer; step kappa; init U orthogonal }""",
+    "unknown_sign": "learn beta = 0.1\n compress Z by brate(Z, U, beta) { norm layer; step eta }",
+    "per_head": """learn kappa = 5 per head, beta > 0 = 0.1 per head
+        compress Z by brate(Z, U, beta) { norm layer; step kappa }""",
+    "per_head_free": """learn kappa > 0 = 5 per head
+        compress Z by rate(Z, U) { norm layer; step kappa; adjoint ~ free(bias) }""",
+    "inverse_on_features": "compress Z by frate(Z, U, gamma) { norm layer; step eta }",
+    "neumann_2": "compress Z by rate(Z, U) { norm layer; inverse ~ neumann(2); step eta }",
+    "neumann_frame": f"compress Z by rate(Z, U) {{ norm layer; {CHAIN}; step eta }}",
+    "official": f"""compress Z by rate(Z, U) {{ norm layer; {CHAIN}; gram ~ softmax(1/sqrt(p))
+        coefficients ~ absorbed; adjoint ~ free(bias) }}""",
+    "paper": f"""compress Z by rate(Z, U) {{ norm layer; residual normed; step eta; {CHAIN}
+        gram ~ softmax(1); coefficients ~ convex }}""",
+    "no_softmax": f"""denoise Z by rate(Z, U) {{ norm layer; {CHAIN}; gram ~ scaled(1/sqrt(p))
+        coefficients ~ absorbed; adjoint ~ free(bias) }}""",
+    "learned_scale": f"""learn tau > 0 = 0.4
+        compress Z by rate(Z, U) {{ norm layer; {CHAIN}; gram ~ softmax(tau); coefficients ~ skip; adjoint ~ free }}""",
+    "anti_compress": f"""denoise Z by rate(Z, U) {{ norm layer; {CHAIN}; gram ~ softmax(1/sqrt(p))
+        coefficients ~ absorbed; adjoint ~ free(bias) }}""",
+    "without_frame": "compress Z by rate(Z, U) { norm layer; inverse ~ neumann(1); gram ~ softmax(1/sqrt(p)) }",
+    "log_sum_exp": "compress Z by lse(Z, U) { norm layer; step eta }",
+    "entrywise": "compress Z by smooth(Z, W) { norm layer; step eta }",
+    "no_family": "compress Z by whole(Z) { norm layer; residual normed; step eta }",
+    "products": "compress Z by mixed(Z, W, V) { norm layer; step eta }",
+    "ista": "sparsify Z by lasso(A | Z, D) { norm layer; from Z; steps 1 of eta }",
+    "ista_3": "sparsify Z by lasso(A | Z, D) { from Z; steps 3 of eta }",
+    "read_out": "sparsify Z by rectangular(A | Z, D) { norm layer; from 0; steps 2 of eta; read D1; residual }",
+    "tied_read_out": "sparsify Z by soft(A | Z, D) { norm layer; from 0; steps 3 of eta; read D; residual normed }",
+    "hard_threshold": "sparsify Z by hard(A | Z, D) { norm layer; from 0; steps 2 of eta; read D1 }",
+    "elastic_net": "sparsify Z by elastic(A | Z, D) { norm layer; from 0; steps 2 of eta; read D1 }",
+    "learned_threshold": "sparsify Z by soft(A | Z, D) { norm layer; from 0; steps 2 of gamma; read D1 }",
+    "clamp": "sparsify Z by boxed(A | Z, D) { norm layer; from 0; steps 2 of eta; read D1 }",
+    "synthesis": "denoise Z by lasso(Z | X, D) { norm layer }",
+    "one_parameter_in_two_steps": """compress Z by rate(Z, U) { norm layer; step eta }
+        denoise Z by rate(Z, U) { norm layer; step gamma }
+        sparsify Z by lasso(A | Z, D) { from Z; steps 1 of gamma }""",
+    "shared_by_layers": """shared U, D
+        compress Z by rate(Z, U) { norm layer; step gamma }
+        sparsify Z by lasso(A | Z, D) { from Z; steps 2 of eta }""",
+}
+
+
+def text_of(steps: str) -> str:
+    return HEADER + BODY % steps
+
+
+def program_of(steps: str, **overrides: str | int | float) -> Program:
+    """The program of an encoder with these steps, not optimised."""
+    return lower(derived(text_of(steps), **overrides))
+
+
+def graphs() -> Iterator[tuple[str, Graph]]:
+    """Every graph of every case, with a name for the test."""
+    for case, steps in CASES.items():
+        for step in program_of(steps).steps:
+            for graph in step.graphs:
+                yield f"{case}-{graph.name}", graph
+
+
+def scalars_of(step: StepProgram, program: Program, learned: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Numbers for the reals, and given ones for the learned scalars."""
+    return {name: np.asarray(float(v)) for name, v in program.derivation.model.reals.items()} | learned
