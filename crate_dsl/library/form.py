@@ -255,12 +255,13 @@ def _fresh(index: str, taken: frozenset[str]) -> str:
 
 def _all_indices(word: Word) -> frozenset[str]:
     """Every index in a word, free or bound, also inside inverses and functions."""
-    inner = (form for factor in word.factors for form in _inside(factor))
+    inner = (form for factor in word.factors for form in inner_forms(factor))
     nested = (_all_indices(w) for form in inner for w in form.words)
     return frozenset(i for i, _ in word.over).union(word_indices(word), *nested)
 
 
-def _inside(factor: Factor) -> tuple[Form, ...]:
+def inner_forms(factor: Factor) -> tuple[Form, ...]:
+    """The forms inside a factor: of an inverse, of a function's arguments."""
     match factor:
         case Leaf():
             return ()
@@ -297,5 +298,5 @@ def leaves(form: Form) -> Iterator[Leaf]:
         for factor in word.factors:
             if isinstance(factor, Leaf):
                 yield factor
-            for inner in _inside(factor):
+            for inner in inner_forms(factor):
                 yield from leaves(inner)

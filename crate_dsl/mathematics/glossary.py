@@ -10,12 +10,11 @@ import sympy
 from crate_dsl.errors import CompilerBug
 from crate_dsl.language.model import Block, LearnedScalar, Model
 from crate_dsl.library.atoms import ATOMS
-from crate_dsl.library.form import Factor, Form, Function, Leaf, leaves
+from crate_dsl.library.form import Factor, Form, Function, Leaf, inner_forms, leaves
 from crate_dsl.library.tree import Apply, Matrix, Scalar, SumOver, Tree
 from crate_dsl.mathematics.derivation import Assignment, DerivedStep
 from crate_dsl.mathematics.equations import Left
 from crate_dsl.mathematics.record import energy_tree
-from crate_dsl.mathematics.sharing import inner_forms
 
 FUNCTION_NOTES = {
     "softmax": "softmax(A): column by column, every column becomes a distribution over the rows",

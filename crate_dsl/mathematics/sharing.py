@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
-from crate_dsl.library.form import Factor, Form, Function, Inverse, Leaf, Word
+from crate_dsl.library.form import Factor, Form, Function, Inverse, Leaf, Word, inner_forms
 
 LETTERS = ("W", "V", "S", "P", "Q", "R", "T", "H", "M", "B", "C", "E", "F")
 Pair = tuple[Leaf, Leaf]
@@ -93,16 +93,6 @@ def _words(form: Form) -> Iterator[Word]:
         for factor in word.factors:
             for inner in inner_forms(factor):
                 yield from _words(inner)
-
-
-def inner_forms(factor: Factor) -> tuple[Form, ...]:
-    match factor:
-        case Leaf():
-            return ()
-        case Inverse():
-            return (factor.of,)
-        case Function():
-            return factor.arguments
 
 
 def _named(form: Form, pair: Pair, leaf: Leaf) -> Form:

@@ -171,7 +171,9 @@ def test_certificate_passes() -> None:
 def test_certificate_catches_a_wrong_gradient() -> None:
     derivation = derived(spec(encoder(COMPRESS + SPARSIFY)))
     step = derivation.blocks[0].steps[0]
-    record = tuple(replace(x, after=x.after.scaled(sympy.Integer(2))) if x.rule == "gradient" else x for x in step.record)
+    record = tuple(
+        replace(x, after=x.after.scaled(sympy.Integer(2))) if x.rule == "gradient" else x for x in step.record
+    )
     block = replace(derivation.blocks[0], steps=(replace(step, record=record),))
     findings = certify(replace(derivation, blocks=(block,)))
     assert [f.passed for f in findings if "finite differences" in f.claim] == [False]

@@ -31,7 +31,10 @@ PENALTIES: dict[str, tuple[list[tuple[sympy.Expr, Separable]], object]] = {
     "squared": ([(mu / 2, entry("norm2"))], lambda z: 0.65 * z**2),
     "box": ([(one, entry("box", -one, mu))], lambda z: np.where((z < -1) | (z > 1.3), np.inf, 0)),
     "l0": ([(lam, entry("l0"))], lambda z: 0.9 * (z != 0)),
-    "l0 + nonnegative": ([(lam, entry("l0")), (one, entry("nonnegative"))], lambda z: np.where(z < 0, np.inf, 0.9 * (z != 0))),
+    "l0 + nonnegative": (
+        [(lam, entry("l0")), (one, entry("nonnegative"))],
+        lambda z: np.where(z < 0, np.inf, 0.9 * (z != 0)),
+    ),
     "elastic net": ([(lam, entry("l1")), (mu / 2, entry("norm2"))], lambda z: 0.9 * abs(z) + 0.65 * z**2),
     "l1 + box": (
         [(lam, entry("l1")), (one, entry("box", sympy.Integer(0), one))],
