@@ -63,8 +63,13 @@ def test_encoder_block() -> None:
     assert_close(run(sparsify, half, data, "1", {"D": "fn.weight"}, SIZES), data["out/Z"])
 
 
-@pytest.mark.parametrize("body", [encoder(COMPRESS + SPARSIFY) + "decoder = inverse(encoder)\n",
-                                  "decoder repeat L {\n" + SYNTHESIS + ASCENT + "}\n"], ids=["inverse", "explicit"])  # fmt: skip
+DECODERS = {
+    "inverse": encoder(COMPRESS + SPARSIFY) + "decoder = inverse(encoder)\n",
+    "explicit": "decoder repeat L {\n" + SYNTHESIS + ASCENT + "}\n",
+}
+
+
+@pytest.mark.parametrize("body", DECODERS.values(), ids=DECODERS)
 def test_decoder_block(body: str) -> None:
     data = golden("decoder_block")
     synthesis, ascent = derived(spec(body)).blocks[-1].steps
@@ -128,7 +133,8 @@ def test_an_energy_of_any_name_is_treated_alike() -> None:
 
 
 def test_convex_coefficients() -> None:
-    steps = "compress Z by scaled_rate(Z, U, b) { step 1/4; inverse ~ neumann(1); frame ~ identity; gram ~ softmax(1); coefficients ~ convex }\n"
+    options = "step 1/4; inverse ~ neumann(1); frame ~ identity; gram ~ softmax(1); coefficients ~ convex"
+    steps = f"compress Z by scaled_rate(Z, U, b) {{ {options} }}\n"
     text = spec(encoder(steps + SPARSIFY), header=HEADER + "real b = 0.5\n")
     (assignment,) = derived(text).blocks[0].steps[0].assignments
     b = sympy.Symbol("b", positive=True)
@@ -136,7 +142,8 @@ def test_convex_coefficients() -> None:
 
 
 def test_neumann_of_higher_order() -> None:
-    steps = "compress Z by rate(Z, U) { inverse ~ neumann(2); frame ~ identity; gram ~ softmax(1/sqrt(p)); coefficients ~ absorbed }\n"
+    options = "inverse ~ neumann(2); frame ~ identity; gram ~ softmax(1/sqrt(p)); coefficients ~ absorbed"
+    steps = f"compress Z by rate(Z, U) {{ {options} }}\n"
     (assignment,) = derived(spec(encoder(steps + SPARSIFY))).blocks[0].steps[0].assignments
     assert [word.coefficient for word in assignment.value.words] == [1, 1, -1]
 
