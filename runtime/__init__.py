@@ -1,0 +1,1 @@
+"""The runtime trains, evaluates and converts what the compiler wrote; it knows networks only by their interface."""

@@ -1,0 +1,66 @@
+"""From a decoded picture of any size to a tensor of the size that the network reads."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from runtime.network import Shape
+from runtime.registry import Strict
+
+RATIOS = (3 / 4, 4 / 3)  # width to height of a random crop, as in torchvision
+EDGE = 256 / 224  # the shorter side of an evaluated picture, relative to the crop from its centre
+
+
+class Preparation(Strict):
+    """Random resized crop and mirror image for training, centre crop for evaluation, and the scaling of values.
+
+    `scale` is the area of a random crop relative to the picture; values become (value - mean) / std with value in
+    [0, 1]. The defaults give [-1, 1]; the statistics of ImageNet are (0.485, 0.456, 0.406) and (0.229, 0.224, 0.225).
+    """
+
+    scale: tuple[float, float] = (0.08, 1.0)
+    mirror: bool = True
+    mean: tuple[float, ...] = (0.5,)
+    std: tuple[float, ...] = (0.5,)
+
+    def tensor(self, picture: Image.Image, shape: Shape, generator: np.random.Generator | None) -> Tensor:
+        """(channels, height, width); `generator` None gives the deterministic centre crop."""
+        picture = picture.convert("L" if shape.channels == 1 else "RGB")
+        crop = centre(picture, shape) if generator is None else self.random_crop(picture, shape, generator)
+        values = torch.as_tensor(np.atleast_3d(np.asarray(crop)).copy()).permute(2, 0, 1).float() / 255
+        return (values - torch.tensor(self.mean).view(-1, 1, 1)) / torch.tensor(self.std).view(-1, 1, 1)
+
+    def displayed(self, images: Tensor) -> Tensor:
+        """Images (batch, channels, height, width) with the scaling of values undone."""
+        mean, std = (torch.tensor(each, device=images.device).view(-1, 1, 1) for each in (self.mean, self.std))
+        return (images * std + mean).clamp(0, 1)
+
+    def random_crop(self, picture: Image.Image, shape: Shape, generator: np.random.Generator) -> Image.Image:
+        crop = picture.resize(
+            (shape.width, shape.height), Image.Resampling.BICUBIC, self.random_box(picture, generator)
+        )
+        mirrored = self.mirror and generator.random() < 0.5
+        return crop.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if mirrored else crop
+
+    def random_box(self, picture: Image.Image, generator: np.random.Generator) -> tuple[int, int, int, int]:
+        """Left, top, right, bottom of a box of random area and ratio; ten tries as in torchvision, then the whole."""
+        for _ in range(10):
+            area = picture.width * picture.height * generator.uniform(*self.scale)
+            ratio = float(np.exp(generator.uniform(*np.log(RATIOS))))
+            width, height = round((area * ratio) ** 0.5), round((area / ratio) ** 0.5)
+            if 0 < width <= picture.width and 0 < height <= picture.height:
+                left = int(generator.integers(picture.width - width + 1))
+                top = int(generator.integers(picture.height - height + 1))
+                return left, top, left + width, top + height
+        return 0, 0, picture.width, picture.height
+
+
+def centre(picture: Image.Image, shape: Shape) -> Image.Image:
+    factor = max(shape.width / picture.width, shape.height / picture.height) * EDGE
+    width, height = round(picture.width * factor), round(picture.height * factor)
+    left, top = (width - shape.width) // 2, (height - shape.height) // 2
+    resized = picture.resize((width, height), Image.Resampling.BICUBIC)
+    return resized.crop((left, top, left + shape.width, top + shape.height))

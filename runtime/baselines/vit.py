@@ -1,0 +1,62 @@
+"""The black box to compare with: a vision transformer of the same width, depth and heads (Dosovitskiy et al. 2021)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class Block(nn.Module):
+    """Pre-norm attention and a GELU perceptron of four times the width, a skip around each."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm_attention = nn.LayerNorm(width)
+        self.qkv = nn.Linear(width, 3 * width)
+        self.out = nn.Linear(width, width)
+        self.norm_perceptron = nn.LayerNorm(width)
+        self.perceptron = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
+
+    def forward(self, tokens: Tensor) -> Tensor:  # (batch, N, width)
+        batch, count, width = tokens.shape
+        shape = batch, count, 3, self.heads, width // self.heads
+        q, k, v = self.qkv(self.norm_attention(tokens)).reshape(shape).permute(2, 0, 3, 1, 4)
+        mixed = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(batch, count, width)
+        tokens = tokens + self.out(mixed)
+        return tokens + self.perceptron(self.norm_perceptron(tokens))
+
+
+class VisionTransformer(nn.Module):
+    """A classifier that offers what a compiled network offers, sized like a given one."""
+
+    task = "classify"
+    mask_ratio = None
+
+    def __init__(self, like: nn.Module, width: int, depth: int, heads: int, sigma: float) -> None:
+        super().__init__()
+        self.image_size, self.patch_size = like.image_size, like.patch_size
+        self.channels, self.classes = like.channels, like.classes
+        pixels = like.patch_size[0] * like.patch_size[1] * like.channels
+        patches = (like.image_size[0] // like.patch_size[0]) * (like.image_size[1] // like.patch_size[1])
+        self.patchify = like.patchify
+        self.projection = nn.Linear(pixels, width)
+        self.class_token = nn.Parameter(sigma * torch.randn(1, 1, width))
+        self.position = nn.Parameter(sigma * torch.randn(1, patches + 1, width))
+        self.blocks = nn.ModuleList(Block(width, heads) for _ in range(depth))
+        self.norm = nn.LayerNorm(width)
+        self.head = nn.Linear(width, like.classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.head(self.norm(list(self.features(images).values())[-1][:, 0]))
+
+    def features(self, images: Tensor) -> dict[str, Tensor]:
+        """The tokens after every block, by name."""
+        tokens = self.projection(self.patchify(images))
+        tokens = torch.cat([self.class_token.expand(len(tokens), -1, -1), tokens], dim=1) + self.position
+        named = {"tokens": tokens}
+        for number, block in enumerate(self.blocks):
+            tokens = block(tokens)
+            named[f"encoder.{number}"] = tokens
+        return named

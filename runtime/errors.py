@@ -1,0 +1,65 @@
+"""Errors that a user of the runtime sees: one message on stderr and exit status 1, never a traceback."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from difflib import get_close_matches
+from typing import NoReturn
+
+from crate_dsl import CrateError
+
+
+class UserError(Exception):
+    """Something that the user can put right; the text says what is wrong and what would be right."""
+
+
+class Stopped(Exception):
+    """A run was asked to stop; `signal` gives the exit status 128 + signal, as a shell expects."""
+
+    def __init__(self, message: str, signal: int) -> None:
+        super().__init__(message)
+        self.signal = signal
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose mistakes are `UserError`s like all others."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message}\n{self.format_usage().strip()}")
+
+
+def known(kind: str, name: str, names: Iterable[str]) -> str:
+    """The hint under an unknown name: what exists, and the nearest of it.
+
+    >>> known("tasks", "mea", ["mae", "classify"])
+    'known tasks: classify, mae. Did you mean "mae"?'
+    """
+    choices = sorted(names)
+    near = get_close_matches(name, choices, n=1)
+    suggestion = f' Did you mean "{near[0]}"?' if near else ""
+    return f"known {kind}: {', '.join(choices)}." + suggestion
+
+
+def run(main: Callable[[Sequence[str]], None]) -> NoReturn:
+    """Run a command and leave with its exit status; every foreseen failure is one message."""
+    try:
+        main(sys.argv[1:])
+    except (UserError, CrateError) as error:
+        leave(f"{error}", 1)
+    except Stopped as stopped:
+        leave(f"{stopped}", 128 + stopped.signal)
+    except KeyboardInterrupt:
+        leave("interrupted", 130)
+    except BrokenPipeError:
+        sys.stderr.close()  # the reader of our output went away, as `| head` does
+        sys.exit(0)
+    except OSError as error:
+        leave(f"{error.filename or 'file'}: {error.strerror or error}", 1)
+    sys.exit(0)
+
+
+def leave(message: str, status: int) -> NoReturn:
+    print(message, file=sys.stderr)
+    sys.exit(status)

@@ -1,0 +1,92 @@
+"""What a run tells: a progress bar on a terminal, plain lines elsewhere; always JSONL and TensorBoard."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from torch.utils.tensorboard import SummaryWriter
+
+from runtime import checkpoint
+from runtime.run_folder import RunFolder
+
+
+class Log:
+    """The log of one run from `step` on; what an interrupted run had logged beyond that step is dropped."""
+
+    def __init__(self, folder: RunFolder, step: int, total: int) -> None:
+        rewind(folder.metrics, step)
+        self.total = total
+        self.file = folder.metrics.open("a", encoding="utf-8")
+        self.board = SummaryWriter(str(folder.tensorboard), purge_step=step + 1)
+        self.console = console()
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+        self.progress = Progress(
+            *columns,
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[figures]}"),
+            console=self.console,
+            disable=not self.console.is_terminal,
+        )
+        self.task = self.progress.add_task("training", total=total, completed=step, figures="")
+
+    def __enter__(self) -> Log:
+        self.progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.progress.stop()
+        self.file.close()
+        self.board.close()
+
+    def advance(self, step: int) -> None:
+        self.progress.update(self.task, completed=step)
+
+    def train(self, step: int, figures: Mapping[str, float]) -> None:
+        """Figures of the training, shown in the bar or as a line."""
+        self.keep(step, "train", figures)
+        text = listed(figures)
+        self.progress.update(self.task, figures=text)
+        if not self.console.is_terminal:
+            self.console.print(f"step {step}/{self.total}  {text}")
+
+    def held_out(self, step: int, figures: Mapping[str, float]) -> None:
+        self.keep(step, "held_out", figures)
+        self.say(f"step {step}/{self.total}  held out: {listed(figures)}")
+
+    def say(self, text: str) -> None:
+        self.console.print(text, markup=False)
+
+    def keep(self, step: int, split: str, figures: Mapping[str, float]) -> None:
+        self.file.write(json.dumps({"step": step, "split": split, **figures}) + "\n")
+        self.file.flush()
+        for name, value in figures.items():
+            self.board.add_scalar(f"{split}/{name}", value, step)
+
+
+def console() -> Console:
+    """Standard output, as wide as the terminal; a file has no width, so that tables get room enough."""
+    terminal = Console(highlight=False, soft_wrap=True)
+    return terminal if terminal.is_terminal else Console(highlight=False, soft_wrap=True, width=120)
+
+
+def listed(figures: Mapping[str, float]) -> str:
+    return "  ".join(f"{name} {value:.4g}" for name, value in figures.items())
+
+
+def read_metrics(path: Path) -> list[dict[str, float | str]]:
+    """The kept figures; a last line cut off by a crash is left out."""
+    if not path.exists():
+        return []
+    lines = path.read_text(encoding="utf-8").split("\n")
+    return [json.loads(line) for line in lines[:-1]]
+
+
+def rewind(path: Path, step: int) -> None:
+    """Drop what was logged after `step`, so that no step occurs twice in a resumed run."""
+    kept = [json.dumps(entry) + "\n" for entry in read_metrics(path) if entry["step"] <= step]
+    checkpoint.replace_text(path, "".join(kept))

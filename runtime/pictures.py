@@ -1,0 +1,55 @@
+"""Pictures as files: sheets of labelled images, and curves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from runtime import checkpoint
+
+
+def sheet(columns: Mapping[str, Tensor], path: Path) -> Path:
+    """One row per image, one labelled column per kind; images (count, channels, height, width) in [0, 1]."""
+    count = len(next(iter(columns.values())))
+    figure = Figure(figsize=(1.9 * len(columns), 1.5 * count + 0.9), layout="constrained")
+    axes = figure.subplots(count, len(columns), squeeze=False)
+    for column, (label, images) in enumerate(columns.items()):
+        axes[0][column].set_title(label, fontsize=8)
+        for row, image in enumerate(images):
+            draw_image(axes[row][column], image)
+    return save(figure, path)
+
+
+def draw_image(axis: Any, image: Tensor) -> None:
+    pixels = image.permute(1, 2, 0).numpy()
+    axis.imshow(pixels.squeeze(-1) if pixels.shape[2] == 1 else pixels, cmap="gray", vmin=0, vmax=1)
+    axis.set_axis_off()
+
+
+def curve(metrics: Sequence[Mapping[str, Any]], metric: str, path: Path) -> Path:
+    """Training loss and the held-out metric against the step."""
+    figure = Figure(figsize=(6, 3.5), layout="constrained")
+    left = figure.subplots()
+    train = [entry for entry in metrics if entry["split"] == "train"]
+    held_out = [entry for entry in metrics if entry["split"] == "held_out"]
+    left.plot([entry["step"] for entry in train], [entry["loss"] for entry in train], label="training loss")
+    left.set_xlabel("step")
+    left.set_ylabel("training loss")
+    left.set_yscale("log")
+    right = left.twinx()
+    steps, values = [entry["step"] for entry in held_out], [entry[metric] for entry in held_out]
+    right.plot(steps, values, "o-", color="tab:orange", markersize=3, label=f"held out: {metric}")
+    right.set_ylabel(f"held out: {metric}")
+    figure.legend(loc="outside upper center", ncols=2, fontsize=8)
+    return save(figure, path)
+
+
+def save(figure: Figure, path: Path) -> Path:
+    FigureCanvasAgg(figure)
+    checkpoint.replace_file(path, lambda temporary: figure.savefig(temporary, dpi=120, format="png"))
+    return path

@@ -1,0 +1,111 @@
+"""Finding, reading, overriding and checking recipes; the recipes themselves lie in specs/recipes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from runtime.errors import UserError, known
+from runtime.recipe import SOURCES, TASKS, Optimizer, Recipe, Schedule
+
+FOLDER = Path(__file__).parents[1] / "specs" / "recipes"
+DEFAULTS = {"classify": "classify_digits", "mae": "mae_digits", "reconstruct": "denoise_digits"}  # by kind of network
+CHOICES = {"task": TASKS, "data": SOURCES}
+SECTIONS = {"optimizer": Optimizer, "schedule": Schedule}
+
+
+def shipped() -> dict[str, Path]:
+    return {file.stem: file for file in sorted(FOLDER.glob("*.yaml"))}
+
+
+def find(name: str) -> Path:
+    """The file of a recipe that is named, or given as a file."""
+    if Path(name).suffix in (".yaml", ".yml"):
+        return Path(name)
+    if name not in shipped():
+        raise UserError(f'unknown recipe "{name}"\n{known("recipes", name, shipped())}')
+    return shipped()[name]
+
+
+def read(file: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{file}: cannot read the recipe: {error.strerror}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{file}: not YAML: {error}") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{file}: a recipe is a mapping from keys to values")
+    return content
+
+
+def load(file: Path, overrides: Iterable[str] = ()) -> Recipe:
+    """A checked recipe with `key=value` overrides applied; raises UserError naming every mistake."""
+    content = read(file)
+    for override in overrides:
+        apply(content, override)
+    try:
+        return Recipe.model_validate(content)
+    except ValidationError as error:
+        lines = "\n".join(message(each, content) for each in error.errors())
+        raise UserError(f"recipe {file}:\n{lines}") from None
+
+
+def apply(content: dict[str, Any], override: str) -> None:
+    """Put `a.b=value` into a recipe. Another task or data source starts from that one's own defaults."""
+    key, sign, text = override.partition("=")
+    path = key.strip().split(".")
+    if not sign or not all(path):
+        raise UserError(f'"{override}" is not of the form key=value, for instance optimizer.lr=1e-3')
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise UserError(f"{key}: the value {text} is not YAML") from None
+    if path[0] in CHOICES and path[1:] in ([], ["name"]):
+        content[path[0]] = {"name": value}
+        return
+    place = content
+    for part in path[:-1]:
+        place[part] = {"name": place[part]} if isinstance(place.get(part), str) else place.get(part) or {}
+        place = place[part]
+        if not isinstance(place, dict):
+            raise UserError(f'"{part}" of {key} is a single value, it has no parts')
+    place[path[-1]] = value
+
+
+def message(error: Mapping[str, Any], content: Mapping[str, Any]) -> str:
+    """One line, or two with a hint, for one of pydantic's findings."""
+    path = [str(part) for part in error["loc"]]
+    if len(path) > 1 and path[0] in CHOICES:
+        path = [path[0], *path[2:]]  # pydantic puts the chosen name between
+    key = ".".join(path)
+    if error["type"] == "extra_forbidden":
+        return f'unknown key "{key}"\n{known("keys", path[-1], keys_beside(path, content))}'
+    if error["type"] in ("union_tag_invalid", "union_tag_not_found"):
+        name = str((error["input"] or {}).get("name") if isinstance(error["input"], dict) else error["input"])
+        return f'{key}: unknown name "{name}"\n{known(f"names of {key}", name, CHOICES[path[0]])}'
+    text = error["msg"].removeprefix("Value error, ")
+    given = f", got {error['input']!r}" if key and error["type"] != "missing" else ""
+    return f"{key}: {text}{given}" if key else text
+
+
+def keys_beside(path: list[str], content: Mapping[str, Any]) -> Iterable[str]:
+    """The keys that exist where an unknown one was found."""
+    if len(path) == 1:
+        return Recipe.model_fields
+    if path[0] in SECTIONS:
+        return SECTIONS[path[0]].model_fields
+    section = content[path[0]]
+    kind: type[BaseModel] = CHOICES[path[0]][section["name"] if isinstance(section, dict) else section]
+    for part in path[1:-1]:
+        kind = kind.model_fields[part].annotation
+    return kind.model_fields
+
+
+def text_of(recipe: Recipe) -> str:
+    """The resolved recipe as YAML, every default filled in."""
+    return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=120)

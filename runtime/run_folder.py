@@ -1,0 +1,102 @@
+"""The folder that a run leaves behind, and how it is opened again."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+
+from runtime import checkpoint, recipes
+from runtime.errors import UserError
+from runtime.network import Compiled, compile_network
+from runtime.recipe import Recipe
+
+LIBRARIES = ("torch", "numpy", "safetensors", "pydantic", "lark", "sympy", "networkx")
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Where the files of one run lie."""
+
+    path: Path
+
+    recipe = property(lambda self: self.path / "recipe.yaml")
+    spec = property(lambda self: self.path / "spec.crate")
+    module = property(lambda self: self.path / "network.py")
+    versions = property(lambda self: self.path / "versions.json")
+    metrics = property(lambda self: self.path / "metrics.jsonl")
+    state = property(lambda self: self.path / "checkpoint.pt")
+    weights = property(lambda self: self.path / "weights.safetensors")
+    best = property(lambda self: self.path / "best.safetensors")
+    tensorboard = property(lambda self: self.path / "tensorboard")
+    pictures = property(lambda self: self.path / "pictures")
+
+    def require(self) -> None:
+        if not (self.recipe.is_file() and self.spec.is_file()):
+            raise UserError(f"{self.path}: not the folder of a run (no recipe.yaml and spec.crate in it)")
+
+
+def create(path: Path, recipe: Recipe, compiled: Compiled, spec_name: str) -> RunFolder:
+    """A fresh folder with everything that says what is run; refuses a folder that already holds a run."""
+    folder = RunFolder(path)
+    if folder.recipe.exists():
+        raise UserError(f"{path} already holds a run: continue it with --resume {path}, or choose another --out")
+    try:
+        folder.pictures.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be made a run folder: {error.strerror}") from None
+    checkpoint.replace_text(folder.spec, compiled.spec)
+    checkpoint.replace_text(folder.module, compiled.text)
+    checkpoint.replace_text(folder.versions, json.dumps(surroundings(spec_name, compiled), indent=1) + "\n")
+    checkpoint.replace_text(folder.recipe, recipes.text_of(recipe))  # last: its presence makes the folder a run
+    return folder
+
+
+def surroundings(spec_name: str, compiled: Compiled) -> dict[str, object]:
+    return {
+        "spec": spec_name,
+        "spec_sha256": compiled.sha256,
+        "network": compiled.name,
+        "python": platform.python_version(),
+        "libraries": {name: version(name) for name in LIBRARIES},
+        "system": platform.platform(),
+        "processor": platform.machine(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "accelerator": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+    }
+
+
+def reopen(path: Path) -> tuple[RunFolder, Recipe, Compiled]:
+    """A run's recipe and its network, compiled anew from the kept spec: nothing in the folder is executed."""
+    folder = RunFolder(path)
+    folder.require()
+    recipe = recipes.load(folder.recipe)
+    return folder, recipe, compile_network(folder.spec, recipe.preset, recipe.sizes, recipe.seed)
+
+
+def unused(stem: str) -> Path:
+    """A folder below runs/ that does not exist yet."""
+    path, number = Path("runs", stem), 1
+    while path.exists():
+        number += 1
+        path = Path("runs", f"{stem}-{number}")
+    return path
+
+
+def origin(preset: str | None, sizes: Mapping[str, int | float], compiled: Compiled) -> dict[str, str]:
+    """What a weights file says about itself: enough to build its network again."""
+    return {
+        "format": "pt",
+        "network": compiled.name,
+        "spec": compiled.spec,
+        "spec_sha256": compiled.sha256,
+        "preset": preset or "",
+        "sizes": json.dumps(dict(sizes)),
+    }

@@ -1,0 +1,32 @@
+"""Stateless randomness: every draw is a function of the seed and of where it is used, so that resuming is exact.
+
+Order of the data = f(seed, epoch); augmentation of an image = f(seed, epoch, index); masks and noise = f(seed, step).
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+import torch
+
+ORDER, AUGMENT, DRAW, HELD_OUT = range(4)  # one stream per use, so that no two uses share numbers
+
+
+def numpy_generator(*key: int) -> np.random.Generator:
+    return np.random.default_rng(key)
+
+
+def torch_generator(*key: int) -> torch.Generator:
+    digest = hashlib.blake2b(",".join(map(str, key)).encode(), digest_size=7).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest))
+
+
+def order(seed: int, epoch: int, count: int) -> np.ndarray:
+    """The order in which an epoch visits `count` images."""
+    return numpy_generator(ORDER, seed, epoch).permutation(count)
+
+
+def augmentation(draw: tuple[int, int] | None, index: int) -> np.random.Generator | None:
+    """The generator of image `index` in the epoch that `draw` = (seed, epoch) names; None where nothing is varied."""
+    return numpy_generator(AUGMENT, *draw, index) if draw else None

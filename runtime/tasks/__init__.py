@@ -1,0 +1,1 @@
+"""Training tasks, one module each; a recipe names one under `task`."""

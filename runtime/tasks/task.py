@@ -1,0 +1,78 @@
+"""What a task is: a loss to train, scores to report and, where images come out, pictures to look at."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from runtime.data.source import Batch
+from runtime.errors import UserError
+from runtime.registry import Strict
+
+Call = Callable[..., Tensor]  # the network itself, or what torch.compile or DDP made of it
+
+
+class Task(Strict):
+    """Options of one task; a subclass has a literal field `name`.
+
+    `networks` are the kinds of network (their attribute `task`) that it can train; `metric` is the score that decides
+    which weights are best.
+    """
+
+    networks: ClassVar[tuple[str, ...]]
+    metric: ClassVar[str]
+    larger_is_better: ClassVar[bool] = False
+
+    def check(self, network: nn.Module, classes: int | None) -> None:
+        """Raises UserError where network, task and data do not belong together."""
+        if network.task not in self.networks:
+            raise UserError(f'task "{self.name}" cannot train a network of the kind "{network.task}"')
+
+    def draw(self, network: nn.Module, images: int, generator: torch.Generator) -> Tensor | None:
+        """The randomness of a batch of `images`, first axis the batch; None where a task has none."""
+        return None
+
+    def loss(self, call: Call, network: nn.Module, batch: Batch, draw: Tensor | None) -> Tensor:
+        """The scalar to minimise: a mean over the batch, so that the means of equal shares average to it."""
+        raise NotImplementedError
+
+    def reference(self, network: nn.Module, batches: Iterable[Batch]) -> Tensor | None:
+        """What a trivial prediction needs to know of the training data; None where a task has no such prediction."""
+        return None
+
+    def scores(
+        self, network: nn.Module, batch: Batch, draw: Tensor | None, reference: Tensor | None
+    ) -> dict[str, Tensor]:
+        """Scores of every image, (batch,) each, to be averaged over a split."""
+        raise NotImplementedError
+
+    def summary(self, means: dict[str, float]) -> dict[str, float]:
+        """The reported figures, from the averaged scores."""
+        return means
+
+    def inputs(self, images: Tensor, draw: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """What the network is called with: images, and the noise of a masked network or None."""
+        return images, None
+
+    def panels(self, network: nn.Module, batch: Batch, draw: Tensor | None) -> dict[str, Tensor]:
+        """Columns of the picture: label and images (batch, channels, height, width); empty where there is none."""
+        return {}
+
+
+def wide(values: Tensor) -> Tensor:
+    """Values in at least float32, for losses and scores of networks that run in fewer bits."""
+    return values if values.dtype == torch.float64 else values.float()
+
+
+def average(batches: Iterable[Tensor]) -> Tensor:
+    """The mean over the first axis of all tensors together."""
+    total, count = None, 0
+    for values in batches:
+        total = values.sum(0) if total is None else total + values.sum(0)
+        count += len(values)
+    if total is None:
+        raise UserError("the data are empty")
+    return total / count

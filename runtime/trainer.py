@@ -1,0 +1,198 @@
+"""The training loop: a plain one, whose state is small enough to be saved whole."""
+
+from __future__ import annotations
+
+import copy
+import math
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from runtime import checkpoint, seeds
+from runtime.data.source import Batch, Splits
+from runtime.errors import Stopped, UserError
+from runtime.log import Log
+from runtime.measure import autocast, measure, pick_device
+from runtime.network import Compiled, first_not_finite, plain_names
+from runtime.optimiser import Average, adamw, learning_rate
+from runtime.recipe import Recipe
+from runtime.run_folder import RunFolder, origin
+from runtime.sampler import Batches, stream
+
+
+class Trainer:
+    """One run: network, optimiser, averaged weights and the number of steps done.
+
+    Everything random is a function of seed and step, so that (network, optimiser, average, step, best) is the state.
+    """
+
+    def __init__(self, recipe: Recipe, compiled: Compiled, splits: Splits, folder: RunFolder) -> None:
+        self.recipe, self.compiled, self.splits, self.folder = recipe, compiled, splits, folder
+        self.device = pick_device(recipe.device)
+        self.network = compiled.module.to(self.device)
+        recipe.task.check(self.network, splits.classes)
+        self.call = torch.compile(self.network) if recipe.compile else self.network
+        self.optimizer = adamw(self.network, recipe.optimizer)
+        self.average = Average(self.network, recipe.ema) if recipe.ema else None
+        self.judged = copy.deepcopy(self.network) if self.average else self.network  # what is evaluated and kept
+        self.batches = Batches(splits.train, recipe.batch, recipe.accumulate, recipe.seed)
+        self.total = recipe.total_steps(self.batches.steps_per_epoch)
+        self.step = 0
+        self.saved = 0
+        self.best: float | None = None
+        self.signal: int | None = None
+        self.waited = 0.0  # seconds spent waiting for data since the last line of the log
+
+    # -- state ---------------------------------------------------------------------------------------------------
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "format": 1,
+            "spec_sha256": self.compiled.sha256,
+            "step": self.step,
+            "best": self.best,
+            "network": plain_names(self.network.state_dict()),
+            "optimizer": self.optimizer.state_dict(),
+            "average": self.average.state_dict() if self.average else None,
+            "random": checkpoint.random_state(),
+        }
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Continue from a state; raises UserError when it belongs to another network or recipe."""
+        try:
+            if state["spec_sha256"] != self.compiled.sha256:
+                raise UserError(f"{self.folder.state}: was written for another spec than {self.folder.spec}")
+            self.network.load_state_dict(state["network"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            if self.average:
+                self.average.load_state_dict(state["average"])
+            self.step, self.best = state["step"], state["best"]
+            self.saved = self.step
+            checkpoint.restore_random_state(state["random"])
+        except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+            raise UserError(f"{self.folder.state}: does not fit this network and recipe: {error}") from error
+
+    def save(self) -> None:
+        """The weights, then the state: a state never speaks of weights that are not there."""
+        self.refresh_judged()
+        self.save_weights(self.folder.weights)
+        checkpoint.save_state(self.folder.state, self.state())
+        self.saved = self.step
+
+    def save_weights(self, path: Path) -> None:
+        about = origin(self.recipe.preset, self.recipe.sizes, self.compiled)
+        checkpoint.save_weights(path, plain_names(self.judged.state_dict()), about)
+
+    def refresh_judged(self) -> None:
+        if self.average:
+            self.judged.load_state_dict(self.average.values)
+
+    # -- the loop ------------------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """All remaining steps; raises Stopped after a signal and UserError when numbers stop being finite."""
+        recipe = self.recipe
+        batches = stream(self.batches, self.step, self.total, recipe.workers, self.device.type == "cuda")
+        old = {number: signal.signal(number, self.stop) for number in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            with Log(self.folder, self.step, self.total) as log:
+                self.network.train()
+                self.steps(batches, log)
+        finally:
+            for number, handler in old.items():
+                signal.signal(number, handler)
+
+    def steps(self, batches: Iterator[Batch], log: Log) -> None:
+        started, since = time.perf_counter(), self.step
+        while self.step < self.total:
+            figures = self.update(batches)
+            self.step += 1
+            log.advance(self.step)
+            if self.due(self.recipe.log_every):
+                seconds = time.perf_counter() - started
+                log.train(self.step, figures | self.speed(seconds, self.step - since))
+                started, since = time.perf_counter(), self.step
+            if self.due(self.recipe.evaluate_every):
+                self.evaluate(log)
+            if self.due(self.recipe.checkpoint_every) or self.signal:
+                self.save()
+            if self.signal and self.step < self.total:
+                raise Stopped(self.farewell(), self.signal)
+
+    def due(self, every: int) -> bool:
+        return self.step % every == 0 or self.step == self.total
+
+    def stop(self, number: int, _: object) -> None:
+        """The first signal ends the run after the current step; a second one acts as ever."""
+        self.signal = number
+        signal.signal(number, signal.SIG_DFL)
+
+    def farewell(self) -> str:
+        name = signal.Signals(self.signal).name
+        path = self.folder.path
+        return f"{name}: stopped after step {self.step} of {self.total}; continue with --resume {path}"
+
+    def speed(self, seconds: float, steps: int) -> dict[str, float]:
+        waited, self.waited = self.waited, 0.0
+        return {"images_per_second": steps * self.recipe.batch / seconds, "data_wait": waited / seconds}
+
+    # -- one step ------------------------------------------------------------------------------------------------
+
+    def update(self, batches: Iterator[Batch]) -> dict[str, float]:
+        """One step of the optimiser on one global batch, in `accumulate` shares."""
+        recipe, share = self.recipe, self.recipe.batch // self.recipe.accumulate
+        draw = recipe.task.draw(self.network, recipe.batch, seeds.torch_generator(seeds.DRAW, recipe.seed, self.step))
+        rate = learning_rate(recipe.optimizer.lr, recipe.schedule, self.step, self.total)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.zero_grad(set_to_none=True)
+        loss = 0.0
+        for part in range(recipe.accumulate):
+            rows = slice(part * share, (part + 1) * share)
+            loss += self.backward(self.next_batch(batches), None if draw is None else draw[rows])
+        norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), recipe.clip or math.inf).item()
+        if not math.isfinite(norm):
+            fault = f"the gradient is not finite although the loss is, {loss:.4g}"
+            raise UserError(f"step {self.step + 1}: {fault}; {self.advice()}")
+        self.optimizer.step()
+        if self.average:
+            self.average.update(self.network)
+        return {"loss": loss, "lr": rate, "gradient_norm": norm}
+
+    def next_batch(self, batches: Iterator[Batch]) -> Batch:
+        before = time.perf_counter()
+        batch = next(batches).to(self.device)
+        self.waited += time.perf_counter() - before
+        return batch
+
+    def backward(self, batch: Batch, draw: Tensor | None) -> float:
+        """The loss of a share, its gradient added to what is there."""
+        draw = None if draw is None else draw.to(self.device)
+        with autocast(self.device, self.recipe.precision):
+            loss = self.recipe.task.loss(self.call, self.network, batch, draw) / self.recipe.accumulate
+        value = loss.item()
+        if not math.isfinite(value):
+            place = first_not_finite(self.network, *self.recipe.task.inputs(batch.images, draw))
+            raise UserError(f"step {self.step + 1}: the loss is {value}: {place}; {self.advice()}")
+        loss.backward()
+        return value
+
+    def advice(self) -> str:
+        kept = f"the checkpoint of step {self.saved} is kept" if self.saved else "no checkpoint was due before"
+        return f"{kept}. A smaller optimizer.lr, a longer schedule.warmup or clip=1 may help."
+
+    def evaluate(self, log: Log) -> None:
+        """Figures on the held-out split; the best weights are kept beside the last."""
+        task = self.recipe.task
+        self.refresh_judged()
+        figures = measure(task, self.judged, self.splits.held_out, self.recipe.evaluate_batch, self.recipe.precision)
+        log.held_out(self.step, figures)
+        value = figures[task.metric] if task.larger_is_better else -figures[task.metric]
+        if self.best is None or value > self.best:
+            self.best = value
+            self.save_weights(self.folder.best)

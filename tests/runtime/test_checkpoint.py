@@ -1,0 +1,70 @@
+"""Files are whole or absent, and loading them executes nothing."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+
+from runtime import checkpoint
+from runtime.errors import UserError
+
+
+class Hostile:
+    """Unpickling it would make a folder."""
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.mkdir, ("hostile",)
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "state.pt"
+    checkpoint.save_state(path, {"step": 1})
+
+    def half(temporary: Path) -> None:
+        temporary.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(UserError, match="No space left on device.*untouched"):
+        checkpoint.replace_file(path, half)
+    assert checkpoint.load_state(path) == {"step": 1}
+    assert [file.name for file in tmp_path.iterdir()] == ["state.pt"]
+
+
+def test_an_unwritable_place_is_one_message(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="cannot be written"):
+        checkpoint.replace_text(tmp_path / "absent" / "file", "text")
+
+
+@pytest.mark.parametrize("protocol", ["torch", "pickle"])
+def test_hostile_files_are_refused(protocol: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "hostile.pt"
+    if protocol == "torch":
+        torch.save({"step": Hostile()}, path)
+    else:
+        path.write_bytes(pickle.dumps(Hostile()))
+    with pytest.raises(UserError, match="not a readable training state"):
+        checkpoint.load_state(path)
+    assert not Path("hostile").exists()
+
+
+def test_weights_say_what_they_are(tmp_path: Path) -> None:
+    path = tmp_path / "weights.safetensors"
+    checkpoint.save_weights(path, {"U": torch.eye(3)[:, :2]}, {"spec": "network A", "format": "pt"})
+    weights, origin = checkpoint.load_weights(path)
+    assert torch.equal(weights["U"], torch.eye(3)[:, :2])
+    assert origin["spec"] == "network A"
+    path.write_bytes(b"\0" * 20)
+    with pytest.raises(UserError, match="not a readable safetensors file"):
+        checkpoint.load_weights(path)
+
+
+def test_random_state_returns(tmp_path: Path) -> None:
+    checkpoint.save_state(tmp_path / "state.pt", {"random": checkpoint.random_state()})
+    expected = torch.rand(3)
+    checkpoint.restore_random_state(checkpoint.load_state(tmp_path / "state.pt")["random"])
+    assert torch.equal(torch.rand(3), expected)

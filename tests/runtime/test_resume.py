@@ -1,0 +1,112 @@
+"""Exact resume: a run that was stopped or killed ends with the weights of one that was not, bit for bit."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from runtime import checkpoint, train
+from runtime.errors import Stopped, UserError
+from runtime.log import read_metrics
+from runtime.trainer import Trainer
+from tests.runtime.conftest import RECIPES, SPECS, TINY, Train
+
+TIMED = ("images_per_second", "data_wait")
+
+
+def assert_same_end(one: Path, other: Path) -> None:
+    for name in ("weights.safetensors", "best.safetensors"):
+        mine, theirs = (checkpoint.load_weights(run / name)[0] for run in (one, other))
+        assert mine.keys() == theirs.keys()
+        assert all(torch.equal(mine[key], theirs[key]) for key in mine), name
+    first, second = (
+        [{k: v for k, v in entry.items() if k not in TIMED} for entry in read_metrics(run / "metrics.jsonl")]
+        for run in (one, other)
+    )
+    assert first == second
+
+
+def stop_after(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
+    """Let the run receive SIGTERM in the middle of a step."""
+    update = Trainer.update
+
+    def interrupted(self: Trainer, *arguments: object) -> dict[str, float]:
+        if self.step == step - 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return update(self, *arguments)
+
+    monkeypatch.setattr(Trainer, "update", interrupted)
+
+
+@pytest.mark.parametrize(
+    ("spec", "overrides"),
+    [
+        ("crate", ["ema=0.9", "accumulate=4", "clip=0.5"]),
+        ("crate_mae", ["ema=0.99"]),
+        ("crate_mae", ["accumulate=2", "precision=bfloat16"]),
+        ("crate_decoder", ["schedule.warmup=4"]),
+    ],
+)
+def test_stopped_and_resumed_equals_straight(
+    spec: str, overrides: list[str], tiny_run: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    straight = tiny_run(spec, *overrides, name="straight", steps=26)  # an epoch has 22 steps
+    with monkeypatch.context() as patch:
+        stop_after(patch, 13)
+        with pytest.raises(Stopped, match="SIGTERM: stopped after step 13 of 26; continue with --resume") as stopped:
+            tiny_run(spec, *overrides, name="halves", steps=26)
+    assert stopped.value.signal == signal.SIGTERM
+    halves = straight.parent / "halves"
+    assert checkpoint.load_state(halves / "checkpoint.pt")["step"] == 13
+    train.main(["--resume", str(halves)])
+    assert_same_end(straight, halves)
+
+
+def test_killed_and_resumed_equals_straight(tiny_run: Train, tmp_path: Path) -> None:
+    """SIGKILL leaves no time to save: the run goes on from the last due checkpoint."""
+    killed = tmp_path / "killed"
+    length = ["epochs=null", "steps=60", "ema=0.9", "evaluate_every=20", "log_every=20"]
+    words = [str(SPECS / "crate_mae.crate"), "--recipe", RECIPES["crate_mae"], "--out", str(killed), *TINY, *length]
+    process = subprocess.Popen([sys.executable, "-m", "runtime.train", *words], stdout=subprocess.DEVNULL)
+    patience = time.monotonic() + 60
+    while not (killed / "checkpoint.pt").exists():
+        assert process.poll() is None and time.monotonic() < patience
+        time.sleep(0.02)
+    process.kill()
+    process.wait()
+    assert 0 < checkpoint.load_state(killed / "checkpoint.pt")["step"] < 60
+    train.main(["--resume", str(killed)])
+    assert_same_end(tiny_run("crate_mae", *length, name="straight", steps=60), killed)
+
+
+def test_a_finished_or_missing_run_cannot_be_resumed(tiny_run: Train, tmp_path: Path) -> None:
+    run = tiny_run("crate", steps=2)
+    with pytest.raises(UserError, match="is finished after 2 steps"):
+        train.main(["--resume", str(run)])
+    with pytest.raises(UserError, match="not the folder of a run"):
+        train.main(["--resume", str(tmp_path / "nowhere")])
+    (run / "checkpoint.pt").unlink()
+    with pytest.raises(UserError, match="nothing to resume"):
+        train.main(["--resume", str(run)])
+
+
+def test_another_spec_in_the_folder_is_noticed(tiny_run: Train) -> None:
+    run = tiny_run("crate", steps=2)
+    with (run / "spec.crate").open("a", encoding="utf-8") as file:
+        file.write("# changed\n")
+    with pytest.raises(UserError, match="written for another spec"):
+        train.main(["--resume", str(run)])
+
+
+def test_a_broken_checkpoint_is_one_message(tiny_run: Train) -> None:
+    run = tiny_run("crate", steps=2)
+    (run / "checkpoint.pt").write_bytes(b"nothing of the kind")
+    with pytest.raises(UserError, match="not a readable training state"):
+        train.main(["--resume", str(run)])
