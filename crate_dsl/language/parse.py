@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from functools import cache
 from itertools import islice
@@ -21,6 +22,8 @@ MAX_CHARACTERS = 1_000_000
 MAX_TOKENS = 20_000
 MAX_DIAGNOSTICS = 20
 GRAMMAR = Path(__file__).with_name("grammar.lark")
+# Parse tables are kept beside the compiled modules, as trusted as those; lark makes them anew when the grammar changes.
+TABLES = GRAMMAR.parent / "__pycache__" / f"grammar.{sys.implementation.cache_tag}.tables"
 
 
 class _Reported:
@@ -37,7 +40,8 @@ class _Reported:
 def grammar() -> Lark:
     """The parser of one item; the basic lexer lets NAME absorb whole words, so that keywords never split one."""
     return Lark(GRAMMAR.read_text(encoding="utf-8"), start="item", parser="lalr", lexer="basic", postlex=_Reported(),
-                propagate_positions=True, maybe_placeholders=False)  # fmt: skip
+                propagate_positions=True, maybe_placeholders=False,
+                cache=False if sys.dont_write_bytecode else str(TABLES))  # fmt: skip
 
 
 def parse(source: Source) -> Spec:
