@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import crate_dsl
 from runtime import checkpoint, recipes
 from runtime.errors import Parser, UserError, run
 from runtime.network import compile_network, kind_of, parameter_count
@@ -23,8 +24,10 @@ def main(arguments: Sequence[str]) -> None:
     overrides = [word for word in options.words if "=" in word]
     specs = [word for word in options.words if "=" not in word]
     if options.resume:
-        if overrides or specs or options.recipe or options.out:
-            raise UserError("a resumed run keeps its spec, recipe and folder: give --resume DIR alone")
+        if overrides or options.recipe or options.out:
+            raise UserError("a resumed run keeps its recipe and folder: give --resume DIR alone, or with its spec")
+        for spec in specs:
+            require_spec(RunFolder(options.resume), Path(spec))
         trainer = resumed(options.resume)
     elif len(specs) == 1:
         trainer = fresh(Path(specs[0]), options.recipe, overrides, options.out)
@@ -60,6 +63,13 @@ def resumed(path: Path) -> Trainer:
     warn_of_other_text(folder, compiled.text)
     print(f"{compiled.name}: resumed after step {trainer.step} of {trainer.total}", flush=True)
     return trainer
+
+
+def require_spec(folder: RunFolder, spec: Path) -> None:
+    """Raises UserError where a run is of another spec than the one named beside --resume."""
+    folder.require()
+    if crate_dsl.compile_spec(spec).source.text != folder.spec.read_text(encoding="utf-8"):
+        raise UserError(f"{folder.path}: this run is not of {spec} as it stands now; its spec is {folder.spec}")
 
 
 def warn_of_other_text(folder: RunFolder, text: str) -> None:

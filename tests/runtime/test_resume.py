@@ -82,8 +82,14 @@ def test_killed_and_resumed_equals_straight(tiny_run: Train, tmp_path: Path) -> 
     process.kill()
     process.wait()
     assert 0 < checkpoint.load_state(killed / "checkpoint.pt")["step"] < 60
-    train.main(["--resume", str(killed)])
+    train.main([str(SPECS / "crate_mae.crate"), "--resume", str(killed)])
     assert_same_end(tiny_run("crate_mae", *length, name="straight", steps=60), killed)
+
+
+def test_the_spec_beside_resume_must_be_that_of_the_run(tiny_run: Train) -> None:
+    run = tiny_run("crate", steps=2)
+    with pytest.raises(UserError, match="not of .*crate_mae.crate"):
+        train.main([str(SPECS / "crate_mae.crate"), "--resume", str(run)])
 
 
 def test_a_finished_or_missing_run_cannot_be_resumed(tiny_run: Train, tmp_path: Path) -> None:
