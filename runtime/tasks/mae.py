@@ -77,7 +77,7 @@ class MaskedAutoencoding(Task):
             patches, label = patches * scale + mean, "prediction\n(mean and scale of the\nvisible patches)"
         return {
             "original": batch.images,
-            "masked": network.unpatchify(original * (1 - removed)),
+            "masked (grey: removed)": network.unpatchify(original * (1 - removed)),
             label: network.unpatchify(wide(patches)),
             "visible patches +\nprediction of the removed": network.unpatchify(
                 torch.where(removed > 0, wide(patches), original)
