@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -52,9 +53,9 @@ class Splits:
 class DataSource(Strict):
     """Options of one source; a subclass has a literal field `name` and says how it is opened."""
 
+    @abstractmethod
     def open(self, shape: Shape) -> Splits:
         """The splits as images of `shape`; raises UserError where the data cannot give them."""
-        raise NotImplementedError
 
     def displayed(self, images: Tensor) -> Tensor:
         """Images with values in [0, 1], for pictures; sources scale to [-1, 1] unless they say otherwise."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Iterable
 from typing import ClassVar
 
@@ -35,19 +36,19 @@ class Task(Strict):
         """The randomness of a batch of `images`, first axis the batch; None where a task has none."""
         return None
 
+    @abstractmethod
     def loss(self, call: Call, network: nn.Module, batch: Batch, draw: Tensor | None) -> Tensor:
         """The scalar to minimise: a mean over the batch, so that the means of equal shares average to it."""
-        raise NotImplementedError
 
     def reference(self, network: nn.Module, batches: Iterable[Batch]) -> Tensor | None:
         """What a trivial prediction needs to know of the training data; None where a task has no such prediction."""
         return None
 
+    @abstractmethod
     def scores(
         self, network: nn.Module, batch: Batch, draw: Tensor | None, reference: Tensor | None
     ) -> dict[str, Tensor]:
         """Scores of every image, (batch,) each, to be averaged over a split."""
-        raise NotImplementedError
 
     def summary(self, means: dict[str, float]) -> dict[str, float]:
         """The reported figures, from the averaged scores."""
