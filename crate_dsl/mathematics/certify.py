@@ -170,21 +170,36 @@ def _curvature_finding(place: str, step: DerivedStep, point: Point) -> Finding:
 
 
 def _approximation_findings(place: str, step: DerivedStep, point: Point) -> Iterator[Finding]:
-    """Every site's rewriting, compared with the exact step by its displacement of the tokens."""
+    """Every site's rewriting: its displacement of the tokens beside the exact step's, and where the energy goes."""
     lines = [line for line in step.record if "~" in line.rule]
     if not lines:
         return
     start = point.matrices[step.raw.name]
     exact = form_value(lines[0].before, point) - start
+    yield Finding(place, "exact step", None, None, _movement(step, start, start + exact, point))
     for line in lines:
         now = form_value(line.after, point) - start
         error = float(np.linalg.norm(now - exact) / np.linalg.norm(exact))
-        detail = f"cosine to the exact step {_cosine(now, exact):+.3f}"
+        detail = f"cosine to the exact step {_cosine(now, exact):+.3f}; {_movement(step, start, start + now, point)}"
         radius = _spectral_radius(line.before, point) if line.rule.startswith("inverse") else None
         if radius is not None:
             state = "converges" if radius < 1 else "the Neumann series diverges here"
             detail += f"; spectral radius {radius:.3g} ({state})"
         yield Finding(place, line.rule, error, None, detail)
+
+
+def _movement(step: DerivedStep, start: np.ndarray, end: np.ndarray, point: Point) -> str:
+    """Where the energy goes, of tokens as the step reads them."""
+    read = normalised if step.objective.renorm else np.asarray
+    before, after = (_energy_at(step, read(tokens), point) for tokens in (start, end))
+    return f"{step.step.energy.name} {before:.4g} -> {after:.4g}, {_direction(step, before, after)}"
+
+
+def _direction(step: DerivedStep, before: float, after: float) -> str:
+    """Whether the energy moves as the step intends: up where it undoes compression, else down."""
+    if step.step.verb == "denoise" and step.step.unknown is None:
+        return "ascends" if after > before else "does not ascend"
+    return "descends" if after < before else "does not descend"
 
 
 def _cosine(a: np.ndarray, b: np.ndarray) -> float:
@@ -225,13 +240,12 @@ def _energy_finding(place: str, step: DerivedStep, point: Point) -> Finding:
         raw = [_energy_at(step, tokens, after) for tokens in (start, result)]
         values = [_energy_at(step, normalised(tokens), after) for tokens in (start, result)]
         detail = f"; on raw tokens {raw[0]:.4g} -> {raw[1]:.4g}"
-    ascending = step.step.verb == "denoise" and step.step.unknown is None
-    verdict = _verdict(step, values, ascending, after)
+    verdict = _verdict(step, values, after)
     claim = f"{step.step.energy.name} before and after the step"
     return Finding(place, claim, None, None, f"{values[0]:.4g} -> {values[1]:.4g}, {verdict}{detail}")
 
 
-def _verdict(step: DerivedStep, values: list[float], ascending: bool, point: Point) -> str:
+def _verdict(step: DerivedStep, values: list[float], point: Point) -> str:
     """Whether the energy moved as it should; a start outside the constraints has an infinite energy."""
     stated = step.record[0].after
     start = form_value(step.objective.before, point)
@@ -240,9 +254,7 @@ def _verdict(step: DerivedStep, values: list[float], ascending: bool, point: Poi
     proximal = any(line.rule == "prox" for line in step.record)
     if proximal and np.isinf(tree_value(stated, at)):
         return "the start lies outside the constraint, which these values leave out"
-    if ascending:
-        return "ascends" if values[1] > values[0] else "does not ascend"
-    return "descends" if values[1] < values[0] else "does not descend"
+    return _direction(step, *values)
 
 
 def _energy_at(step: DerivedStep, value: np.ndarray, point: Point) -> float:
