@@ -8,9 +8,10 @@ from torch import Tensor, nn
 
 from crate_dsl.certificate import certificate
 from crate_dsl.compiler import Compilation
-from crate_dsl.errors import Source
+from crate_dsl.errors import CrateError, Source
 from crate_dsl.loading import module_of
-from tests.specs import ENERGIES, SPARSIFY, encoder, spec
+from crate_dsl.operators.summary import summary
+from tests.specs import COMPRESS, ENERGIES, SPARSIFY, encoder, spec
 
 HEADER = """network Tiny
 size image = 8, patch = 4, channels = 1
@@ -94,3 +95,24 @@ def test_overcomplete_dictionary_with_a_decoupled_read_out() -> None:
     one = torch.relu(0.1 * v @ step.D - 0.05)
     two = torch.relu(one - 0.1 * (one @ step.D.T - v) @ step.D - 0.05)
     assert torch.allclose(step(z), z + two @ step.D1.T, rtol=1e-10, atol=1e-12)
+
+
+def test_each_operator_frees_an_adjoint_of_its_own() -> None:
+    """Two steps that share U have one U but two outer maps, in the network as in the summary."""
+    text = spec(encoder(COMPRESS + COMPRESS), header=HEADER)
+    network, _ = built(text)
+    names = [name for name, _ in network.encoder[0].named_parameters()]
+    assert sum(name.endswith(".U") for name in names) == 1 and sum(name.endswith(".U_out") for name in names) == 2
+    program = Compilation(Source("variant.crate", text), None, {}).optimised
+    assert summary(program).parameters == sum(p.numel() for p in network.parameters())
+
+
+def test_a_name_like_that_of_a_freed_matrix_means_nothing() -> None:
+    steps = "compress Z by rate(Z, A_out) { norm layer }\n" + SPARSIFY.replace("(A | Z, D)", "(C | Z, A)")
+    built(spec(encoder(steps), header=HEADER))
+
+
+def test_a_freed_matrix_does_not_take_the_name_of_another() -> None:
+    text = spec(encoder(COMPRESS + SPARSIFY.replace("Z, D)", "Z, U_out)")), header=HEADER)
+    with pytest.raises(CrateError, match='"U_out" would be two parameters'):
+        built(text)

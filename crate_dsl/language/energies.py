@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from crate_dsl.errors import Span, known
 from crate_dsl.language import syntax
-from crate_dsl.language.model import ONE, SCALAR, Argument, Energy, Shape
+from crate_dsl.language.model import ONE, SCALAR, TAKEN, Argument, Energy, Shape
 from crate_dsl.language.report import Report, names_in, within
 from crate_dsl.language.shapes import IDENTITY, Environment, Shapes
 from crate_dsl.language.vocabulary import Vocabulary
@@ -100,8 +100,8 @@ def _distinct(arguments: tuple[Argument, ...], around: Surroundings, report: Rep
             report.error(
                 f'argument "{argument.name}" stands twice', place, "", [(seen[argument.name].span, "the first is here")]
             )
-        elif argument.name in around.axes or argument.name == "I":
-            reason = "I is the identity matrix" if argument.name == "I" else f'"{argument.name}" is a size'
+        elif argument.name in around.axes or argument.name in TAKEN:
+            reason = TAKEN.get(argument.name, f'"{argument.name}" is a size')
             report.error(f'an argument cannot be called "{argument.name}"', place, reason)
         seen.setdefault(argument.name, argument)
     return len(report.errors) == before

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from crate_dsl.errors import Span, known
 from crate_dsl.language import syntax
-from crate_dsl.language.model import Head, TokensModel, Word
+from crate_dsl.language.model import TAKEN, Head, TokensModel, Word
 from crate_dsl.language.report import Report, within
 from crate_dsl.language.sizes import MAX_SIZE, Scope
 from crate_dsl.language.vocabulary import Vocabulary
@@ -99,7 +99,7 @@ def _origin(name: str, scope: Scope) -> list[tuple[Span, str]]:
 
 def _tokens_axes(line: syntax.TokensLine, scope: Scope, report: Report) -> tuple[str | None, str | None]:
     dimensions = line.dimensions
-    if line.name in {d.name for d in scope.declared} or line.name == "I":
+    if line.name in {d.name for d in scope.declared} or line.name in TAKEN:
         place = within(line.span, line.name)
         report.error(f'the tokens cannot be called "{line.name}"', place, "the name has a meaning already")
     if dimensions.rows is None or dimensions.cols is None or dimensions.family is not None:

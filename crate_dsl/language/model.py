@@ -34,6 +34,8 @@ class Shape:
 
 SCALAR = Shape(ONE, ONE)
 
+TAKEN = {"I": "I is the identity matrix", "ones": "ones is the vector of ones that derivations use"}
+
 
 @dataclass(frozen=True)
 class Argument:
@@ -80,6 +82,7 @@ class Parameter:
     init: Word | None  # None: the default of its kind
     shared: bool
     span: Span = field(repr=False, compare=False)
+    origin: str | None = None  # the parameter that an approximation freed it from; then it belongs to its step alone
 
 
 @dataclass(frozen=True)

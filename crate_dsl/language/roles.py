@@ -9,7 +9,7 @@ from difflib import get_close_matches
 from crate_dsl.errors import Span, known
 from crate_dsl.language import syntax
 from crate_dsl.language.learned import Learned
-from crate_dsl.language.model import Argument, Energy, Shape
+from crate_dsl.language.model import TAKEN, Argument, Energy, Shape
 from crate_dsl.language.report import Report, article, within
 from crate_dsl.language.shapes import Environment
 from crate_dsl.language.sizes import Scope
@@ -194,8 +194,8 @@ def add_weight(weight: Weight, block: Block) -> None:
     elif weight.name in block.unknowns:
         note = (block.unknowns[weight.name], "here it is the unknown")
         block.report.error(f'"{weight.name}" is the unknown of another step', weight.span, "take another name", [note])
-    elif weight.name == "I":
-        block.report.error('a parameter cannot be called "I"', weight.span, "I is the identity matrix")
+    elif weight.name in TAKEN:
+        block.report.error(f'a parameter cannot be called "{weight.name}"', weight.span, TAKEN[weight.name])
 
 
 def _one_unknown(

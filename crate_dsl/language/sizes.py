@@ -9,6 +9,7 @@ from math import isqrt
 
 from crate_dsl.errors import CrateError, Source, Span, fail, known
 from crate_dsl.language import syntax
+from crate_dsl.language.model import TAKEN
 from crate_dsl.language.report import Report, shown, within
 
 MAX_SIZE = 1_000_000
@@ -158,8 +159,8 @@ def declare(spec: syntax.Spec, report: Report) -> tuple[Declared, ...]:
 
 
 def _declare(declared: Declared, found: dict[str, Declared], report: Report) -> None:
-    if declared.name == "I":
-        report.error(f'a {declared.kind} cannot be called "I"', declared.span, "I is the identity matrix")
+    if declared.name in TAKEN:
+        report.error(f'a {declared.kind} cannot be called "{declared.name}"', declared.span, TAKEN[declared.name])
     elif declared.name in found:
         first = found[declared.name]
         note = (first.span, f"the first is a {first.kind}, here")

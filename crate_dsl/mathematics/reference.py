@@ -54,10 +54,11 @@ def orthonormal_family(members: int, rows: int, cols: int, rng: np.random.Genera
 
 
 def _tied(parameters: Mapping[str, Parameter], matrices: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """A freed adjoint is measured where it starts out: equal to the map it was freed from, its bias zero."""
-    tied = {name: matrices[name.removesuffix("_out")] for name in parameters if name.removesuffix("_out") in parameters}
-    zero = {n: np.zeros_like(matrices[n]) for n in parameters if n.endswith("_bias") and n[:-5] in parameters}
-    return tied | zero
+    """A freed matrix is measured where it starts out: equal to the one it was freed from, its bias zero."""
+    freed = {name: p for name, p in parameters.items() if p.origin}
+    return {
+        name: np.zeros_like(matrices[name]) if p.shape.cols == ONE else matrices[p.origin] for name, p in freed.items()
+    }
 
 
 def _tokens(

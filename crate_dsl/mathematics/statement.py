@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 import sympy
 
+from crate_dsl.errors import fail
 from crate_dsl.language.model import ONE, Block, Model, Parameter, Shape, Step
 from crate_dsl.language.model import Word as LibraryWord
 from crate_dsl.library.atoms import ATOMS
@@ -131,10 +132,18 @@ def stated(statement: Statement) -> DerivationStep:
 
 
 def introduced_parameter(name: str, shape: Shape, origin: str, statement: Statement) -> Parameter:
-    """A learned matrix that a rule introduced: it starts as the parameter it departs from, a bias then at zero."""
+    """A learned matrix that a rule introduced: it starts as the parameter it departs from, a bias then at zero.
+
+    Raises:
+        CrateError: where the spec has a parameter of that name already.
+    """
+    for parameter in statement.block.parameters:
+        if parameter.name == name:
+            hint = f'"{name}" is the name of the matrix freed from "{origin}"; take another name for yours'
+            raise fail(f'"{name}" would be two parameters', parameter.span, hint, [(statement.step.span, "freed here")])
     source = next(p for p in statement.block.parameters if p.name == origin)
     init = LibraryWord("zeros") if source.init and shape.cols == ONE else source.init
-    return Parameter(name, shape, init, source.shared, statement.step.span)
+    return Parameter(name, shape, init, source.shared, statement.step.span, origin)
 
 
 def used(parameters: tuple[Parameter, ...], *forms: Form) -> tuple[Parameter, ...]:

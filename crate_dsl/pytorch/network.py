@@ -92,7 +92,7 @@ class NetworkWriter:
         lines = []
         for step in block.steps:
             label = step.derived.step.label
-            names = [attribute(p.name) for p, _ in step_parameters(step)]
+            names = [attribute(p.name) for p, _ in step_parameters(step) if not p.origin]
             names += [scalar_attribute(scalar) for scalar in step_scalars(step, self._model)]
             for name in names:
                 owner = owners.setdefault(name, label)
