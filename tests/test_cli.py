@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 import shlex
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -92,6 +94,14 @@ def test_bad_calls(
     status, _, err = run(capsys, *arguments)
     assert status == 1
     assert message in err
+
+
+@pytest.mark.parametrize(("spec", "status"), [("crate.crate", 0), ("nowhere.crate", 1)])
+def test_the_process_ends_with_everything_printed(spec: str, status: int) -> None:
+    command = [sys.executable, "-m", "crate_dsl.cli", f"specs/{spec}", "--preset", "tiny"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == status
+    assert done.stdout.endswith("return found\n") if status == 0 else "no spec file" in done.stderr
 
 
 def test_unwritable_output(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
