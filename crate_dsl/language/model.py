@@ -83,6 +83,7 @@ class Parameter:
     shared: bool
     span: Span = field(repr=False, compare=False)
     origin: str | None = None  # the parameter that an approximation freed it from; then it belongs to its step alone
+    fitted: bool = False  # computed from fitting data, not learned
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from crate_dsl.language.vocabulary import AtomSignature, Vocabulary, WordSignature
+from crate_dsl.library import frozen  # noqa: F401  (registers its rule)
 from crate_dsl.library.approximations import SITES
 from crate_dsl.library.atoms import ATOMS
 

@@ -8,6 +8,7 @@ import sympy
 
 from crate_dsl.errors import Span
 from crate_dsl.language.model import Block, Model, Parameter, Step
+from crate_dsl.library.approximations import Fitted
 from crate_dsl.library.form import Form, Leaf
 from crate_dsl.library.tree import Tree
 
@@ -97,6 +98,7 @@ class DerivedStep:
     objective: Objective
     record: tuple[DerivationStep, ...]
     size: sympy.Expr = sympy.Integer(1)  # kappa of a gradient step, eta of a proximal one
+    fitted: tuple[Fitted, ...] = ()  # what is computed from fitting data, in terms of the tokens as read
 
 
 @dataclass(frozen=True)

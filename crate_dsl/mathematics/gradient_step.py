@@ -9,7 +9,17 @@ import sympy
 from crate_dsl.errors import fail
 from crate_dsl.language.model import Parameter, SiteRule
 from crate_dsl.language.syntax import Name
-from crate_dsl.library.approximations import SITES, Absent, Context, Refusal, Rewriting, Rule, dissolved, present
+from crate_dsl.library.approximations import (
+    SITES,
+    Absent,
+    Context,
+    Fitted,
+    Refusal,
+    Rewriting,
+    Rule,
+    dissolved,
+    present,
+)
 from crate_dsl.library.form import Form, Leaf, Word
 from crate_dsl.library.scalars import rename_index, scalar_indices
 from crate_dsl.mathematics.derivation import (
@@ -25,10 +35,12 @@ from crate_dsl.mathematics.differentiate import gradient
 from crate_dsl.mathematics.express import Scope, express, scalars_in_force
 from crate_dsl.mathematics.statement import (
     Statement,
+    fitted_parameter,
     inserted,
     introduced_parameter,
     norm_record,
     stated,
+    substituted,
     used,
     without_constraints,
 )
@@ -52,7 +64,7 @@ def derive_gradient_step(statement: Statement) -> DerivedStep:
         DerivationStep("gradient", statement.energy, slope, "reverse mode over the atoms", EXACT, step.span),
         DerivationStep("step", slope, update, _direction_text(statement), EXACT, step.span),
     ]
-    update, introduced, rewritings = _approximate(statement, update)
+    update, introduced, fitted, rewritings = _approximate(statement, update)
     placed = inserted(dissolved(update), tokens, statement.skip, statement.read)
     result = Leaf(f"{tokens.name}+", tokens.rows, tokens.cols)
     record += [*rewritings, *norm_record(statement, update, placed)]
@@ -73,6 +85,7 @@ def derive_gradient_step(statement: Statement) -> DerivedStep:
         objective,
         tuple(record),
         statement.size,
+        tuple(replace(f, value=substituted(f.value, tokens, statement.read)) for f in fitted),
     )
 
 
@@ -98,9 +111,12 @@ def _direction_text(statement: Statement) -> str:
     return "one explicit step down the gradient"
 
 
-def _approximate(statement: Statement, update: Form) -> tuple[Form, tuple[Parameter, ...], tuple[DerivationStep, ...]]:
+Approximated = tuple[Form, tuple[Parameter, ...], tuple[Fitted, ...], tuple[DerivationStep, ...]]
+
+
+def _approximate(statement: Statement, update: Form) -> Approximated:
     """Apply the sites in the order of the file."""
-    introduced, record = [], []
+    introduced, fitted, record = [], [], []
     for line in statement.step.sites:
         rule = SITES[line.site][line.rule]
         rewriting = _apply(rule, line, statement, update)
@@ -108,8 +124,10 @@ def _approximate(statement: Statement, update: Form) -> tuple[Form, tuple[Parame
         name = f"{line.site} ~ {rule.name}"
         record.append(DerivationStep(name, update, rewriting.form, rule.assumption, kind, line.span))
         introduced += [introduced_parameter(*new, statement) for new in rewriting.introduced]
+        introduced += [fitted_parameter(new, statement) for new in rewriting.fitted]
+        fitted += rewriting.fitted
         update = rewriting.form
-    return update, tuple(introduced), tuple(record)
+    return update, tuple(introduced), tuple(fitted), tuple(record)
 
 
 def _apply(rule: Rule, line: SiteRule, statement: Statement, update: Form) -> Rewriting:
@@ -127,7 +145,6 @@ def _apply(rule: Rule, line: SiteRule, statement: Statement, update: Form) -> Re
 def _context(line: SiteRule, statement: Statement) -> Context:
     """The rule's arguments: bare words stay words, everything else is a scalar."""
     scope = Scope({}, scalars_in_force(statement.model, statement.block))
-    rule = SITES[line.site][line.rule]
-    words = tuple(a.name for a in line.arguments if isinstance(a, Name) and a.name in rule.optional)
+    words = tuple(a.name for a in line.arguments if isinstance(a, Name) and a.name not in scope.scalars)
     scalars = tuple(express(a, scope).value for a in line.arguments if not (isinstance(a, Name) and a.name in words))
-    return Context(statement.tokens, scalars, words, statement.block.sizes)
+    return Context(statement.tokens, scalars, words, statement.block.sizes, statement.size)

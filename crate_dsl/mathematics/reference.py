@@ -12,8 +12,9 @@ from collections.abc import Mapping
 import numpy as np
 
 from crate_dsl.language.model import ONE, Block, Model, Parameter
+from crate_dsl.library.approximations import Fitted
 from crate_dsl.mathematics.derivation import DerivedStep
-from crate_dsl.mathematics.evaluate import Point
+from crate_dsl.mathematics.evaluate import Point, form_value
 
 NOISE, PERTURBATION = 0.3, 0.1
 
@@ -26,7 +27,18 @@ def reference_point(model: Model, block: Block, step: DerivedStep, seed: int = 0
     matrices |= _tied(parameters, matrices)
     tokens = _tokens(model, block, parameters, matrices, rng)
     matrices |= {step.raw.name: tokens, step.read.name: tokens}
-    return Point(block.sizes, _scalars(model, block), matrices)
+    point = Point(block.sizes, _scalars(model, block), matrices)
+    for fitted in step.fitted:  # at the point that they are fitted to, where freezing them changes nothing
+        point = point.with_matrix(fitted.name, fitted_value(fitted, point))
+    return point
+
+
+def fitted_value(fitted: Fitted, point: Point) -> np.ndarray:
+    """A fitted matrix, or a family `members x rows x cols`, from the tokens of the point."""
+    if fitted.index is None:
+        return form_value(fitted.value, point)
+    members = range(point.size(fitted.shape.family))
+    return np.stack([form_value(fitted.value, point.at(fitted.index, k)) for k in members])
 
 
 def normalised(tokens: np.ndarray) -> np.ndarray:

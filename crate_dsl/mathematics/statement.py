@@ -9,6 +9,7 @@ import sympy
 from crate_dsl.errors import fail
 from crate_dsl.language.model import ONE, Block, Model, Parameter, Shape, Step
 from crate_dsl.language.model import Word as LibraryWord
+from crate_dsl.library.approximations import Fitted
 from crate_dsl.library.atoms import ATOMS
 from crate_dsl.library.form import Factor, Form, Function, Inverse, Leaf, Word, leaves
 from crate_dsl.library.tree import Apply, Scalar, SumOver, Tree
@@ -144,6 +145,19 @@ def introduced_parameter(name: str, shape: Shape, origin: str, statement: Statem
     source = next(p for p in statement.block.parameters if p.name == origin)
     init = LibraryWord("zeros") if source.init and shape.cols == ONE else source.init
     return Parameter(name, shape, init, source.shared, statement.step.span, origin)
+
+
+def fitted_parameter(fitted: Fitted, statement: Statement) -> Parameter:
+    """A matrix that a rule computes from data, held beside the learned ones.
+
+    Raises:
+        CrateError: where the spec has a quantity of that name already.
+    """
+    taken = {p.name: p.span for p in statement.block.parameters} | {statement.tokens.name: statement.step.span}
+    if fitted.name in taken:
+        message = f'"{fitted.name}" is the name of a frozen factor and of something else'
+        raise fail(message, taken[fitted.name], "choose another name", [(statement.step.span, "frozen here")])
+    return Parameter(fitted.name, fitted.shape, None, False, statement.step.span, fitted=True)
 
 
 def used(parameters: tuple[Parameter, ...], *forms: Form) -> tuple[Parameter, ...]:

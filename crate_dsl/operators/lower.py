@@ -14,7 +14,7 @@ import sympy
 
 from crate_dsl.errors import Span, fail
 from crate_dsl.language.model import Block, Shape
-from crate_dsl.library.approximations import SCALED
+from crate_dsl.library.approximations import SCALED, Fitted
 from crate_dsl.library.form import Factor, Form, Function, Inverse, Leaf, Word, indices
 from crate_dsl.library.scalars import rename_index, scalar_indices
 from crate_dsl.mathematics.derivation import Assignment, Derivation, DerivedBlock, DerivedStep
@@ -164,7 +164,14 @@ def lower_step(step: DerivedStep, block: Block, sizes: Mapping[str, int], tokens
     energy = _energy(step, scope(".energy"))
     start = scope(".start")
     before = start.builder.graph((("start", lower_form(step.objective.before, start)),))
-    return StepProgram(step, block, forward, code, energy, before)
+    fits = tuple(_fit(fitted, scope(f".{fitted.name}")) for fitted in step.fitted)
+    return StepProgram(step, block, forward, code, energy, before, fits)
+
+
+def _fit(fitted: Fitted, scope: Scope) -> Graph:
+    """What a step keeps of the data that it is fitted to."""
+    inner = scope.inside(((fitted.index, fitted.shape.family),)) if fitted.index else scope
+    return scope.builder.graph(((fitted.name, lower_form(fitted.value, inner)),))
 
 
 def _assigned(assignments: tuple[Assignment, ...], scope: Scope) -> Scope:

@@ -38,8 +38,16 @@ class Class:
 class Body:
     """Statements that compute the output of a graph; implements `Speaker` for the spellings."""
 
-    def __init__(self, graph: Graph, owner: Class, names: Names, inputs: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        graph: Graph,
+        owner: Class,
+        names: Names,
+        inputs: Mapping[str, str],
+        counted: Mapping[str, str] | None = None,
+    ) -> None:
         self._graph, self._owner, self._names, self._inputs = graph, owner, names, inputs
+        self._counted = counted or {}  # axes whose length is that of the data, not the network's
         self._lines: list[str] = []
         self._indent = ""
         self._codes: dict[int, Code] = {}
@@ -63,7 +71,7 @@ class Body:
         return kind.batch and kind.cols == self._graph.tokens
 
     def size(self, axis: str) -> str:
-        return self._owner.constants.size(axis, self._owner.block)
+        return self._counted.get(axis) or self._owner.constants.size(axis, self._owner.block)
 
     def helper(self, name: str) -> str:
         self._owner.helpers.add(name)
@@ -79,6 +87,8 @@ class Body:
     def scalar(self, value: sympy.Expr, like: Type) -> Code:
         def lookup(symbol: sympy.Symbol) -> Code:
             name, _, family = symbol.name.partition("[")
+            if name in self._counted:
+                return Code(self._counted[name])
             if name not in self._owner.learned:
                 return Code(self._owner.constants.number(name, self._owner.block))
             text = self._learned(name)

@@ -60,6 +60,9 @@ class Start:
             f"{self._size(shape.family)} * {cols}, {rows}" if shape.family else rows if is_vector else f"{rows}, {cols}"
         )
         comment = f"  # {shape}, transposed and stacked" if shape.family else ""
+        if parameter.fitted:
+            name = attribute(parameter.name)
+            return [f'self.register_buffer("{name}", torch.zeros({stored})){comment or "  # set by fit"}']
         frozen = "" if trained else ", requires_grad=False"
         line = f"{own} = nn.Parameter(torch.empty({stored}){frozen}){comment}"
         default = "linear" if shape.family or is_vector else "kaiming"

@@ -11,6 +11,7 @@ from crate_dsl.operators.program import StepProgram
 from crate_dsl.operators.uses import inputs_of, step_parameters, step_scalars
 from crate_dsl.pytorch.body import Body, Class
 from crate_dsl.pytorch.comments import docstring, formula, stated_energy, what_it_does
+from crate_dsl.pytorch.fitting import fitting_methods
 from crate_dsl.pytorch.names import Constants, Names
 from crate_dsl.pytorch.parameters import Start, attribute, scalar_attribute, scalar_line
 
@@ -58,8 +59,8 @@ class StepWriter:
         energy = stated_energy(derived)
         about = [what_it_does(derived), *(["", *energy] if energy else [])]
         parts = [docstring(about), self._init(), *([self._code()] if self._step.code else []), self._forward()]
-        parts += [self._energy(), self._energies()]
-        body = [line for part in parts for line in (*part, "")]
+        parts += [self._energy(), self._energies(), self._fitting()]
+        body = [line for part in parts if part for line in (*part, "")]
         return [f"class {name}(nn.Module):", *indented(body[:-1])]
 
     # ---- parameters ---------------------------------------------------------------------------------------------
@@ -113,6 +114,11 @@ class StepWriter:
         head = f"def forward(self, {z}: Tensor) -> Tensor:  # {self._shape(derived.raw.rows)}"
         method = self._method(head, self._step.forward, names, inputs, first)
         return method if self._step.code else [*formula(self._step), *method]
+
+    def _fitting(self) -> list[str]:
+        """What computes the matrices that the step keeps of data, none where it is learned."""
+        names, (v,) = self._local("v" if self._normed else self._step.derived.raw.name.lower())
+        return fitting_methods(self._step, self._class, names, {self._step.derived.read.name: v})
 
     # ---- energy -------------------------------------------------------------------------------------------------
 
