@@ -11,6 +11,7 @@ from crate_dsl.language.model import Block, Model, Parameter, Step
 from crate_dsl.library.approximations import Fitted
 from crate_dsl.library.form import Form, Leaf
 from crate_dsl.library.tree import Tree
+from crate_dsl.mathematics.quantities import Quantity
 
 EXACT, APPROXIMATION, CHOICE = "exact", "approximation", "choice"
 
@@ -99,6 +100,7 @@ class DerivedStep:
     record: tuple[DerivationStep, ...]
     size: sympy.Expr = sympy.Integer(1)  # kappa of a gradient step, eta of a proximal one
     fitted: tuple[Fitted, ...] = ()  # what is computed from fitting data, in terms of the tokens as read
+    quantities: tuple[Quantity, ...] = ()  # held constant by the derivation; computed first, in their order
 
 
 @dataclass(frozen=True)

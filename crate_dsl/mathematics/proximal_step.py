@@ -14,11 +14,20 @@ import sympy
 from crate_dsl.errors import fail
 from crate_dsl.library.atoms import ATOMS, Separable
 from crate_dsl.library.form import Form, Leaf, Word, leaves
-from crate_dsl.library.tree import Apply, Matrix, Scalar, SumOver, Tree
+from crate_dsl.library.tree import Apply, Matrix, Scalar, Tree
 from crate_dsl.mathematics.derivation import CHOICE, EXACT, Assignment, DerivationStep, DerivedStep, Objective, Prox
 from crate_dsl.mathematics.differentiate import depends, gradient
 from crate_dsl.mathematics.proximal import add, derive_prox
-from crate_dsl.mathematics.statement import Statement, norm_record, stated, substituted, used, without_constraints
+from crate_dsl.mathematics.statement import (
+    Statement,
+    let_record,
+    norm_record,
+    renamed,
+    stated,
+    substituted,
+    used,
+    without_constraints,
+)
 
 ONE = sympy.Integer(1)
 
@@ -44,6 +53,7 @@ def derive_proximal_step(statement: Statement) -> DerivedStep:
     descent = Form.leaf(unknown) - slope.scaled(statement.size)
     record = [
         stated(statement),
+        *let_record(statement),
         DerivationStep(
             "gradient", statement.energy, slope, "the smooth part, reverse mode over its atoms", EXACT, step.span
         ),
@@ -70,10 +80,11 @@ def derive_proximal_step(statement: Statement) -> DerivedStep:
         statement.read,
         assignments,
         result,
-        used(statement.parameters, *(a.value for a in assignments)),
+        used(statement.parameters, *(a.value for a in assignments), quantities=statement.quantities),
         objective,
         tuple(record),
         statement.size,
+        statement.quantities,
     )
 
 
@@ -208,11 +219,4 @@ def _unrolling(statement: Statement, descent: Form, iterates: tuple[Assignment, 
 
 def held(energy: Tree, statement: Statement) -> Tree:
     """The energy with the tokens held as the step reads them."""
-    match energy:
-        case Matrix() if energy.leaf.name == statement.tokens.name:
-            return replace(energy, leaf=replace(energy.leaf, name=statement.read.name))
-        case Apply():
-            return replace(energy, arguments=tuple(held(a, statement) for a in energy.arguments))
-        case SumOver():
-            return replace(energy, body=held(energy.body, statement))
-    return energy
+    return renamed(energy, statement.tokens.name, statement.read.name)
