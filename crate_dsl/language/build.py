@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
@@ -211,6 +212,9 @@ class Builder:
         name, *bound, value = _nodes(parts)
         index, family = (part.name for part in bound) if bound else (None, None)
         return syntax.LetOption(span, name.name, index, family, value)
+
+    def given(self, parts: list, span: Span) -> syntax.LetOption:
+        return replace(self.let(parts, span), given=True)
 
     # ---- expressions -------------------------------------------------------------------------------------------------
 

@@ -28,6 +28,7 @@ EXAMPLES = {
     "head": "head classify(classes) of class_token", "init": "init U orthogonal",
     "encoder": "encoder repeat L { compress Z by rate(Z, U) }", "decoder": "decoder repeat L = inverse(encoder)",
     "shared": "shared U, D", "from": "from Z", "step": "step kappa", "steps": "steps 2 of eta", "read": "read D1",
+    "given": "given Pi[k in K] ~ softmax(k in K) -lambda * column_norms(C[k] * Z)'",
     "let": "let Pi[k in K] = softmax(k in K) temp * column_sums((U[k]' * Z) .^ 2)'",
 }  # fmt: skip
 EXPRESSION = {"NUMBER", "LEFT_PARENTHESIS", "MINUS"}

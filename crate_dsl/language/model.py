@@ -113,7 +113,8 @@ class SiteRule:
 class Let:
     """A quantity computed from the tokens as the step reads them and held constant by the derivation.
 
-    `shape` has a family where the let has an index, `let Pi[k in K] = ...`.
+    `shape` has a family where the let has an index, `let Pi[k in K] = ...`. A `given` one comes with the data that a
+    step is fitted to; `value` estimates it where it does not.
     """
 
     name: str
@@ -121,6 +122,7 @@ class Let:
     shape: Shape
     value: Expression
     span: Span = field(repr=False, compare=False)
+    given: bool = False
 
 
 @dataclass(frozen=True)

@@ -236,12 +236,13 @@ class ReadOption(Node):
 
 @dataclass(frozen=True)
 class LetOption(Node):
-    """`let NAME = value`, or `let NAME[index in family] = value`."""
+    """`let NAME = value`, or `let NAME[index in family] = value`; `given NAME ~ value` where it may be handed in."""
 
     name: str
     index: str | None
     family: str | None
     value: Expression
+    given: bool = False
 
 
 Option = (

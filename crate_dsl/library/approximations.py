@@ -14,6 +14,7 @@ import sympy
 from crate_dsl.language.model import ONE, Shape
 from crate_dsl.library.form import Form, Function, Inverse, Leaf, Word, indices, multiply
 from crate_dsl.library.scalars import scalar_indices
+from crate_dsl.library.tree import Tree
 
 one = sympy.Integer(1)
 
@@ -47,7 +48,7 @@ class Fitted:
     name: str
     shape: Shape
     index: str | None
-    value: Form
+    value: Form | Tree
 
 
 @dataclass(frozen=True)

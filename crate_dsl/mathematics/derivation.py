@@ -99,8 +99,8 @@ class DerivedStep:
     objective: Objective
     record: tuple[DerivationStep, ...]
     size: sympy.Expr = sympy.Integer(1)  # kappa of a gradient step, eta of a proximal one
-    fitted: tuple[Fitted, ...] = ()  # what is computed from fitting data, in terms of the tokens as read
     quantities: tuple[Quantity, ...] = ()  # held constant by the derivation; computed first, in their order
+    fitted: tuple[Fitted, ...] = ()  # what is computed from fitting data, in terms of the tokens as read
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,7 @@ from crate_dsl.mathematics.derivation import (
 )
 from crate_dsl.mathematics.differentiate import gradient
 from crate_dsl.mathematics.express import Scope, express, scalars_in_force
+from crate_dsl.mathematics.fitting import fit, fitting_record
 from crate_dsl.mathematics.statement import (
     Statement,
     fitted_parameter,
@@ -72,6 +73,9 @@ def derive_gradient_step(statement: Statement) -> DerivedStep:
     if statement.sizes is not None:
         record.append(_scaling(statement, update))
         update = record[-1].after
+    fitted = tuple(replace(f, value=substituted(f.value, tokens, statement.read)) for f in fitted)
+    quantities, fitted = fit(statement, fitted)
+    record += fitting_record(quantities)
     placed = inserted(dissolved(update), tokens, statement.skip, statement.read)
     result = Leaf(f"{tokens.name}+", tokens.rows, tokens.cols)
     record += norm_record(statement, update, placed)
@@ -88,12 +92,13 @@ def derive_gradient_step(statement: Statement) -> DerivedStep:
         statement.read,
         _assignments(statement, placed, result),
         result,
-        used(statement.parameters + introduced, placed, quantities=statement.quantities),
+        used(statement.parameters + introduced, placed, quantities=quantities)
+        + tuple(fitted_parameter(f, statement) for f in fitted),
         objective,
         tuple(record),
         statement.size,
-        statement.quantities,
-        tuple(replace(f, value=substituted(f.value, tokens, statement.read)) for f in fitted),
+        quantities,
+        fitted,
     )
 
 
@@ -152,7 +157,6 @@ def _approximate(statement: Statement, update: Form) -> Approximated:
         name = f"{line.site} ~ {rule.name}"
         record.append(DerivationStep(name, update, rewriting.form, rule.assumption, kind, line.span))
         introduced += [introduced_parameter(*new, statement) for new in rewriting.introduced]
-        introduced += [fitted_parameter(new, statement) for new in rewriting.fitted]
         fitted += rewriting.fitted
         update = rewriting.form
     return update, tuple(introduced), tuple(fitted), tuple(record)

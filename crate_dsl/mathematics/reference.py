@@ -13,8 +13,9 @@ import numpy as np
 
 from crate_dsl.language.model import ONE, Block, Model, Parameter
 from crate_dsl.library.approximations import Fitted
+from crate_dsl.library.form import Form
 from crate_dsl.mathematics.derivation import DerivedStep
-from crate_dsl.mathematics.evaluate import Point, form_value, with_quantities
+from crate_dsl.mathematics.evaluate import Point, form_value, tree_value, with_quantities
 
 NOISE, PERTURBATION = 0.3, 0.1
 
@@ -35,10 +36,11 @@ def reference_point(model: Model, block: Block, step: DerivedStep, seed: int = 0
 
 def fitted_value(fitted: Fitted, point: Point) -> np.ndarray:
     """A fitted matrix, or a family `members x rows x cols`, from the tokens of the point."""
+    value = form_value if isinstance(fitted.value, Form) else tree_value
     if fitted.index is None:
-        return form_value(fitted.value, point)
+        return value(fitted.value, point)
     members = range(point.size(fitted.shape.family))
-    return np.stack([form_value(fitted.value, point.at(fitted.index, k)) for k in members])
+    return np.stack([value(fitted.value, point.at(fitted.index, k)) for k in members])
 
 
 def normalised(tokens: np.ndarray) -> np.ndarray:
