@@ -32,11 +32,11 @@ def fit(statement: Statement, frozen: tuple[Fitted, ...]) -> tuple[tuple[Quantit
 
 def _kept(quantities: tuple[Quantity, ...]) -> tuple[Fitted, ...]:
     """Quantities that depend on given ones and that an estimate reads."""
-    depend = {q.name for q in quantities if q.estimate is not None}
+    depend = {q.name for q in quantities if q.is_given}
     read = {name for q in quantities if q.estimate is not None for name in _names(q.estimate)}
     kept = []
     for quantity in quantities:
-        if quantity.estimate is None and _names(quantity.tree) & depend:
+        if not quantity.is_given and _names(quantity.tree) & depend:
             depend.add(quantity.name)
             if quantity.name in read:
                 shape = Shape(*quantity.tree.shape, quantity.family)

@@ -40,6 +40,11 @@ class Quantity:
     span: Span | None = field(default=None, repr=False, compare=False)
 
     @property
+    def is_given(self) -> bool:
+        """Whether it is handed in with data, not computed."""
+        return isinstance(self.tree, Matrix) and self.tree.leaf.name == self.name
+
+    @property
     def is_scalar(self) -> bool:
         return self.tree.shape == (ONE, ONE)
 

@@ -176,7 +176,7 @@ def stated(statement: Statement) -> DerivationStep:
 def let_record(statement: Statement) -> list[DerivationStep]:
     """One line for every let of the step."""
     why = "computed from the tokens as the step reads them, and held constant in what follows"
-    stated = (quantity for quantity in statement.quantities if quantity.stated)
+    stated = (quantity for quantity in statement.quantities if quantity.stated and not quantity.is_given)
     return [DerivationStep("let", q.name, q.tree, why, CHOICE, q.span) for q in stated]
 
 
