@@ -6,8 +6,8 @@ import hashlib
 from dataclasses import dataclass
 
 from crate_dsl.language.model import Block, Model, NormStage
-from crate_dsl.operators.program import BlockProgram, Program
 from crate_dsl.operators.columns import is_causal
+from crate_dsl.operators.program import BlockProgram, Program
 from crate_dsl.operators.uses import step_parameters, step_scalars
 from crate_dsl.pytorch.comments import docstring, escaped
 from crate_dsl.pytorch.front import (

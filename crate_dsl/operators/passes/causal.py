@@ -11,7 +11,6 @@ from functools import reduce
 
 import sympy
 
-from crate_dsl.language.model import ONE
 from crate_dsl.operators.build import ENTRYWISE, combine, factors_of, family_sum, product, terms_of, transposed
 from crate_dsl.operators.columns import Fixed
 from crate_dsl.operators.graph import Builder, Graph, Operator
