@@ -15,6 +15,7 @@ import sympy
 from crate_dsl.errors import CompilerBug
 from crate_dsl.language.model import Block, LearnedScalar
 from crate_dsl.operators.graph import Graph, Operator, Type
+from crate_dsl.pytorch import causal_spelling  # noqa: F401 (registers its kinds)
 from crate_dsl.pytorch.expressions import ATOM, Code, is_negated, scalar_code
 from crate_dsl.pytorch.names import Constants, Names
 from crate_dsl.pytorch.precision import precise_regions, source_of

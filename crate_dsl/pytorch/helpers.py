@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from crate_dsl.pytorch.causal_helpers import CAUSAL_HELPERS, CAUSAL_NEEDS
+
 HELPERS: dict[str, str] = {
     "split_heads": '''
 def split_heads(x: Tensor, heads: int) -> Tensor:
@@ -17,12 +19,6 @@ def merge_heads(x: Tensor) -> Tensor:
 def identity_like(matrix: Tensor) -> Tensor:
     """The identity of a square matrix's size, type and device."""
     return torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device)
-''',
-    "masked_until_now": '''
-def masked_until_now(scores: Tensor) -> Tensor:
-    """Minus infinity right of the diagonal: row t keeps the columns 1..t."""
-    later = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).triu(1)
-    return scores.masked_fill(later, -torch.inf)
 ''',
     "at_least_float32": '''
 def at_least_float32(x: Tensor) -> Tensor:
@@ -79,7 +75,8 @@ def sincos_positions(rows: int, cols: int, width: int) -> Tensor:
     return torch.cat((column, row), dim=2).flatten(0, 1)
 ''',
 }
-NEEDS = {"sincos_positions": ("sine_and_cosine",)}
+HELPERS |= CAUSAL_HELPERS
+NEEDS = {"sincos_positions": ("sine_and_cosine",)} | CAUSAL_NEEDS
 
 
 def helpers_text(wanted: set[str]) -> str:

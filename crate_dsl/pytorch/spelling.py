@@ -284,12 +284,3 @@ def _attention(op: Operator, speaker: Speaker) -> Code:
     if speaker.is_learned(scale):
         asked, text = f"{speaker.scalar(scale, op.type).at(PRODUCT)} * {query.at(PRODUCT)}", "1.0"
     return Code(f"F.scaled_dot_product_attention({asked}, {key.text}, {value.text}, scale={text}{last})", ATOM, True)
-
-
-@spell("triangle", "masked")
-def _triangle(op: Operator, speaker: Speaker) -> Code:
-    """Rows up to the column: with tokens as rows, columns up to the row."""
-    value, flipped = speaker.code(op.inputs[0], True), speaker.flipped(op.type)
-    if op.attributes[0] == 0:
-        return Code(f"{value.at(ATOM)}.tril()", ATOM, flipped)
-    return Code(f"{speaker.helper('masked_until_now')}({value.text})", ATOM, flipped)
