@@ -32,7 +32,6 @@ class Kind:
 
 
 KINDS: dict[str, Kind] = {}
-CHUNK = 64  # tokens that causal kinds take at a time
 SOFTMAX_FLOPS = 5  # maximum, difference, exponential, sum, quotient
 
 
@@ -170,7 +169,7 @@ def _attention(op: Operator, x: Values, numbers: Numbers, size: Size) -> np.ndar
     """
     value, key, query = x
     scores = numbers(op.attributes[0]) * np.swapaxes(key, -1, -2) @ query
-    return value @ softmax(_until(scores, -np.inf) if is_causal(op) else scores)
+    return value @ softmax(until(scores, -np.inf) if is_causal(op) else scores)
 
 
 def is_causal(op: Operator) -> bool:
@@ -178,7 +177,7 @@ def is_causal(op: Operator) -> bool:
     return op.attributes[1:] == (True,)
 
 
-def _until(scores: np.ndarray, otherwise: float) -> np.ndarray:
+def until(scores: np.ndarray, otherwise: float) -> np.ndarray:
     """The rows up to the column, another number below."""
     return np.where(np.tri(scores.shape[-2], scores.shape[-1], dtype=bool).T, scores, otherwise)
 
@@ -207,66 +206,6 @@ def _affine_flops(op: Operator, types: list[Type], size: Size) -> int:
     return (2 * size(types[0].cols) + 1) * entries(op.type, size)
 
 
-def _causal_product(op: Operator, x: Values, numbers: Numbers, size: Size) -> np.ndarray:
-    """`A_t (B_t' v_t)` for every t, A_t and B_t the columns 1..t of A and B."""
-    a, b, v = x
-    return a @ _until(np.swapaxes(b, -1, -2) @ v, 0.0)
-
-
-def _causal_product_flops(op: Operator, types: list[Type], size: Size) -> int:
-    """Within chunks by their square matrices, between them by running sums of `B A'`."""
-    tokens, a, b = size(op.type.cols), size(types[0].rows), size(types[1].rows)
-    return tokens * (2 * min(CHUNK, tokens) * (a + b) + 4 * a * b)
-
-
-def _cumulative(op: Operator, x: Values, numbers: Numbers, size: Size) -> np.ndarray:
-    """`A_t b_t` for every t: running sums of the columns of A, weighted by the entries of b."""
-    return np.cumsum(x[0] * np.swapaxes(x[1], -1, -2), axis=-1)
-
-
-def at_count(value: sympy.Expr, tokens: str, count: sympy.Expr) -> sympy.Expr:
-    """A coefficient with the number of tokens so far in the place of that of all tokens."""
-    return value.xreplace({symbol: count for symbol in value.free_symbols if symbol.name == tokens})
-
-
-def _counted(op: Operator, x: Values, numbers: Numbers, size: Size) -> np.ndarray:
-    """Column t times the coefficient at N = t."""
-    counts = (sympy.Integer(t + 1) for t in range(size(op.type.cols)))
-    return x[0] * np.concatenate(
-        [_column_factor(numbers(at_count(op.attributes[0], op.type.cols, t))) for t in counts], -1
-    )
-
-
-def _column_factor(value: np.ndarray) -> np.ndarray:
-    return value.reshape((1,) * (4 - value.ndim) + value.shape)
-
-
-def _prefix_solve(op: Operator, x: Values, numbers: Numbers, size: Size) -> np.ndarray:
-    """`(c I + s A_t B_t')^-1 v_t` for every t."""
-    a, b, v = x
-    columns = []
-    for t in range(1, size(op.type.cols) + 1):
-        shift, scale = (numbers(at_count(c, op.type.cols, sympy.Integer(t))) for c in op.attributes[0])
-        matrix = shift * np.eye(a.shape[-2]) + scale * a[..., :t] @ np.swapaxes(b[..., :t], -1, -2)
-        columns.append(np.linalg.solve(matrix, v[..., t - 1 : t]))
-    return np.concatenate(columns, axis=-1)
-
-
-def _prefix_solve_flops(op: Operator, types: list[Type], size: Size) -> int:
-    """Definite: a Cholesky factor per chunk of either side, and products; else a system for every token."""
-    tokens, p = size(op.type.cols), size(op.type.rows)
-    if not op.attributes[1]:
-        return tokens * (2 * p**3 // 3 + 6 * p**2)
-    chunk = min(CHUNK, tokens)
-    factors = p**3 + chunk**3 // 3 + chunk**2 * p
-    return -(-tokens // chunk) * (factors + 4 * chunk * p**2 + 2 * chunk**2 * p)
-
-
-register("causal_product", _causal_product, _causal_product_flops)
-register("cumulative", _cumulative, lambda op, types, size: 2 * entries(op.type, size))
-register("counted", _counted, per_entry)
-register("prefix_solve", _prefix_solve, _prefix_solve_flops)
-register("triangle", lambda op, x, numbers, size: _until(x[0], float(op.attributes[0])), per_entry)
 register("attention", _attention, _attention_flops)
 register("merged", _merged, _merged_flops)
 register("affine", _affine, _affine_flops)

@@ -1,7 +1,7 @@
 """Functions of causal steps that a written file may need: running sums and solves, tokens taken in chunks.
 
-`PrefixSolve` is exact: the inverse before a chunk is formed once, and the tokens of the chunk are taken up by a Cholesky
-factor of the chunk's size, of which every leading block belongs to one prefix. Its cost is linear in the tokens.
+`PrefixSolve` is exact: the inverse before a chunk is formed once, and the tokens of the chunk are taken up by a
+Cholesky factor of the chunk's size, every leading block of which belongs to one prefix. It is linear in the tokens.
 """
 
 from __future__ import annotations
