@@ -40,6 +40,13 @@ head classify(classes) of mean
 """
 CHAIN = "inverse ~ neumann(1); frame ~ identity"
 CASES = {
+    "causal": f"""compress Z by rate(Z, U) {{ causal; norm layer; {CHAIN}; gram ~ softmax(1/sqrt(p))
+        coefficients ~ absorbed; adjoint ~ free(bias) }}""",
+    "causal_linear": f"compress Z by rate(Z, U) {{ causal; norm layer; {CHAIN}; gram ~ scaled(1/sqrt(p)) }}",
+    "causal_neumann_2": "compress Z by rate(Z, U) { causal; norm layer; inverse ~ neumann(2); step eta }",
+    "causal_without_frame": """compress Z by rate(Z, U) { causal; norm layer; inverse ~ neumann(1)
+        gram ~ softmax(1/sqrt(p)) }""",
+    "causal_entrywise": "compress Z by smooth(Z, W) { causal; norm layer; step eta }",
     "exact": "compress Z by rate(Z, U) { norm layer; step eta }",
     "exact_without_norm": "compress Z by rate(Z, U) { step eta }",
     "exact_beta": """learn kappa = 5, beta > 0 = 0.1

@@ -113,7 +113,8 @@ class Step:
 
     `actuals` maps every argument of the energy to what stands there: the tokens' name, the unknown's name, a parameter,
     a real or a learned scalar. `unknown` is the fresh name, if any (`A` in `lasso(A | Z, D)`), which replaces the
-    tokens; without one the tokens themselves are optimised. `residual` is "raw", "normed" or None (no skip).
+    tokens; without one the tokens themselves are optimised. `residual` is "raw", "normed" or None (no skip). Where
+    `causal`, column t of the step is that of the step applied to tokens 1..t.
     """
 
     verb: str
@@ -130,6 +131,7 @@ class Step:
     read: str | None  # the parameter of a decoupled read-out
     sites: tuple[SiteRule, ...]
     span: Span = field(repr=False, compare=False)
+    causal: bool = False
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,12 @@ def identity_like(matrix: Tensor) -> Tensor:
     """The identity of a square matrix's size, type and device."""
     return torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device)
 ''',
+    "masked_until_now": '''
+def masked_until_now(scores: Tensor) -> Tensor:
+    """Minus infinity right of the diagonal: row t keeps the columns 1..t."""
+    later = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).triu(1)
+    return scores.masked_fill(later, -torch.inf)
+''',
     "at_least_float32": '''
 def at_least_float32(x: Tensor) -> Tensor:
     """Half precision widened: Cholesky factors need it."""

@@ -6,6 +6,7 @@ import hashlib
 from dataclasses import dataclass
 
 from crate_dsl.language.model import Block, Model, NormStage
+from crate_dsl.operators.columns import is_causal
 from crate_dsl.operators.program import BlockProgram, Program
 from crate_dsl.operators.uses import step_parameters, step_scalars
 from crate_dsl.pytorch.comments import docstring, escaped
@@ -152,6 +153,7 @@ class NetworkWriter:
             f"classes: int | None = {classes}",
             f"mask_ratio: float | None = {mask_ratio(self._model)!r}",
             f"token_count = {self._model.tokens.count}",
+            f"causal = {all(map(is_causal, self._program.steps))}",
         ]
 
     def _init(self) -> list[str]:
