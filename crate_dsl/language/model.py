@@ -159,12 +159,15 @@ class NormStage:
 
 @dataclass(frozen=True)
 class TokensModel:
-    """How tokens come about: the stem and what is added. `count` tokens of which `patches` come from the input."""
+    """How tokens come about: the stem and what is added.
+
+    `count` tokens of which `patches` come from the input: the patches of an image, the tokens of a text.
+    """
 
     name: str
     rows: str  # axis of the features, "d"
     cols: str  # axis of the tokens, "N"
-    words: tuple[Word, ...]  # patches, class_token, position in the order of the file
+    words: tuple[Word, ...]  # patches or embedding, class_token, position in the order of the file
     patches: int
     count: int
 
@@ -191,9 +194,14 @@ class Model:
     mask: Word | None
     stages: tuple[Block | NormStage, ...]
     head: Head
-    inits: Mapping[str, Word]  # of class_token, position, mask_token and head
+    inits: Mapping[str, Word]  # of patches, embedding, class_token, position, mask_token and head
     scalars: tuple[LearnedScalar, ...]  # declared at the top: one for the whole network
     warnings: tuple[Diagnostic, ...]
+
+    @property
+    def example(self) -> str:
+        """One element of a batch, as messages call it: an image, a text."""
+        return self.input.name
 
     @property
     def blocks(self) -> tuple[Block, ...]:

@@ -35,14 +35,9 @@ def at_count(value: sympy.Expr, tokens: str, count: int) -> sympy.Expr:
 
 def _counted(op: Operator, x: Values, numbers: Numbers, size: Size) -> np.ndarray:
     """Column t times the coefficient at N = t."""
-    counts = (sympy.Integer(t + 1) for t in range(size(op.type.cols)))
-    return x[0] * np.concatenate(
-        [_column_factor(numbers(at_count(op.attributes[0], op.type.cols, t))) for t in counts], -1
-    )
-
-
-def _column_factor(value: np.ndarray) -> np.ndarray:
-    return value.reshape((1,) * (4 - value.ndim) + value.shape)
+    values = (numbers(at_count(op.attributes[0], op.type.cols, t + 1)) for t in range(size(op.type.cols)))
+    factors = [value.reshape((1,) * (4 - value.ndim) + value.shape) for value in values]
+    return x[0] * np.concatenate(factors, axis=-1)
 
 
 def _prefix_solve(op: Operator, x: Values, numbers: Numbers, size: Size) -> np.ndarray:

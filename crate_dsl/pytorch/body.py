@@ -64,6 +64,9 @@ class Body:
         return kind.batch and kind.cols == self._graph.tokens
 
     def size(self, axis: str) -> str:
+        """The length of an axis; that of the tokens is read off the input, since a text may be short."""
+        if axis == self._graph.tokens:
+            return f"{self.reference()}.shape[1]"
         return self._owner.constants.size(axis, self._owner.block)
 
     def helper(self, name: str) -> str:
