@@ -131,7 +131,18 @@ def _prox(penalties: list[Term], unknown: Leaf, statement: Statement) -> Prox:
         if not statement.start_value(piece.lower) < statement.start_value(piece.upper):
             values = ", ".join(f"{end} = {statement.start_value(end):g}" for end in (piece.lower, piece.upper))
             raise fail("no value satisfies the bounds of this penalty", penalties[0].tree.span, f"in force: {values}")
+    _check_constant(total, statement)
     return derive_prox(total, statement.size, statement.step.span)
+
+
+def _check_constant(penalty: Separable, statement: Statement) -> None:
+    """A threshold is one number for all tokens of all images."""
+    held = {quantity.name for quantity in statement.quantities}
+    values = [v for piece in penalty.pieces for v in (piece.lower, piece.upper, piece.square, piece.linear)]
+    for symbol in {symbol for value in values for symbol in value.free_symbols}:
+        if symbol.name.partition("[")[0] in held:
+            hint = "weigh penalties by reals and learned scalars"
+            raise fail(f'a penalty cannot be weighted by "{symbol.name}"', statement.step.span, hint)
 
 
 def _weight(term: Term) -> sympy.Expr:

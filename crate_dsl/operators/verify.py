@@ -90,7 +90,7 @@ def coefficient_symbols(graph: Graph) -> set[sympy.Symbol]:
     found: set[sympy.Symbol] = set()
     for number in graph:
         for value in _expressions(graph[number].attributes):
-            found |= value.free_symbols
+            found |= {symbol for symbol in value.free_symbols if not symbol.name.startswith("#")}
     return found
 
 
