@@ -7,7 +7,7 @@ from crate_dsl.library.approximations import SITES
 from crate_dsl.library.atoms import ATOMS
 from crate_dsl.library.standard import FILES
 
-STRUCTURAL = {"plus", "minus", "transpose", "times", "scale", "hadamard"}  # written as operators, not by name
+STRUCTURAL = {"plus", "minus", "transpose", "times", "scale", "hadamard", "add_column"}  # written as operators
 
 
 def _words(*signatures: WordSignature) -> dict[str, WordSignature]:
@@ -53,6 +53,7 @@ VOCABULARY = Vocabulary(
         WordSignature("xavier", usage="xavier: uniform, bound sqrt(6 / (fan_in + fan_out)) (Glorot & Bengio 2010)"),
         WordSignature("linear", usage="linear: uniform, bound 1 / sqrt(fan_in), the default of torch.nn.Linear"),
         WordSignature("zeros", usage="zeros"),
+        WordSignature("constant", ("real",), usage="constant(0.1): every entry is this number"),
     ),
     losses={
         loss.name: loss

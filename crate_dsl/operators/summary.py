@@ -144,7 +144,7 @@ def _count(held: Parameter | LearnedScalar, block: Block, model: Model, owned: s
     """Entries over all layers of what no step before has counted."""
     if isinstance(held, Parameter) and held.origin:  # its step's own
         return _entries(held, block) * (1 if held.shared else block.repeat)
-    top = isinstance(held, LearnedScalar) and held in model.scalars
+    top = held.top if isinstance(held, Parameter) else held in model.scalars
     if held.name in owned or (top and held.name in seen):
         return 0
     owned.add(held.name)

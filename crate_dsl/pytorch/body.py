@@ -105,12 +105,20 @@ class Body:
         code = self._plain(number)
         kind = operator.type
         if kind.is_scalar:
-            return code if wide is None or wide.is_scalar else replace(code, text=f"{code.at(ATOM)}[..., None, None]")
+            return self._widened(code, kind, wide)
         if wide and wide.family and kind.batch and not kind.family:
             code = Code(f"{code.at(ATOM)}.unsqueeze(1)", ATOM, code.flipped)
         if code.flipped == flipped:
             return code
         return Code(f"{code.at(ATOM)}.{'mT' if kind.batch or kind.family else 'T'}", ATOM, flipped)
+
+    def _widened(self, code: Code, kind: Type, wide: Type | None) -> Code:
+        """A number per image or head with the axes of the value that it goes with."""
+        if wide is None:
+            return code
+        missing = int(kind.batch and not kind.family and wide.family is not None) + 2 * (not wide.is_scalar)
+        axes = ["None"] * missing
+        return replace(code, text=f"{code.at(ATOM)}[{', '.join(['...', *axes])}]", level=ATOM) if axes else code
 
     def named(self, number: int, flipped: bool) -> str:
         """A value's text, made a name first where it is an expression."""
@@ -158,6 +166,9 @@ class Body:
         kind = self._graph[number].kind
         code = self._codes[number]
         often = self._uses[number] > 1 and not code.text.isidentifier()
+        users = [self._graph[n] for n in self._graph.users(number)]
+        if not often and users and all(user.kind == "quantity" for user in users):
+            return False  # the quantity takes a name at once
         return often or SPELLINGS[kind].always or len(code.text) > LONG or self._is_weights(number) or _projects(code)
 
     def _is_weights(self, number: int) -> bool:
@@ -187,11 +198,13 @@ class Body:
 
     def _hint(self, number: int) -> str:
         operator, code = self._graph[number], self._codes[number]
+        if operator.kind == "quantity":
+            return operator.attributes[0].lower()
         if operator.kind == "prox":
             return operator.attributes[1].lower().replace("^", "")
+        if _projects(code):
+            return "w"
         if operator.kind == "product":
-            if _projects(code):
-                return "w"
             return "gram" if operator.type.is_square and operator.type.batch else "product"
         if operator.kind == "combine":
             if not operator.type.batch:
