@@ -13,8 +13,14 @@ def softmax(matrix: np.ndarray) -> np.ndarray:
     return powers / powers.sum(axis=-2, keepdims=True)
 
 
+def threshold(matrix: np.ndarray, tau: float | np.ndarray) -> np.ndarray:
+    """`tau` where an entry is above it, else 0: the attention weights of Wang et al. 2025, arXiv 2506.03790."""
+    return np.where(matrix > tau, tau, 0.0)
+
+
 FUNCTIONS: dict[str, Callable[..., np.ndarray]] = {
     "softmax": softmax,
+    "threshold": threshold,
     "exp": np.exp,
     "log": np.log,
     "reciprocal": lambda a: 1 / a,

@@ -11,7 +11,7 @@ from crate_dsl.language.model import ONE
 from crate_dsl.operators.graph import Builder, Operator, Type, coefficient_family
 
 one = sympy.Integer(1)
-ENTRYWISE = {"exp", "log", "reciprocal", "hadamard"}  # functions that commute with transposition
+ENTRYWISE = {"exp", "log", "reciprocal", "hadamard", "threshold"}  # functions that commute with transposition
 
 Terms = Iterable[tuple[sympy.Expr, int]]
 

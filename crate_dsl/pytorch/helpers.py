@@ -13,6 +13,11 @@ def merge_heads(x: Tensor) -> Tensor:
     """(batch, heads, N, p) -> (batch, N, heads * p)."""
     return x.transpose(1, 2).flatten(2)
 ''',
+    "threshold": '''
+def threshold(x: Tensor, tau: Tensor | float) -> Tensor:
+    """tau where an entry is above it, else 0; the comparison passes no gradient on."""
+    return tau * (x > tau).to(x.dtype)
+''',
     "identity_like": '''
 def identity_like(matrix: Tensor) -> Tensor:
     """The identity of a square matrix's size, type and device."""
