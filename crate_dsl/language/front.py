@@ -11,6 +11,7 @@ from crate_dsl.language import syntax
 from crate_dsl.language.model import TAKEN, Head, TokensModel, Word
 from crate_dsl.language.report import Report, within
 from crate_dsl.language.sizes import MAX_SIZE, Scope
+from crate_dsl.language.vectors import check_sources, vector_count
 from crate_dsl.language.vocabulary import Vocabulary
 from crate_dsl.language.words import word_of
 
@@ -20,6 +21,9 @@ EXAMPLES = {
     "tokens": "tokens Z: d x N = patches(patch) + class_token + position(learned)",
     "head": "head classify(classes) of class_token, or head patches",
 }
+
+
+WHOLE = {"patches": "patch", "tokens": "token"}  # heads that read all tokens, and what they call one
 
 
 @dataclass(frozen=True)
@@ -77,16 +81,18 @@ def _tokens(
         if any(term.name == other.name for other in words if other):
             report.error(f'"{term.name}" stands twice', term.span, "once is enough")
         words.append(word_of("source", term, vocabulary.stems, scope, report))
-    if not any(term.name == "patches" for term in line.terms) and None not in words:
-        report.error("the tokens come from nowhere", line.span, f"add patches: {EXAMPLES['tokens']}")
-        return None
-    if None in words or rows is None or cols is None:
+    fits = None in words or check_sources(line, image, report)
+    if not fits or None in words or rows is None or cols is None:
         return None
     position = next((word for word in words if word.name == "position"), None)
     if position and "sincos" in position.arguments and scope.values.get(rows, 4) % 4:
         hint = f"{rows} = {scope.values[rows]} does not divide by 4 (sines and cosines of two coordinates)"
         report.error("sincos positions do not fit", position.span, hint, _origin(rows, scope))
-    count = _patch_count(next(word for word in words if word.name == "patches"), image, report)
+    patches = next((word for word in words if word.name == "patches"), None)
+    if image is not None and image.name == "vectors":
+        count = vector_count(line, words, image, scope, report)
+    else:
+        count = _patch_count(patches, image, report) if patches else None
     if count is None:
         return None
     extra = sum(word.name == "class_token" for word in words)
@@ -160,6 +166,7 @@ def _check_mask(
         report.error(
             "there are no patches to mask", line.span, "a mask removes patches: tokens Z: d x N = patches(patch) + ..."
         )
+        return
     blocks = [i.role for i in spec.items if isinstance(i, syntax.BlockDeclaration | syntax.InverseDeclaration)]
     if line.before not in blocks:
         hint = f"the blocks here: {', '.join(blocks)}" if blocks else ""
@@ -178,9 +185,12 @@ def _head(line: syntax.HeadLine, stems: set[str], scope: Scope, vocabulary: Voca
     word = word_of("head", line.word, vocabulary.heads, scope, report)
     if word is None:
         return None
-    if word.name == "patches":
+    if word.name == "patches" and stems and "patches" not in stems:
+        report.error("there are no patches to give back", line.word.span, "write: head tokens")
+    elif word.name in WHOLE:
         if line.of:
-            report.error("a head of patches reads every patch", line.of.span, f'leave "of {line.of.name}" out')
+            report.error(f"a head of {word.name} reads every {WHOLE[word.name]}", line.of.span,
+                         f'leave "of {line.of.name}" out')  # fmt: skip
     elif line.of is None:
         hint = "add: " + ", or: ".join(f"of {pool}" for pool in vocabulary.pools)
         report.error(f'"{word.name}" must say what it reads', line.word.span, hint)
@@ -189,7 +199,8 @@ def _head(line: syntax.HeadLine, stems: set[str], scope: Scope, vocabulary: Voca
             f'a head cannot read "{line.of.name}"', line.of.span, known("pools", line.of.name, vocabulary.pools)
         )
     elif line.of.name == "class_token" and stems and "class_token" not in stems:
-        hint = "add it to the tokens, patches(patch) + class_token, or write: of mean"
+        hint = f"add it to the tokens, {'patches(patch)' if 'patches' in stems else 'vectors'} + class_token"
+        hint += ", or write: of mean"
         report.error("there is no class_token to read", line.of.span, hint)
     return Head(word, line.of.name if line.of else None)
 
@@ -207,7 +218,7 @@ def _targets(
         "class_token": "class_token" in stems,
         "position": learned,
         "mask_token": mask is not None,
-        "head": head is not None,
+        "head": head is not None and head.word.name != "tokens",
         "patches": "patches" in stems,
     }
 
@@ -226,7 +237,11 @@ def _init(
         hint = f"{known('targets', line.name, targets)} {step}"
         report.error(f'"{line.name}" cannot be initialised here', place, hint)
     elif not targets[line.name]:
-        hint = "positions are fixed unless they say position(learned)" if line.name == "position" else ""
+        hints = {
+            "position": "positions are fixed unless they say position(learned)",
+            "head": "this head gives the tokens as they are",
+        }
+        hint = hints.get(line.name, "")
         report.error(f"there is no learned {line.name} to initialise", place, hint)
     elif line.name in inits:
         note = (inits[line.name].span, "the first is here")

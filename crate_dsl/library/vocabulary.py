@@ -25,11 +25,13 @@ VOCABULARY = Vocabulary(
     },
     inputs=_words(
         WordSignature("image", ("size", "size", "size"), usage="image(channels, height, width)"),
+        WordSignature("vectors", ("size", "size"), usage="vectors(d, N): N real vectors with d entries"),
     ),
     stems=_words(
         WordSignature(
             "patches", ("size",), ("size", "norm"), "patches(patch), patches(height, width), patches(patch, norm)"
         ),
+        WordSignature("vectors", usage="vectors: the vectors of the input, as they are"),
         WordSignature("class_token", usage="class_token: one learned token in front"),
         WordSignature("position", ("learned|sincos",), usage="position(learned) or position(sincos)"),
     ),
@@ -40,6 +42,7 @@ VOCABULARY = Vocabulary(
     heads=_words(
         WordSignature("classify", ("size",), usage="classify(classes) of class_token, or of mean"),
         WordSignature("patches", usage="patches: the pixels of every patch"),
+        WordSignature("tokens", usage="tokens: the tokens as they are"),
     ),
     pools=("class_token", "mean"),
     inits=_words(

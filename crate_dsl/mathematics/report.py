@@ -118,7 +118,8 @@ def _facts(model: Model) -> Iterator[tuple[str, str]]:
     yield "input", word(model.input)
     tokens = model.tokens
     yield "tokens", f"{tokens.name}: {tokens.rows} x {tokens.cols} = {' + '.join(map(word, tokens.words))}"
-    yield "", f"{tokens.count} tokens, {tokens.patches} of them patches of the input"
+    origin = "vectors" if model.input.name == "vectors" else "patches"
+    yield "", f"{tokens.count} tokens, {tokens.patches} of them {origin} of the input"
     if model.mask:
         yield "mask", f"{word(model.mask)} before the encoder"
     yield "order", ", then ".join(_stage(stage) for stage in model.stages)

@@ -78,9 +78,10 @@ def _pixels(model: Model) -> int:
 
 def _stem(model: Model) -> Row:
     words = {word.name: word.arguments for word in model.tokens.words}
-    d, n, pixels = model.sizes[model.tokens.rows], model.tokens.patches, _pixels(model)
-    parameters, flops = pixels * d + d, (2 * pixels + 1) * d * n
-    if "norm" in words["patches"]:
+    d, n = model.sizes[model.tokens.rows], model.tokens.patches
+    pixels = _pixels(model) if "patches" in words else 0
+    parameters, flops = (pixels * d + d, (2 * pixels + 1) * d * n) if "patches" in words else (0, 0)
+    if "norm" in words.get("patches", ()):
         parameters += 2 * pixels + 2 * d
         flops += NORM_FLOPS * n * (pixels + d)
     parameters += d * (("class_token" in words) + (model.mask is not None))
@@ -92,6 +93,8 @@ def _stem(model: Model) -> Row:
 
 def _head(model: Model) -> Row:
     d = model.sizes[model.tokens.rows]
+    if model.head.word.name == "tokens":
+        return Row("head", "tokens", 1, 0, 0)
     if model.head.word.name == "classify":
         outputs, tokens = int(model.head.word.arguments[0]), 1
     else:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from crate_dsl.language.model import Model, Word
 from crate_dsl.pytorch.parameters import initialised
 from crate_dsl.pytorch.steps import File, indented
+from crate_dsl.pytorch.vectors_front import VectorsFront, vectors_front_of
 
 MASK_STANDARD_DEVIATION = 0.02  # of the mask token, as officially
 
@@ -24,6 +25,15 @@ class Front:
     class_token: bool
     position: str | None  # learned, sincos or None
     mask_ratio: float | None
+    argument: str = "images"
+
+    @property
+    def facts(self) -> list[str]:
+        return [
+            f"image_size = ({self.height}, {self.width})",
+            f"patch_size = ({self.patch_height}, {self.patch_width})",
+            f"channels = {self.channels}",
+        ]
 
     @property
     def rows(self) -> int:
@@ -38,7 +48,9 @@ class Front:
         return self.patch_height * self.patch_width * self.channels
 
 
-def front_of(model: Model) -> Front:
+def front_of(model: Model) -> Front | VectorsFront:
+    if model.input.name == "vectors":
+        return vectors_front_of(model)
     words = {word.name: word for word in model.tokens.words}
     channels, height, width = model.input.arguments
     patches = words["patches"].arguments
@@ -51,8 +63,8 @@ def front_of(model: Model) -> Front:
 
 
 def task_of(model: Model) -> str:
-    if model.head.word.name == "classify":
-        return "classify"
+    if model.head.word.name in ("classify", "tokens"):
+        return model.head.word.name
     return "mae" if model.mask else "reconstruct"
 
 
@@ -91,11 +103,11 @@ def weight_lines(own: str, word: Word | None) -> list[str]:
 # ---- what the network class gets -------------------------------------------------------------------------------
 
 
-def stem_lines(file: File, front: Front, patches: str) -> list[str]:
+def stem_lines(file: File, front: Front | VectorsFront, patches: str) -> list[str]:
     """The stem's part of `__init__`."""
     constants, tokens, inits = file.constants, file.model.tokens, file.model.inits
     d, n = constants.size(tokens.rows), constants.size(tokens.cols)
-    lines = [f"self.patches = {patches}()"]
+    lines = [f"self.patches = {patches}()"] if isinstance(front, Front) else []
     if front.mask_ratio is not None:
         lines += _token("mask_token", "1, 1, " + d, inits.get("mask_token"), MASK_STANDARD_DEVIATION)
     if front.class_token:
@@ -117,22 +129,25 @@ def _token(name: str, shape: str, word: Word | None, deviation: float) -> list[s
     return [f"{own} = nn.Parameter(torch.empty({shape}))", (initialised(own, word) if word else "") or default]
 
 
-def tokens_method(file: File, front: Front) -> list[str]:
-    """Images to tokens; with a mask, also which patches are hidden."""
+def tokens_method(file: File, front: Front | VectorsFront) -> list[str]:
+    """The input to tokens; with a mask, also which patches are hidden."""
     n, d = (file.constants.size(axis) for axis in (file.model.tokens.cols, file.model.tokens.rows))
     masked = front.mask_ratio is not None
     noise, result = (", noise: Tensor | None = None", "tuple[Tensor, Tensor]") if masked else ("", "Tensor")
-    lines = ["z = self.patches(self.patchify(images))  # (batch, patches, " + d + ")"]
+    embedded = "self.patches(self.patchify(images))  # (batch, patches, " + d + ")"
+    lines = [f"z = {embedded if isinstance(front, Front) else front.embedded}"]
     if masked:
         lines += ["mask = self.mask(z, noise)", "z = torch.where(mask.unsqueeze(-1) == 1, self.mask_token, z)"]
     if front.class_token:
         lines.append("z = torch.cat((self.class_token.expand(len(z), -1, -1), z), dim=1)")
     value = "z + self.position" if front.position else "z"
+    if len(lines) == 1 and isinstance(front, VectorsFront):
+        value, lines = value.replace("z", front.embedded, 1), []
     lines.append(f"return {value}, mask" if masked else f"return {value}")
     about = f'"""The tokens that enter the first layer, (batch, {n}, {d})' + (
         ', and the mask."""' if masked else '."""'
     )
-    return [f"def tokens(self, images: Tensor{noise}) -> {result}:", *indented([about, *lines])]
+    return [f"def tokens(self, {front.argument}: Tensor{noise}) -> {result}:", *indented([about, *lines])]
 
 
 def mask_method() -> list[str]:
@@ -168,8 +183,10 @@ def patchify_methods(front: Front) -> list[str]:
     ]
 
 
-def head_lines(file: File, front: Front) -> list[str]:
+def head_lines(file: File, front: Front | VectorsFront) -> list[str]:
     """The head's part of `__init__`."""
+    if task_of(file.model) == "tokens":
+        return []
     d, word = file.constants.size(file.model.tokens.rows), file.model.inits.get("head")
     outputs = str(file.model.head.word.arguments[0]) if task_of(file.model) == "classify" else "pixels"
     weights = weight_lines("self.head.weight", word)
@@ -184,8 +201,10 @@ def pool_code(model: Model) -> str:
     return "z[:, 0]" if model.head.of == "class_token" else "z.mean(dim=1)"
 
 
-def head_code(model: Model, front: Front) -> str:
+def head_code(model: Model, front: Front | VectorsFront) -> str:
     """What the head makes of z, pooled already where it classifies."""
+    if task_of(model) == "tokens":
+        return "z"
     if task_of(model) == "classify":
         return "self.head(z)"
     return "self.head(z[:, 1:])" if front.class_token else "self.head(z)"

@@ -14,9 +14,9 @@ def merge_heads(x: Tensor) -> Tensor:
     return x.transpose(1, 2).flatten(2)
 ''',
     "threshold": '''
-def threshold(x: Tensor, tau: Tensor | float) -> Tensor:
-    """tau where an entry is above it, else 0; the comparison passes no gradient on."""
-    return tau * (x > tau).to(x.dtype)
+def threshold(x: Tensor, level: Tensor | float) -> Tensor:
+    """The level where an entry is above it, else 0; the comparison passes no gradient on."""
+    return level * (x > level).to(x.dtype)
 ''',
     "identity_like": '''
 def identity_like(matrix: Tensor) -> Tensor:

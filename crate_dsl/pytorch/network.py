@@ -24,6 +24,7 @@ from crate_dsl.pytorch.front import (
 )
 from crate_dsl.pytorch.parameters import attribute, scalar_attribute
 from crate_dsl.pytorch.steps import File, StepWriter, indented, norm_line
+from crate_dsl.pytorch.vectors_front import VectorsFront
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class NetworkWriter:
     def __init__(self, program: Program, file: File, name: str) -> None:
         self._program, self._file = program, file
         self._model: Model = program.derivation.model
-        self._front: Front = front_of(self._model)
+        self._front: Front | VectorsFront = front_of(self._model)
         self._name = name
         self._patches = file.names.new("Patches")
         self._stages = [self._stage(stage) for stage in self._model.stages]
@@ -55,7 +56,9 @@ class NetworkWriter:
 
     def classes(self) -> list[list[str]]:
         """The text of every class, in reading order."""
-        parts = [patches_class(self._file, self._front, self._patches)]
+        parts = []
+        if isinstance(self._front, Front):
+            parts.append(patches_class(self._file, self._front, self._patches))
         for stage in self._stages:
             if stage.block:
                 parts += self._layer_classes(stage)
@@ -133,7 +136,8 @@ class NetworkWriter:
         about = docstring([escaped(self._model.description) or f"The network {self._model.name}."])
         parts = [about, self._facts(), self._init(), tokens_method(self._file, self._front)]
         parts += [mask_method()] if self._model.mask else []
-        parts += [self._forward(), patchify_methods(self._front), self._features(), self._energies()]
+        patchify = [patchify_methods(self._front)] if isinstance(self._front, Front) else []
+        parts += [self._forward(), *patchify, self._features(), self._energies()]
         body = [line for part in parts for line in (*part, "")]
         return [f"class {self._name}(nn.Module):", *indented(body[:-1])]
 
@@ -145,9 +149,7 @@ class NetworkWriter:
         return [
             f'spec_sha256 = "{sha}"',
             f'task = "{task}"',
-            f"image_size = ({front.height}, {front.width})",
-            f"patch_size = ({front.patch_height}, {front.patch_width})",
-            f"channels = {front.channels}",
+            *front.facts,
             f"classes: int | None = {classes}",
             f"mask_ratio: float | None = {front.mask_ratio!r}",
             f"token_count = {self._model.tokens.count}",
@@ -170,7 +172,7 @@ class NetworkWriter:
         """Of a method, and of its call to `tokens`."""
         if self._model.mask:
             return "images: Tensor, noise: Tensor | None = None", "images, noise"
-        return "images: Tensor", "images"
+        return f"{self._front.argument}: Tensor", self._front.argument
 
     def _start(self, keep_mask: bool = False) -> str:
         arguments = self._arguments[1]
@@ -197,6 +199,7 @@ class NetworkWriter:
                 "All patches, (batch, patches, pixels), and the mask, 1 where one was hidden.",
             ),
             "reconstruct": ("Tensor", "Patches, (batch, patches, pixels)."),
+            "tokens": ("Tensor", "The tokens, (batch, tokens, features)."),
         }[task_of(self._model)]
         value = head_code(self._model, self._front) + (", mask" if self._model.mask else "")
         head = f"def forward(self, {self._arguments[0]}) -> {result}:"

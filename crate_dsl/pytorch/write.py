@@ -22,11 +22,13 @@ def write(program: Program, version: str = "") -> str:
     constants = Constants(model, [block.block for block in program.blocks], names)
     file = File(model, names, constants, set())
     classes = NetworkWriter(program, file, name).classes()
-    pixels, classes[0] = classes[0][0], classes[0][3:]
+    pixels = []
+    if model.input.name == "image":
+        pixels, classes[0] = classes[0][:1], classes[0][3:]
     body = helpers_text(file.helpers) + "".join("\n\n" + "\n".join(lines) + "\n" for lines in classes)
     functional = ["from torch.nn import functional as F"] if "F." in body else []
     head = [*docstring(_banner(model, version)), "", "from __future__ import annotations", "", *IMPORTS, *functional]
-    return "\n".join([*head, "", *constants.lines, pixels]) + "\n" + body
+    return "\n".join([*head, "", *constants.lines, *pixels]) + "\n" + body
 
 
 def class_name(model: Model) -> str:
