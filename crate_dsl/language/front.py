@@ -207,7 +207,7 @@ def _targets(
         "class_token": "class_token" in stems,
         "position": learned,
         "mask_token": mask is not None,
-        "head": head is not None,
+        "head": head is not None and head.word.name != "features",
         "patches": "patches" in stems,
     }
 
@@ -226,7 +226,11 @@ def _init(
         hint = f"{known('targets', line.name, targets)} {step}"
         report.error(f'"{line.name}" cannot be initialised here', place, hint)
     elif not targets[line.name]:
-        hint = "positions are fixed unless they say position(learned)" if line.name == "position" else ""
+        hints = {
+            "position": "positions are fixed unless they say position(learned)",
+            "head": "a head of features has no parameters",
+        }
+        hint = hints.get(line.name, "")
         report.error(f"there is no learned {line.name} to initialise", place, hint)
     elif line.name in inits:
         note = (inits[line.name].span, "the first is here")

@@ -40,6 +40,7 @@ VOCABULARY = Vocabulary(
     heads=_words(
         WordSignature("classify", ("size",), usage="classify(classes) of class_token, or of mean"),
         WordSignature("patches", usage="patches: the pixels of every patch"),
+        WordSignature("features", usage="features of class_token, or of mean: what it reads, as it is"),
     ),
     pools=("class_token", "mean"),
     inits=_words(

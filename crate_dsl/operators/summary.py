@@ -92,6 +92,8 @@ def _stem(model: Model) -> Row:
 
 def _head(model: Model) -> Row:
     d = model.sizes[model.tokens.rows]
+    if model.head.word.name == "features":
+        return Row("head", "features", 1, 0, 0)
     if model.head.word.name == "classify":
         outputs, tokens = int(model.head.word.arguments[0]), 1
     else:

@@ -51,8 +51,8 @@ def front_of(model: Model) -> Front:
 
 
 def task_of(model: Model) -> str:
-    if model.head.word.name == "classify":
-        return "classify"
+    if model.head.word.name in ("classify", "features"):
+        return model.head.word.name
     return "mae" if model.mask else "reconstruct"
 
 
@@ -169,7 +169,9 @@ def patchify_methods(front: Front) -> list[str]:
 
 
 def head_lines(file: File, front: Front) -> list[str]:
-    """The head's part of `__init__`."""
+    """The head's part of `__init__`; features are the pooled token itself."""
+    if task_of(file.model) == "features":
+        return []
     d, word = file.constants.size(file.model.tokens.rows), file.model.inits.get("head")
     outputs = str(file.model.head.word.arguments[0]) if task_of(file.model) == "classify" else "pixels"
     weights = weight_lines("self.head.weight", word)
@@ -178,14 +180,16 @@ def head_lines(file: File, front: Front) -> list[str]:
 
 
 def pool_code(model: Model) -> str:
-    """What a classifying head reads of the tokens z: the class token, or the mean of all tokens."""
-    if task_of(model) != "classify":
+    """What a head that reads one token makes of the tokens z: the class token, or the mean of all tokens."""
+    if model.head.of is None:
         return ""
     return "z[:, 0]" if model.head.of == "class_token" else "z.mean(dim=1)"
 
 
 def head_code(model: Model, front: Front) -> str:
-    """What the head makes of z, pooled already where it classifies."""
+    """What the head makes of z, pooled already where it reads one token."""
+    if task_of(model) == "features":
+        return "z"
     if task_of(model) == "classify":
         return "self.head(z)"
     return "self.head(z[:, 1:])" if front.class_token else "self.head(z)"
