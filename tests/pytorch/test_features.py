@@ -13,7 +13,8 @@ SPECS = Path(__file__).parents[2] / "specs"
 HEAD = "head classify(classes) of class_token"
 DIGITS = {"preset": "digits", "d": 24, "K": 3, "L": 2}
 
-# Widths and patch of Yu et al. 2023 (arXiv 2308.16271): their parameters with a head of 21,841 classes.
+# Widths and patch of Yu et al. 2023 (arXiv 2308.16271): their parameters with a head of 21,841 classes, a class token
+# with its position, and a stem between two norms.
 PUBLISHED = {"tiny": (192, 5_743_057), "small": (384, 14_118_097), "base": (768, 38_830_801)}
 
 
@@ -34,9 +35,10 @@ def test_features_are_what_a_classifying_head_reads(pool: str, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("preset", PUBLISHED)
-def test_parameter_counts_without_the_published_head(preset: str) -> None:
+def test_parameter_counts_are_the_published_ones_less_what_the_spec_leaves_out(preset: str) -> None:
     width, published = PUBLISHED[preset]
     with torch.device("meta"):
         network = crate_dsl.load(SPECS / "crate_dino.crate", preset=preset)
-    assert sum(value.numel() for value in network.parameters()) == published - 21_841 * (width + 1)
+    head, class_token, norms = 21_841 * (width + 1), 2 * width, 2 * (3 * 8 * 8) + 2 * width
+    assert sum(value.numel() for value in network.parameters()) == published - head - class_token - norms
     assert network.task == "features"
