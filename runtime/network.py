@@ -63,7 +63,7 @@ def kind_of(path: Path) -> str:
     model = crate_dsl.compile_spec(path).model
     if model.mask is not None:
         return "mae"
-    return model.head.word.name if model.head.word.name in ("classify", "tokens") else "reconstruct"
+    return "reconstruct" if model.head.word.name == "patches" else model.head.word.name
 
 
 def parameter_count(module: nn.Module) -> int:

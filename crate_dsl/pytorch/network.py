@@ -157,6 +157,7 @@ class NetworkWriter:
             f"mask_ratio: float | None = {mask_ratio(self._model)!r}",
             f"token_count = {self._model.tokens.count}",
             f"causal = {all(map(is_causal, self._program.steps))}",
+            *([f"features_size = {self._file.constants.size(self._model.tokens.rows)}"] if task == "features" else []),
         ]
 
     def _init(self) -> list[str]:
@@ -209,6 +210,7 @@ class NetworkWriter:
         lines += [f"z = {pool}"] if pool else []
         result, about = {
             "classify": ("Tensor", "Logits, (batch, classes)."),
+            "features": ("Tensor", f"Features of every image, (batch, {self._model.tokens.rows})."),
             "mae": (
                 "tuple[Tensor, Tensor]",
                 "All patches, (batch, patches, pixels), and the mask, 1 where one was hidden.",

@@ -26,6 +26,8 @@ class Task(Strict):
     networks: ClassVar[tuple[str, ...]]
     metric: ClassVar[str]
     larger_is_better: ClassVar[bool] = False
+    whole_batch: ClassVar[bool] = False  # the loss couples the images of a batch: it is not the mean over its shares
+    compares: ClassVar[bool] = False  # the metric cannot be had without `reference`
 
     def check(self, network: nn.Module, classes: int | None) -> None:
         """Raises UserError where network, task and data do not belong together."""
@@ -36,9 +38,28 @@ class Task(Strict):
         """The randomness of a batch of `images`, first axis the batch; None where a task has none."""
         return None
 
+    def apparatus(self, network: nn.Module) -> nn.Module:
+        """What is trained: the network itself, or a module around it that holds what training needs beside it.
+
+        Its parameters are optimised and its state is kept in checkpoints; `loss` and `after_step` are given it in the
+        network's place. The weights that a run exports are those of `judged`.
+        """
+        return network
+
+    def judged(self, trained: nn.Module) -> nn.Module:
+        """The network that is evaluated and kept, found in what `apparatus` made."""
+        return trained
+
+    def after_step(self, trained: nn.Module, step: int, total: int) -> dict[str, float]:
+        """What follows the optimiser's step number `step` of 0 .. total - 1; returns figures for the log."""
+        return {}
+
     @abstractmethod
     def loss(self, call: Call, network: nn.Module, batch: Batch, draw: Tensor | None) -> Tensor:
-        """The scalar to minimise: a mean over the batch, so that the means of equal shares average to it."""
+        """The scalar to minimise: a mean over the batch, so that the means of equal shares average to it.
+
+        `network` is what `apparatus` made; `call` is the compiled network within, or what was made of it.
+        """
 
     def reference(self, network: nn.Module, batches: Iterable[Batch]) -> Tensor | None:
         """What a trivial prediction needs to know of the training data; None where a task has no such prediction."""

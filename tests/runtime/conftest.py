@@ -11,7 +11,12 @@ from runtime import train
 
 SPECS = Path(__file__).parents[2] / "specs"
 DATA = Path(__file__).parents[1] / "data"
-RECIPES = {"crate": "classify_digits", "crate_mae": "mae_digits", "crate_decoder": "denoise_digits"}
+RECIPES = {
+    "crate": "classify_digits",
+    "crate_mae": "mae_digits",
+    "crate_decoder": "denoise_digits",
+    "crate_dino": "simdino_digits",
+}
 TINY = ["sizes.d=8", "sizes.K=2", "sizes.L=1", "batch=64", "log_every=2", "evaluate_every=4", "checkpoint_every=3"]
 
 Train = Callable[..., Path]

@@ -52,6 +52,8 @@ def stop_after(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
         ("crate_mae", ["ema=0.99"]),
         ("crate_mae", ["accumulate=2", "precision=bfloat16"]),
         ("crate_decoder", ["schedule.warmup=4"]),
+        ("crate_dino", ["task.head.hidden=16", "task.views.local=1"]),
+        ("crate_dino", ["task=dino", "task.head.hidden=16", "task.head.prototypes=9", "accumulate=2"]),
     ],
 )
 def test_stopped_and_resumed_equals_straight(
