@@ -10,7 +10,7 @@ import hashlib
 import numpy as np
 import torch
 
-ORDER, AUGMENT, DRAW, HELD_OUT = range(4)  # one stream per use, so that no two uses share numbers
+ORDER, AUGMENT, DRAW, HELD_OUT, SAMPLE = range(5)  # one stream per use, so that no two uses share numbers
 
 
 def numpy_generator(*key: int) -> np.random.Generator:
