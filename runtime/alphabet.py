@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import unicodedata
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Protocol
@@ -66,6 +67,11 @@ class Characters:
 
     def decoder(self) -> Callable[[int], str]:
         return self.characters.__getitem__
+
+
+def harmless(text: str) -> str:
+    """A text for a terminal: control characters other than ends of lines and tabs are replaced."""
+    return "".join(c if c in "\n\t" or unicodedata.category(c) != "Cc" else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 def decoded(alphabet: Alphabet, tokens: Iterable[int]) -> str:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from runtime import seeds
+from runtime.alphabet import harmless
 from runtime.errors import Parser, UserError, run
 from runtime.evaluate import restore
 from runtime.measure import pick_device
@@ -42,7 +43,7 @@ def main(arguments: Sequence[str]) -> None:
     network = network.to(pick_device(recipe.device)).eval()
     generator, decode = seeds.torch_generator(seeds.SAMPLE, options.seed), alphabet.decoder()
     for token in continuation(network, prompt, options.tokens, options.temperature, options.top_k, generator):
-        print(decode(token), end="", flush=True)
+        print(harmless(decode(token)), end="", flush=True)
     print()
 
 

@@ -14,7 +14,7 @@ from pydantic import Field
 from torch import Tensor
 
 from runtime import checkpoint, seeds
-from runtime.alphabet import Alphabet, Bytes, Characters, decoded
+from runtime.alphabet import Alphabet, Bytes, Characters, decoded, harmless
 from runtime.data.source import Batch, DataSource, Splits
 from runtime.errors import UserError
 from runtime.network import TextShape
@@ -86,7 +86,7 @@ class Text(DataSource):
 
 
 def on_one_line(text: str) -> str:
-    return "".join("\N{RETURN SYMBOL}" if character in "\r\n" else character for character in text)
+    return harmless(text).replace("\n", "\N{RETURN SYMBOL}").replace("\t", " ")
 
 
 def read(file: Path) -> str:
