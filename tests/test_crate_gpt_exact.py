@@ -55,6 +55,14 @@ def test_a_later_word_changes_no_prediction_before_it(network: nn.Module) -> Non
     assert network.causal is True
 
 
+@pytest.mark.parametrize("name", ["crate_gpt", "crate_gpt_exact"])
+def test_one_word_after_another_gives_the_same_predictions(name: str) -> None:
+    network = load(SPEC.with_stem(name), preset="text", L=2).double()
+    words, memory = torch.randint(256, (2, 40)), {}
+    found = torch.cat([network.advance(words[:, t : t + 1], memory) for t in range(40)], dim=1)
+    torch.testing.assert_close(found, network(words), **CLOSE)
+
+
 def test_cost_is_linear_in_the_length() -> None:
     graph: Graph = next(iter(compile_spec(SPEC, preset="text", overrides={"length": 1024}).optimised.steps)).forward
     flops = [cost(replace(graph, sizes={**graph.sizes, "N": n})).flops for n in (1024, 2048, 4096)]
