@@ -86,7 +86,7 @@ class Body:
         return next(iter(self._inputs.values()))
 
     def slot(self, key: Hashable) -> str:
-        """Where something is kept from token to token: the memory, and a number in it; "" where all tokens come at once."""
+        """Where something is kept from token to token: the memory, and a number; "" where all tokens come at once."""
         return f"{self._memory}, {self._slots.setdefault(key, len(self._slots))}" if self._memory else ""
 
     def is_learned(self, value: sympy.Expr) -> bool:

@@ -119,9 +119,7 @@ def solve_now(
     return torch.linalg.solve(shift * identity + scale * sum_now(a.mT @ b, memory, slot), v.mT).mT
 ''',
     "attention_now": '''
-def attention_now(
-    query: Tensor, key: Tensor, value: Tensor, scale: Tensor | float, memory: dict, slot: int
-) -> Tensor:
+def attention_now(query: Tensor, key: Tensor, value: Tensor, scale: float, memory: dict, slot: int) -> Tensor:
     """Attention to the tokens so far; the memory keeps their keys and values, and grows."""
     for place, x in ((0, key), (1, value)):
         held = memory.get((slot, place))
