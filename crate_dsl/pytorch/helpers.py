@@ -25,6 +25,17 @@ def at_least_float32(x: Tensor) -> Tensor:
     """Half precision widened: Cholesky factors need it."""
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 ''',
+    "gelu_slope": '''
+def gelu_slope(x: Tensor) -> Tensor:
+    """The derivative of GELU, of x Phi(x) with the normal distribution Phi."""
+    return torch.special.ndtr(x) + x * torch.exp(-x.square() / 2) / math.sqrt(2 * math.pi)
+''',
+    "gelu_potential": '''
+def gelu_potential(x: Tensor) -> Tensor:
+    """The antiderivative of GELU: ((x^2 - 1) Phi(x) + x phi(x)) / 2."""
+    density = torch.exp(-x.square() / 2) / math.sqrt(2 * math.pi)
+    return ((x.square() - 1) * torch.special.ndtr(x) + x * density) / 2
+''',
     "sine_and_cosine": '''
 def sine_and_cosine(angle: Tensor) -> tuple[Tensor, Tensor]:
     """Sine and cosine as numpy computes them in float32, to the bit, since the official tables were made so.
