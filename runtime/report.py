@@ -35,6 +35,7 @@ EXPLANATIONS = {
     "masked_accuracy": "share of the removed tokens whose most probable guess is right",
     "unigram_loss": "cross-entropy of the same tokens by their frequency in the training text alone",
     "unigram_accuracy": "share of the same tokens that are the most frequent one of the training text",
+    "penalty": "what the energies of the loss add to it",
 }
 
 

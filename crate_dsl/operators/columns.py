@@ -30,7 +30,7 @@ class Fixed:
 
     def _keeps(self, operator: Operator) -> bool:
         """Nothing is added up over the tokens, and nothing counts them."""
-        if any(symbol.name == self._tokens for symbol in symbols_of(operator)):
+        if counts_tokens(operator, self._tokens):
             return False
         types = [self._operator(n).type for n in operator.inputs]
         if operator.kind in MADE | EVERY_ENTRY:
@@ -41,6 +41,11 @@ class Fixed:
             inner = types[:-1] if operator.kind == "product" else types[:1]
             return all(kind.cols != self._tokens for kind in inner)
         return all(kind.rows != self._tokens for kind in types) and operator.kind in ("function", "inverse", "solve")
+
+
+def counts_tokens(operator: Operator, tokens: str) -> bool:
+    """Whether the number of tokens stands in an operator's scalars."""
+    return any(symbol.name == tokens for symbol in symbols_of(operator))
 
 
 def is_causal(step: StepProgram) -> bool:

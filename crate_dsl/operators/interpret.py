@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import sympy
 
+from crate_dsl.operators import causal_kinds  # noqa: F401 (registers its kinds)
 from crate_dsl.operators.graph import Graph
 from crate_dsl.operators.kinds import KINDS, Numbers
 

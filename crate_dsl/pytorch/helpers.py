@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from crate_dsl.pytorch.causal_helpers import CAUSAL_HELPERS, CAUSAL_NEEDS
+
 HELPERS: dict[str, str] = {
     "split_heads": '''
 def split_heads(x: Tensor, heads: int) -> Tensor:
@@ -18,16 +20,21 @@ def identity_like(matrix: Tensor) -> Tensor:
     """The identity of a square matrix's size, type and device."""
     return torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device)
 ''',
-    "masked_until_now": '''
-def masked_until_now(scores: Tensor) -> Tensor:
-    """Minus infinity right of the diagonal: row t keeps the columns 1..t."""
-    later = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).triu(1)
-    return scores.masked_fill(later, -torch.inf)
-''',
     "at_least_float32": '''
 def at_least_float32(x: Tensor) -> Tensor:
     """Half precision widened: Cholesky factors need it."""
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+''',
+    "gelu_slope": '''
+def gelu_slope(x: Tensor) -> Tensor:
+    """The derivative of GELU, of x Phi(x) with the normal distribution Phi."""
+    return torch.special.ndtr(x) + x * torch.exp(-x.square() / 2) / math.sqrt(2 * math.pi)
+''',
+    "gelu_potential": '''
+def gelu_potential(x: Tensor) -> Tensor:
+    """The antiderivative of GELU: ((x^2 - 1) Phi(x) + x phi(x)) / 2."""
+    density = torch.exp(-x.square() / 2) / math.sqrt(2 * math.pi)
+    return ((x.square() - 1) * torch.special.ndtr(x) + x * density) / 2
 ''',
     "sine_and_cosine": '''
 def sine_and_cosine(angle: Tensor) -> tuple[Tensor, Tensor]:
@@ -86,7 +93,8 @@ def sincos_places(count: int, width: int) -> Tensor:
     return torch.cat(sine_and_cosine(place / 10000**exponent), dim=1)
 ''',
 }
-NEEDS = {"sincos_positions": ("sine_and_cosine",), "sincos_places": ("sine_and_cosine",)}
+HELPERS |= CAUSAL_HELPERS
+NEEDS = {"sincos_positions": ("sine_and_cosine",), "sincos_places": ("sine_and_cosine",)} | CAUSAL_NEEDS
 
 
 def helpers_text(wanted: set[str]) -> str:

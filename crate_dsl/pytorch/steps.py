@@ -13,6 +13,7 @@ from crate_dsl.pytorch.body import Body, Class
 from crate_dsl.pytorch.comments import docstring, formula, stated_energy, what_it_does
 from crate_dsl.pytorch.names import Constants, Names
 from crate_dsl.pytorch.parameters import Start, attribute, scalar_attribute, scalar_line
+from crate_dsl.pytorch.streaming import advancing
 
 INDENT = "    "
 
@@ -58,6 +59,8 @@ class StepWriter:
         energy = stated_energy(derived)
         about = [what_it_does(derived), *(["", *energy] if energy else [])]
         parts = [docstring(about), self._init(), *([self._code()] if self._step.code else []), self._forward()]
+        stream = advancing(self._step)
+        parts += [self._advance(stream)] if stream else []
         parts += [self._energy(), self._energies()]
         body = [line for part in parts for line in (*part, "")]
         return [f"class {name}(nn.Module):", *indented(body[:-1])]
@@ -114,6 +117,20 @@ class StepWriter:
         method = self._method(head, self._step.forward, names, inputs, first)
         return method if self._step.code else [*formula(self._step), *method]
 
+    def _advance(self, graph: Graph) -> list[str]:
+        """The step for one token after another."""
+        derived = self._step.derived
+        names, (z, memory) = self._local(derived.raw.name.lower(), "memory")
+        inputs, first = {derived.raw.name: z}, []
+        if self._normed:
+            inputs[derived.read.name] = names.new("v")
+            first.append(f"{inputs[derived.read.name]} = self.norm({z})")
+        rows = self._step.derived.raw.rows
+        head = f"def advance(self, {z}: Tensor, {memory}: dict) -> Tensor:  # (batch, 1, {rows})"
+        about = '"""For one more token; the memory is what the tokens before it left, {} at first."""'
+        own = {leaf: text for leaf, text in inputs.items() if leaf in inputs_of(graph)} or inputs
+        return [head, *indented([about, *first, *Body(graph, self._class, names, own, memory=memory).lines()])]
+
     # ---- energy -------------------------------------------------------------------------------------------------
 
     def _given(self) -> list[str]:
@@ -125,11 +142,22 @@ class StepWriter:
         derived = self._step.derived
         variable, given = derived.objective.variable, self._given()
         names, (x,) = self._local(variable.name.lower())
-        inputs = {variable.name: x} | {name: names.new("v" if self._normed else name.lower()) for name in given}
-        signature = ", ".join(f"{name}: Tensor" for name in inputs.values())
         text = f"{derived.step.energy.name} of {variable.name}, {self._shape(variable.rows)}"
         about = docstring([f"{text}: one number per {self._file.model.example}, (batch,)."])
+        if given and derived.step.unknown is None:
+            return self._held_energy(names, x, given[0], text)
+        inputs = {variable.name: x} | {name: names.new("v" if self._normed else name.lower()) for name in given}
+        signature = ", ".join(f"{name}: Tensor" for name in inputs.values())
         return self._method(f"def energy(self, {signature}) -> Tensor:", self._step.energy, names, inputs, about)
+
+    def _held_energy(self, names: Names, x: str, given: str, text: str) -> list[str]:
+        """The energy of a step with quantities, which are computed from other tokens where those are given."""
+        held, variable = names.new("held"), self._step.derived.objective.variable.name
+        about = [f"{text}: one number per {self._file.model.example}, (batch,).", ""]
+        about += [f"What the derivation holds constant is computed from `{held}`; without it from {x} itself."]
+        first = [*docstring(about), f"{held} = {x} if {held} is None else {held}"]
+        head = f"def energy(self, {x}: Tensor, {held}: Tensor | None = None) -> Tensor:"
+        return self._method(head, self._step.energy, names, {variable: x, given: held}, first)
 
     def _energies(self) -> list[str]:
         names, (z,) = self._local(self._step.derived.raw.name.lower())
@@ -140,11 +168,12 @@ class StepWriter:
         return [head, *indented([about, *body])]
 
     def _renormed(self, z: str) -> list[str]:
+        held = f", {z}" if self._given() else ""
         return [
             f"after = self({z})",
             "if not raw:",
             f"    {z}, after = self.norm({z}), self.norm(after)",
-            f"return self.energy({z}), self.energy(after)",
+            f"return self.energy({z}), self.energy(after{held})",
         ]
 
     def _coded(self, z: str, names: Names) -> list[str]:

@@ -26,6 +26,8 @@ def write(program: Program, version: str = "") -> str:
     body = helpers_text(file.helpers) + "".join("\n\n" + "\n".join(lines) + "\n" for lines in classes)
     functional = ["from torch.nn import functional as F"] if "F." in body else []
     head = [*docstring(_banner(model, version)), "", "from __future__ import annotations", "", *IMPORTS, *functional]
+    if "math.sqrt(" in body:
+        head.insert(head.index(IMPORTS[0]), "import math\n")
     return "\n".join([*head, "", *constants.lines, *network.constants()]) + "\n" + body
 
 
@@ -35,9 +37,11 @@ def class_name(model: Model) -> str:
 
 
 def _banner(model: Model, version: str) -> list[str]:
-    sha = hashlib.sha256(model.source.text.encode()).hexdigest()
+    sha = hashlib.sha256(model.text.encode()).hexdigest()
     lines = [f"{model.name}: {escaped(model.description)}" if model.description else model.name, ""]
     lines += [f"Written by crate-compile {version} from {escaped(model.source.name)} (sha256 {sha[:16]}...)."]
+    if model.sources[1:]:
+        lines.append(f"Energies from {', '.join(escaped(source.name) for source in model.sources[1:])}.")
     if model.preset:
         lines.append(f"Preset: {model.preset}.")
     if model.overrides:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import Tensor, nn
 
 from crate_dsl.certificate import certificate
 from crate_dsl.compiler import Compilation
@@ -12,6 +13,7 @@ from tests.pytorch.running import network_of
 from tests.steps import CASES, program_of, text_of
 
 CAUSAL = [case for case in CASES if case.startswith("causal")]
+CLOSE = {"rtol": 1e-10, "atol": 1e-10}
 ATTENTION = "inverse ~ neumann(1); frame ~ identity; gram ~ softmax(1/sqrt(p)); coefficients ~ absorbed"
 
 
@@ -33,8 +35,32 @@ def test_the_last_token_is_that_of_the_step_on_its_prefix(case: str) -> None:
     networks = [network_of(program_of(text), seed=3) for text in (CASES[case], CASES[case].replace("causal; ", ""))]
     causal, whole = (network.encoder[0].compress for network in networks)
     z = torch.randn(2, 17, 12, dtype=torch.float64)
-    wanted = torch.stack([whole(z[:, :t])[:, -1] for t in range(1, 18)], dim=1)
-    torch.testing.assert_close(causal(z), wanted, rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(causal(z), torch.stack([last(whole, z[:, :t]) for t in range(1, 18)], 1), **CLOSE)
+
+
+def last(step: nn.Module, prefix: Tensor) -> Tensor:
+    """The last token of a written step, N meaning the number of tokens that it is given."""
+    type(step).forward.__globals__["N"] = prefix.shape[1]
+    return step(prefix)[:, -1]
+
+
+@pytest.mark.parametrize("case", CAUSAL)
+def test_one_token_after_another_gives_the_same(case: str) -> None:
+    step = network_of(program_of(CASES[case])).encoder[0].compress
+    z, memory = torch.randn(2, 17, 12, dtype=torch.float64), {}
+    found = torch.cat([step.advance(z[:, t : t + 1], memory) for t in range(17)], dim=1)
+    torch.testing.assert_close(found, step(z), **CLOSE)
+
+
+@pytest.mark.parametrize(("case", "grows"), [("causal_exact", False), ("causal_linear", False), ("causal", True)])
+def test_what_is_kept_from_token_to_token(case: str, grows: bool) -> None:
+    """A p x p matrix per head where sums suffice; keys and values of every token where softmax attention stays."""
+    step, memory, sizes = network_of(program_of(CASES[case])).encoder[0].compress, {}, []
+    for _ in range(5):
+        step.advance(torch.randn(2, 1, 12, dtype=torch.float64), memory)
+        sizes.append(sum(held.numel() for held in memory.values()))
+    assert (sizes[-1] > sizes[0]) is grows
+    assert grows or sizes[0] == 2 * 3 * 5 * 5
 
 
 def test_a_network_is_causal_where_every_step_that_mixes_tokens_is() -> None:

@@ -112,6 +112,8 @@ def test_every_initialisation_is_written(word: str) -> None:
         torch.testing.assert_close(step.U.T @ step.U, torch.eye(12, dtype=torch.float64), atol=1e-6, rtol=0)
     elif word == "zeros":
         assert not step.U.any()
+    elif word == "constant":
+        assert (step.U == 0.5).all()
     else:
         bounds = {"normal": 4 * 0.5, "kaiming": (6 / 12) ** 0.5, "xavier": (6 / 27) ** 0.5, "linear": 12**-0.5}
         assert 0.5 * bounds[word] / 4 < float(step.U.detach().abs().max()) <= 2 * bounds[word]

@@ -23,6 +23,7 @@ from crate_dsl.operators.passes.narrow import narrow
 from crate_dsl.operators.passes.push_through import push_through
 from crate_dsl.operators.passes.share import share
 from crate_dsl.operators.passes.solve import solve
+from crate_dsl.operators.passes.spread import spread
 from crate_dsl.operators.passes.sylvester import sylvester
 from crate_dsl.operators.program import Program, StepProgram
 
@@ -46,6 +47,7 @@ PASSES = (
     Pass("causal", causal, "after all identities of matrices, which hold of every prefix; before anything is ordered"),
     Pass("solve", solve, "after push-through has chosen which matrix is inverted, before chains are ordered around it"),
     Pass("chain", chain, "after all products have their final factors"),
+    Pass("spread", spread, "needs products of two; before it, diagonal matrices move about as factors like any other"),
     Pass("merge", merge, "needs products of two: `sum_k U_k X_k` as one product of stacked heads"),
     Pass("fold_bias", fold_bias, "last: it closes products over what is added to them"),
 )  # fmt: skip
@@ -70,7 +72,8 @@ def optimise(program: Program, batch: int = BATCH) -> Program:
         CrateError: where a causal step has a part without a causal form.
     """
     blocks = (replace(b, steps=tuple(_optimised(step, batch) for step in b.steps)) for b in program.blocks)
-    return replace(program, blocks=tuple(blocks))
+    penalties = (replace(p, graph=optimise_graph(p.graph, batch)) for p in program.penalties)
+    return replace(program, blocks=tuple(blocks), penalties=tuple(penalties))
 
 
 def _optimised(step: StepProgram, batch: int) -> StepProgram:

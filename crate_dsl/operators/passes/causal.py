@@ -6,16 +6,31 @@ where a sequence of columns stands: `A B' v_t` with A and B cut to t columns is 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from functools import reduce
 
 import sympy
 
-from crate_dsl.operators.build import ENTRYWISE, combine, factors_of, family_sum, product, terms_of, transposed
-from crate_dsl.operators.columns import Fixed
+from crate_dsl.language.model import ONE
+from crate_dsl.operators.build import (
+    ENTRYWISE,
+    combine,
+    factors_of,
+    family_sum,
+    joined,
+    ones,
+    product,
+    terms_of,
+    transposed,
+)
+from crate_dsl.operators.columns import Fixed, counts_tokens
+from crate_dsl.operators.formula import described
 from crate_dsl.operators.graph import Builder, Graph, Operator
+from crate_dsl.operators.passes.identity_plus import identity_plus
+from crate_dsl.operators.passes.running_sums import with_running_sums
 from crate_dsl.operators.rewrite import copied
-from crate_dsl.operators.verify import symbols_of
+from crate_dsl.operators.signs import is_definite
 
 zero = sympy.Integer(0)
 
@@ -34,7 +49,8 @@ def causal(graph: Graph, batch: int) -> Graph:
         return graph
     old, numbers = copied(graph)
     columns = _Columns(old, Builder(graph.name, graph.sizes, graph.tokens))
-    return columns.new.graph(tuple((name, columns.sequence(numbers[n])) for name, n in graph.outputs))
+    outputs = tuple((name, columns.sequence(numbers[n])) for name, n in graph.outputs)
+    return with_running_sums(columns.new.graph(outputs), batch)
 
 
 class _Columns:
@@ -49,8 +65,8 @@ class _Columns:
         operator = self.old[number]
         return self.new.add(replace(operator, inputs=tuple(map(self.copy, operator.inputs))))
 
-    def part(self, number: int) -> str:
-        return described(self.old, number)
+    def refused(self, number: int, why: str = "") -> NoCausalForm:
+        return NoCausalForm(described(self.old, number) + why)
 
     # ---- the last column of every prefix ------------------------------------------------------------------------
 
@@ -62,42 +78,64 @@ class _Columns:
 
     def _sequence(self, number: int) -> int:
         operator = self.old[number]
-        if self.fixed(number) and operator.type.cols == self.tokens:
-            return self.copy(number)
-        self._refuse_count(operator, number)
+        if self.fixed(number):
+            return self._repeated(number)
         match operator.kind:
             case "combine":
-                terms = [(c, self.sequence(n)) for c, n in terms_of(self.old, number)]
-                return combine(self.new, terms, operator.type.rows, self.tokens)
+                terms = ((c, self.sequence(n)) for c, n in terms_of(self.old, number))
+                return self._combined(terms, operator.type.rows)
             case "product":
                 *maps, last = operator.inputs
                 return reduce(lambda columns, n: self.apply(n, columns), reversed(maps), self.sequence(last))
             case "family_sum":
                 return family_sum(self.new, self.sequence(operator.inputs[0]))
-            case "prox":
-                return self.new.add(replace(operator, inputs=(self.sequence(operator.inputs[0]),)))
-            case "function":
-                return self._function(operator, number)
+            case "function" | "prox" if not counts_tokens(operator, self.tokens):
+                return self._entrywise(operator, number)
             case "attention":
-                return self._attention(operator, number)
-        raise NoCausalForm(f"{self.part(number)}")
+                return self._attention(operator)
+            case "transpose" if (turned := self._turned(number)) != number:
+                return self.sequence(turned)
+        raise self.refused(number)
 
-    def _function(self, operator: Operator, number: int) -> int:
+    def _repeated(self, number: int) -> int:
+        """What no prefix changes: its columns, or its one column for every token."""
+        kind, copy = self.old.type(number), self.copy(number)
+        if kind.cols == self.tokens:
+            return copy
+        if kind.cols != ONE:
+            raise self.refused(number, ", where one column for every token should stand")
+        return product(self.new, (copy, transposed(self.new, ones(self.new, self.tokens))))
+
+    def _combined(self, terms: Iterable[tuple[sympy.Expr, int]], rows: str) -> int:
+        """A sum; a coefficient that counts the tokens is another one in every column."""
+        counted = [self._counted(c, n) for c, n in terms]
+        return combine(self.new, counted, rows, self.tokens)
+
+    def _counted(self, coefficient: sympy.Expr, columns: int) -> tuple[sympy.Expr, int]:
+        own = [symbol for symbol in coefficient.free_symbols if symbol.name == self.tokens]
+        if not own:
+            return coefficient, columns
+        rest, growing = coefficient.as_independent(*own, as_Add=False)
+        return rest, self.new.add(Operator("counted", (columns,), self.new.type(columns), (growing,)))
+
+    def _entrywise(self, operator: Operator, number: int) -> int:
         """Entry by entry, or down a column: a column of the value needs that column of its arguments alone."""
-        if operator.attributes[0] not in (*ENTRYWISE, "softmax"):
-            raise NoCausalForm(self.part(number))
+        if operator.kind == "function" and operator.attributes[0] not in (*ENTRYWISE, "softmax"):
+            raise self.refused(number)
         inputs = [self.sequence(n) for n in operator.inputs]
         if operator.attributes[0] == "softmax" and operator.type.rows == self.tokens:
             inputs = [self._until(n, -sympy.oo) for n in inputs]
-        return self.new.add(replace(operator, inputs=tuple(inputs)))
+        kind = operator.type.of(operator.type.rows, self.tokens)
+        return self.new.add(replace(operator, inputs=tuple(inputs), type=kind))
 
-    def _attention(self, operator: Operator, number: int) -> int:
+    def _attention(self, operator: Operator) -> int:
         value, key, query = operator.inputs
         for whole in (value, key):
             if not self.fixed(whole):
-                raise NoCausalForm(f"{self.part(whole)}, all columns of which change from prefix to prefix")
-        inputs = (self.copy(value), self.copy(key), self.sequence(query))
-        return self.new.add(replace(operator, inputs=inputs, attributes=(operator.attributes[0], True)))
+                raise self.refused(whole, ", all columns of which change from prefix to prefix")
+        scale, columns = self._counted(operator.attributes[0], self.sequence(query))
+        inputs = (self.copy(value), self.copy(key), columns)
+        return self.new.add(replace(operator, inputs=inputs, attributes=(scale, True)))
 
     # ---- a matrix of every prefix, times a sequence ---------------------------------------------------------------
 
@@ -106,60 +144,42 @@ class _Columns:
         operator = self.old[number]
         if self.fixed(number):
             until = self._until(columns, zero) if operator.type.cols == self.tokens else columns
-            return product(self.new, (self.copy(number), until), flat=self.new[until].kind == "product")
-        self._refuse_count(operator, number)
+            return product(self.new, (self.copy(number), *factors_of(self.new, until)))
         match operator.kind:
             case "product":
-                return reduce(lambda x, n: self.apply(n, x), reversed(factors_of(self.old, number)), columns)
+                return reduce(lambda x, n: self.apply(n, x), reversed(operator.inputs), columns)
             case "combine":
-                terms = [(c, self.apply(n, columns)) for c, n in terms_of(self.old, number)]
-                return combine(self.new, terms, operator.type.rows, self.tokens)
+                terms = ((c, self.apply(n, columns)) for c, n in terms_of(self.old, number))
+                return self._combined(terms, operator.type.rows)
             case "family_sum":
                 return family_sum(self.new, self.apply(operator.inputs[0], columns))
-            case "transpose" if (turned := transposed(self.old, operator.inputs[0])) != number:
+            case "inverse":
+                return self._solved(number, columns)
+            case "transpose" if (turned := self._turned(number)) != number:
                 return self.apply(turned, columns)
-        raise NoCausalForm(self.part(number))
+        raise self.refused(number)
+
+    def _solved(self, number: int, columns: int) -> int:
+        """`(c I + s A B')^-1` of every prefix, A and B having tokens as columns."""
+        matrix = self.old[number].inputs[0]
+        for split in identity_plus(self.old, matrix):
+            left, right = product(self.old, split.left), transposed(self.old, product(self.old, split.right))
+            if self.old.type(left).cols == self.tokens and self.fixed(left) and self.fixed(right):
+                inputs = (self.copy(left), self.copy(right), columns)
+                kinds = [self.new.type(n) for n in inputs]
+                counts = any(counts_tokens(self.old[n], self.tokens) for n in (matrix, *split.left, *split.right))
+                definite = left == right and not counts and is_definite(self.old, matrix)
+                kind = joined(kinds, kinds[0].rows, self.tokens)
+                return self.new.add(Operator("prefix_solve", inputs, kind, ((split.shift, split.scale), definite)))
+        raise self.refused(number)
+
+    def _turned(self, number: int) -> int:
+        """A transpose moved to the leaves, also that of a product which is shared as a whole."""
+        inner = self.old[self.old[number].inputs[0]]
+        if inner.kind == "product":
+            return product(self.old, [transposed(self.old, n) for n in reversed(inner.inputs)])
+        return transposed(self.old, self.old[number].inputs[0])
 
     def _until(self, columns: int, otherwise: sympy.Expr) -> int:
         """What has rows 1..t in column t."""
         return self.new.add(Operator("triangle", (columns,), self.new.type(columns), (otherwise,)))
-
-    def _refuse_count(self, operator: Operator, number: int) -> None:
-        if any(symbol.name == self.tokens for symbol in symbols_of(operator)):
-            raise NoCausalForm(f"{self.part(number)}, where {self.tokens} would grow from token to token")
-
-
-def described(builder: Builder, number: int) -> str:
-    """A value as a formula, for messages."""
-    operator = builder[number]
-    inputs = [described(builder, n) for n in operator.inputs]
-    match operator.kind:
-        case "input" | "parameter":
-            index = f"[{operator.type.family}]" if operator.type.family else ""
-            return f"{operator.attributes[0]}{index}"
-        case "transpose":
-            return f"{inputs[0]}'" if builder[operator.inputs[0]].inputs == () else f"({inputs[0]})'"
-        case "product":
-            return " * ".join(inputs)
-        case "combine":
-            return f"({' + '.join(_scaled(c, x) for c, x in zip(operator.attributes[0], inputs, strict=True))})"
-        case "inverse":
-            return f"{inputs[0]}^-1"
-        case "identity":
-            return "I"
-        case "ones":
-            return f"ones({operator.type.rows})"
-        case "attention":
-            scores = f"{operator.attributes[0]} * {_bracketed(inputs[1])}' * {inputs[2]}".replace("**", "^")
-            return f"{_bracketed(inputs[0])} * softmax({scores})"
-        case "function":
-            return f"{operator.attributes[0]}({', '.join(inputs)})"
-    return f"{operator.kind}({', '.join(inputs)})"
-
-
-def _bracketed(text: str) -> str:
-    return text if text.isidentifier() else f"({text})"
-
-
-def _scaled(coefficient: sympy.Expr, text: str) -> str:
-    return text if coefficient == 1 else f"{str(coefficient).replace('**', '^')} * {text}"
