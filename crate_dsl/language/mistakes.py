@@ -316,11 +316,8 @@ def _general(at: Place) -> Diagnostic:
 
 RULES: tuple[Callable[[Place], Diagnostic | None], ...] = (
     _characters, _closes_nothing, _doubled, _first_word, _quotes, _unclosed_options, _misplaced, _site_sign, _sum,
-<<<<<<< HEAD
-    _loss, _energy_use, _shape, _value_missing, _trailing_comma, _steps, _index, _unclosed_bracket, _unclosed_block,
-=======
-    _energy_use, _shape, _let, _value_missing, _trailing_comma, _steps, _index, _unclosed_bracket, _unclosed_block,
->>>>>>> memberships
+    _loss, _energy_use, _shape, _let, _value_missing, _trailing_comma, _steps, _index, _unclosed_bracket,
+    _unclosed_block,
     _reserved, _one_per_line, _comma_missing, _operator_missing, _operand_missing,
 )  # fmt: skip
 

@@ -25,19 +25,13 @@ from crate_dsl.mathematics.evaluate import (
     Point,
     execute,
     form_value,
-<<<<<<< HEAD
     prefix_by_prefix,
     prefix_point,
     prox_value,
     scalar_value,
     step_result,
     tree_value,
-=======
-    prox_value,
-    scalar_value,
-    tree_value,
     with_quantities,
->>>>>>> memberships
 )
 from crate_dsl.mathematics.proximal_step import split
 from crate_dsl.mathematics.reference import normalised, reference_point
