@@ -1,4 +1,4 @@
-"""What is known of a grid before anything is trained: sizes, and how far each approximation leads from the exact step."""
+"""What is known of a grid before anything is trained: sizes, and how far each approximation leads astray."""
 
 from __future__ import annotations
 

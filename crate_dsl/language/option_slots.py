@@ -1,4 +1,4 @@
-"""The slots of a step's options: sites and their rules, options with a value, words that stand or not, initial values."""
+"""The slots of a step's options: sites and their rules, options with or without a value, initial values."""
 
 from __future__ import annotations
 
@@ -203,9 +203,7 @@ class InitSlot(OptionSlot):
         if self.step is None:
             lines = spec.items
         else:
-            body = next(
-                i.body for i in spec.items if isinstance(i, syntax.BlockDeclaration) and i.role == self.step.role
-            )
+            body = self.step.block(spec).body
             steps = (line for line in body if isinstance(line, syntax.StepStatement))
             lines = (*body, *(option for step in steps for option in step.options))
         return next((i for i in lines if isinstance(i, syntax.InitLine) and i.name == self.name), None)

@@ -32,9 +32,11 @@ class Address:
     def __str__(self) -> str:
         return f"{self.role}.{self.label}"
 
+    def block(self, spec: syntax.Spec) -> syntax.BlockDeclaration:
+        return next(i for i in spec.items if isinstance(i, syntax.BlockDeclaration) and i.role == self.role)
+
     def find(self, spec: syntax.Spec) -> syntax.StepStatement:
-        block = next(i for i in spec.items if isinstance(i, syntax.BlockDeclaration) and i.role == self.role)
-        return [line for line in block.body if isinstance(line, syntax.StepStatement)][self.number]
+        return [line for line in self.block(spec).body if isinstance(line, syntax.StepStatement)][self.number]
 
 
 @dataclass(frozen=True)
