@@ -38,7 +38,7 @@ class Row:
 
     @property
     def falls(self) -> str:
-        """`compress 4/4, sparsify 3/4`: layers of all seeds whose stated energy falls, with blocks where there are two."""
+        """`compress 4/4, sparsify 3/4`: layers of all seeds whose stated energy falls; the block too where needed."""
         counts: dict[str, tuple[int, int]] = {}
         for outcome in self.outcomes.values():
             for name, (falls, layers) in outcome.falls.items():

@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 
 from crate_dsl.errors import fail
 from crate_dsl.language import syntax
-from crate_dsl.language.edits import Edit, added, removed, replaced, words
+from crate_dsl.language.edits import Edit, added, own_line, removed, replaced, words
 from crate_dsl.language.options import OPTION_NAMES, RESIDUALS
 from crate_dsl.language.slots import ABSENT, Address, Slot
 from crate_dsl.language.vocabulary import Vocabulary, WordSignature
@@ -161,7 +161,7 @@ class SiteSlot(OptionSlot):
         sites = [o for o in statement.options if isinstance(o, syntax.SiteLine) and o.site in order]
         earlier = [o for o in sites if order.index(o.site) < order.index(self.what)]
         model = next(iter(sites), None)
-        width = words(model.span).index("~") if model else 0
+        width = words(model.span).index("~") if model and own_line(model.span) else 0
         line = f"{self.what:<{max(width, len(self.what) + 1)}}~ {value}"
         after = earlier[-1] if earlier else (None if sites else next(reversed(statement.options), None))
         return added(statement, line, model, after)
