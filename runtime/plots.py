@@ -19,7 +19,7 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#000000", "#E
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h", "*")
 STYLES = ("-", "--")
 SHOWN = 12  # variants in one plot; colour, line and marker together tell so many apart
-START = 0.2  # share of the steps that the scale of the curves leaves out, where all of them still rush
+START = 0.4  # share of the steps that the scale of the curves leaves out, where all of them still rush
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ def finish(left: Axes, right: Axes, lines: Sequence[Line], metric: str) -> None:
 
 
 def scale(points: Sequence[tuple[int, float]]) -> tuple[float, float]:
-    """The range of the values after the first fifth of the steps, with a margin."""
+    """The range of the values after the first two fifths of the steps, with a margin."""
     last = max(step for step, _ in points)
     late = [value for step, value in points if step >= START * last]
     margin = 0.06 * (max(late) - min(late)) or 0.01
