@@ -28,6 +28,10 @@ energy boxed(A: m x N | X: d x N, D: d x m) = 1/2 * norm2(X - D * A) + box(A, 0,
 energy lse(Z: d x N, U: K of d x p) = sum(k in K) logsumexp((U[k]' * Z)' * (U[k]' * Z))
 energy smooth(Z: d x N, W: r x d) = total(exp(W * Z)) + 1/2 * total(Z .* Z .* Z)
 energy whole(Z: d x N) = 1/2 * logdet(I + mu * Z * Z')
+energy averaged(Z: d x N, U: K of d x p, W: r x d) =
+    1/2 * sum(k in K) logdet(I + p/N * (U[k]' * Z) * (U[k]' * Z)') + norm2(W * Z) / (2 * N)
+energy whitened(Z: d x N, W: r x d) = norm2(Z * Z' * W')
+energy summed(Z: d x N, W: r x d) = total(W * Z) + trace(Z' * W' * W * Z)
 energy mixed(Z: d x N, W: r x d, V: r x d) = total((W * Z) .* (V * Z)) + 1/2 * norm2(W * Z) + trace(Z' * Z)
 """
 BODY = """input image(channels, image, image)
@@ -40,6 +44,24 @@ head classify(classes) of mean
 """
 CHAIN = "inverse ~ neumann(1); frame ~ identity"
 CASES = {
+    "causal": f"""compress Z by rate(Z, U) {{ causal; norm layer; {CHAIN}; gram ~ softmax(1/sqrt(p))
+        coefficients ~ absorbed; adjoint ~ free(bias) }}""",
+    "causal_linear": f"compress Z by rate(Z, U) {{ causal; norm layer; {CHAIN}; gram ~ scaled(1/sqrt(p)) }}",
+    "causal_neumann_2": "compress Z by rate(Z, U) { causal; norm layer; inverse ~ neumann(2); step eta }",
+    "causal_without_frame": """compress Z by rate(Z, U) { causal; norm layer; inverse ~ neumann(1)
+        gram ~ softmax(1/sqrt(p)) }""",
+    "causal_entrywise": "compress Z by smooth(Z, W) { causal; norm layer; step eta }",
+    "causal_exact": """learn kappa = 5, beta > 0 = 0.1
+        compress Z by brate(Z, U, beta) { causal; norm layer; step kappa; init U orthogonal }""",
+    "causal_per_head": """learn kappa = 5 per head, beta > 0 = 0.1 per head
+        compress Z by brate(Z, U, beta) { causal; norm layer; step kappa }""",
+    "causal_unknown_sign": """learn beta = 0.1
+        compress Z by brate(Z, U, beta) { causal; norm layer; step eta }""",
+    "causal_on_features": "compress Z by frate(Z, U, gamma) { causal; step eta }",
+    "causal_no_family": "compress Z by whole(Z) { causal; norm layer; residual normed; step eta }",
+    "causal_counting": "compress Z by averaged(Z, U, W) { causal; norm layer; step eta }",
+    "causal_whitened": "compress Z by whitened(Z, W) { causal; norm layer; step eta }",
+    "causal_summed": "compress Z by summed(Z, W) { causal; norm layer; step eta }",
     "exact": "compress Z by rate(Z, U) { norm layer; step eta }",
     "exact_without_norm": "compress Z by rate(Z, U) { step eta }",
     "exact_beta": """learn kappa = 5, beta > 0 = 0.1

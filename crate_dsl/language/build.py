@@ -203,6 +203,9 @@ class Builder:
     def read(self, parts: list, span: Span) -> syntax.ReadOption:
         return syntax.ReadOption(span, parts[0].name)
 
+    def causal(self, parts: list, span: Span) -> syntax.CausalOption:
+        return syntax.CausalOption(span)
+
     # ---- expressions -------------------------------------------------------------------------------------------------
 
     def word(self, parts: list, span: Span) -> syntax.Call:

@@ -113,7 +113,8 @@ class Step:
 
     `actuals` maps every argument of the energy to what stands there: the tokens' name, the unknown's name, a parameter,
     a real or a learned scalar. `unknown` is the fresh name, if any (`A` in `lasso(A | Z, D)`), which replaces the
-    tokens; without one the tokens themselves are optimised. `residual` is "raw", "normed" or None (no skip).
+    tokens; without one the tokens themselves are optimised. `residual` is "raw", "normed" or None (no skip). Where
+    `causal`, column t of the step is that of the step applied to tokens 1..t.
     """
 
     verb: str
@@ -130,6 +131,7 @@ class Step:
     read: str | None  # the parameter of a decoupled read-out
     sites: tuple[SiteRule, ...]
     span: Span = field(repr=False, compare=False)
+    causal: bool = False
 
 
 @dataclass(frozen=True)
@@ -157,12 +159,15 @@ class NormStage:
 
 @dataclass(frozen=True)
 class TokensModel:
-    """How tokens come about: the stem and what is added. `count` tokens of which `patches` come from the input."""
+    """How tokens come about: the stem and what is added.
+
+    `count` tokens of which `patches` come from the input: the patches of an image, the tokens of a text.
+    """
 
     name: str
     rows: str  # axis of the features, "d"
     cols: str  # axis of the tokens, "N"
-    words: tuple[Word, ...]  # patches, class_token, position in the order of the file
+    words: tuple[Word, ...]  # patches or embedding, class_token, position in the order of the file
     patches: int
     count: int
 
@@ -189,9 +194,14 @@ class Model:
     mask: Word | None
     stages: tuple[Block | NormStage, ...]
     head: Head
-    inits: Mapping[str, Word]  # of class_token, position, mask_token and head
+    inits: Mapping[str, Word]  # of patches, embedding, class_token, position, mask_token and head
     scalars: tuple[LearnedScalar, ...]  # declared at the top: one for the whole network
     warnings: tuple[Diagnostic, ...]
+
+    @property
+    def example(self) -> str:
+        """One element of a batch, as messages call it: an image, a text."""
+        return self.input.name
 
     @property
     def blocks(self) -> tuple[Block, ...]:

@@ -215,7 +215,14 @@ class ReadOption(Node):
     name: str  # `read D1`
 
 
-Option = NormLine | SiteLine | FromOption | StepOption | StepsOption | ResidualOption | ReadOption | InitLine
+@dataclass(frozen=True)
+class CausalOption(Node):
+    """`causal`: column t of the operator is that of tokens 1..t."""
+
+
+Option = (
+    NormLine | SiteLine | FromOption | StepOption | StepsOption | ResidualOption | ReadOption | CausalOption | InitLine
+)
 
 
 @dataclass(frozen=True)

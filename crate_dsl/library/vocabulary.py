@@ -25,21 +25,24 @@ VOCABULARY = Vocabulary(
     },
     inputs=_words(
         WordSignature("image", ("size", "size", "size"), usage="image(channels, height, width)"),
+        WordSignature("text", ("size", "size"), usage="text(length, vocabulary): token numbers below vocabulary"),
     ),
     stems=_words(
         WordSignature(
             "patches", ("size",), ("size", "norm"), "patches(patch), patches(height, width), patches(patch, norm)"
         ),
+        WordSignature("embedding", usage="embedding: one learned vector for every word of the vocabulary of a text"),
         WordSignature("class_token", usage="class_token: one learned token in front"),
         WordSignature("position", ("learned|sincos",), usage="position(learned) or position(sincos)"),
     ),
-    masks=_words(WordSignature("random", ("fraction",), usage="random(0.75): remove this share of the patches")),
+    masks=_words(WordSignature("random", ("fraction",), usage="random(0.75): remove this share of the tokens")),
     norms=_words(
         WordSignature("layer", optional=("positive",), usage="layer or layer(1e-6): LayerNorm with its epsilon")
     ),
     heads=_words(
         WordSignature("classify", ("size",), usage="classify(classes) of class_token, or of mean"),
         WordSignature("patches", usage="patches: the pixels of every patch"),
+        WordSignature("vocabulary", (), ("tied",), "vocabulary, or vocabulary(tied): by the transposed embedding"),
     ),
     pools=("class_token", "mean"),
     inits=_words(

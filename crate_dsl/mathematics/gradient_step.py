@@ -25,6 +25,7 @@ from crate_dsl.mathematics.differentiate import gradient
 from crate_dsl.mathematics.express import Scope, express, scalars_in_force
 from crate_dsl.mathematics.statement import (
     Statement,
+    causal_record,
     inserted,
     introduced_parameter,
     norm_record,
@@ -56,6 +57,7 @@ def derive_gradient_step(statement: Statement) -> DerivedStep:
     placed = inserted(dissolved(update), tokens, statement.skip, statement.read)
     result = Leaf(f"{tokens.name}+", tokens.rows, tokens.cols)
     record += [*rewritings, *norm_record(statement, update, placed)]
+    record += causal_record(statement, result)
     objective = Objective(
         without_constraints(statement.energy),
         tokens,

@@ -118,11 +118,17 @@ def _facts(model: Model) -> Iterator[tuple[str, str]]:
     yield "input", word(model.input)
     tokens = model.tokens
     yield "tokens", f"{tokens.name}: {tokens.rows} x {tokens.cols} = {' + '.join(map(word, tokens.words))}"
-    yield "", f"{tokens.count} tokens, {tokens.patches} of them patches of the input"
+    yield "", f"{tokens.count} tokens, {_origin(model)}"
     if model.mask:
         yield "mask", f"{word(model.mask)} before the encoder"
     yield "order", ", then ".join(_stage(stage) for stage in model.stages)
     yield "head", word(model.head.word) + (f" of {model.head.of}" if model.head.of else "")
+
+
+def _origin(model: Model) -> str:
+    if model.input.name == "text":
+        return f"one for every place of the text, from a vocabulary of {model.input.arguments[1]}"
+    return f"{model.tokens.patches} of them patches of the input"
 
 
 def _stage(stage: Block | NormStage) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
+from crate_dsl.operators import causal_kinds  # noqa: F401 (registers its kinds)
 from crate_dsl.operators.graph import Graph, Operator, Type
 from crate_dsl.operators.kinds import KINDS, entries
 

@@ -163,14 +163,28 @@ register("reduce", _reduce, lambda op, types, size: entries(types[0], size))
 
 
 def _attention(op: Operator, x: Values, numbers: Numbers, size: Size) -> np.ndarray:
-    """`V softmax(s K' Q)`, the columns being queries (Vaswani et al. 2017, with tokens as columns)."""
+    """`V softmax(s K' Q)`, the columns being queries (Vaswani et al. 2017, with tokens as columns).
+
+    Where it is causal, column t attends to the keys 1..t.
+    """
     value, key, query = x
-    return value @ softmax(numbers(op.attributes[0]) * np.swapaxes(key, -1, -2) @ query)
+    scores = numbers(op.attributes[0]) * np.swapaxes(key, -1, -2) @ query
+    return value @ softmax(until(scores, -np.inf) if is_causal(op) else scores)
+
+
+def is_causal(op: Operator) -> bool:
+    """Whether an attention is."""
+    return op.attributes[1:] == (True,)
+
+
+def until(scores: np.ndarray, otherwise: float) -> np.ndarray:
+    """The rows up to the column, another number below."""
+    return np.where(np.tri(scores.shape[-2], scores.shape[-1], dtype=bool).T, scores, otherwise)
 
 
 def _attention_flops(op: Operator, types: list[Type], size: Size) -> int:
     value, key, query = types
-    scores = size(key.cols) * size(query.cols)
+    scores = size(key.cols) * size(query.cols) // (2 if is_causal(op) else 1)
     return 2 * scores * (size(key.rows) + size(value.rows)) + SOFTMAX_FLOPS * scores
 
 

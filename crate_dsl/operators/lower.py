@@ -152,10 +152,10 @@ def lower_step(step: DerivedStep, block: Block, sizes: Mapping[str, int], tokens
     name = f"{block.role}.{step.step.label}"
     parameters = {p.name: p.shape for p in (*block.parameters, *step.parameters)}
 
-    def scope(suffix: str = "") -> Scope:
-        return Scope(Builder(name + suffix, sizes, tokens), {}, parameters, span=step.step.span)
+    def scope(suffix: str = "", causal: bool = False) -> Scope:
+        return Scope(Builder(name + suffix, sizes, tokens, causal), {}, parameters, span=step.step.span)
 
-    whole = _assigned(step.assignments, scope())
+    whole = _assigned(step.assignments, scope(causal=step.step.causal))
     after = lower_form(step.objective.after, whole)
     forward, code = whole.builder.graph((("result", whole.values[step.result.name]),)), None
     if after != whole.values[step.result.name]:

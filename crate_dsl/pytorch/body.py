@@ -15,6 +15,7 @@ import sympy
 from crate_dsl.errors import CompilerBug
 from crate_dsl.language.model import Block, LearnedScalar
 from crate_dsl.operators.graph import Graph, Operator, Type
+from crate_dsl.pytorch import causal_spelling  # noqa: F401 (registers its kinds)
 from crate_dsl.pytorch.expressions import ATOM, Code, is_negated, scalar_code
 from crate_dsl.pytorch.names import Constants, Names
 from crate_dsl.pytorch.precision import precise_regions, source_of
@@ -63,6 +64,9 @@ class Body:
         return kind.batch and kind.cols == self._graph.tokens
 
     def size(self, axis: str) -> str:
+        """The length of an axis; that of the tokens is read off the input, since a text may be short."""
+        if axis == self._graph.tokens:
+            return f"{self.reference()}.shape[1]"
         return self._owner.constants.size(axis, self._owner.block)
 
     def helper(self, name: str) -> str:

@@ -110,6 +110,10 @@ def _approximations(step: DerivedStep) -> Iterator[str]:
 def _fast(step: StepProgram) -> Iterator[str]:
     """Why the code below is not the formula word by word."""
     graph = step.code or step.forward
+    if step.derived.step.causal:
+        yield f"causal: column t is that of the step applied to tokens 1..t, {step.derived.raw.cols} meaning t"
+    if graph.operators("prefix_solve"):
+        yield "one p x p inverse per chunk of tokens, and a Cholesky factor of which every block belongs to a prefix"
     if graph.operators("attention"):
         yield "the softmax and the products around it are one fused attention"
     if _has_token_inverse(step.derived) and _solves_features(graph):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from crate_dsl.pytorch.causal_helpers import CAUSAL_HELPERS, CAUSAL_NEEDS
+
 HELPERS: dict[str, str] = {
     "split_heads": '''
 def split_heads(x: Tensor, heads: int) -> Tensor:
@@ -72,8 +74,16 @@ def sincos_positions(rows: int, cols: int, width: int) -> Tensor:
     row = encoded(rows).unsqueeze(1).expand(rows, cols, -1)
     return torch.cat((column, row), dim=2).flatten(0, 1)
 ''',
+    "sincos_places": '''
+def sincos_places(count: int, width: int) -> Tensor:
+    """The fixed positions of a sequence (Vaswani et al. 2017), (count, width): all sines, then all cosines."""
+    exponent = torch.arange(width // 2, dtype=torch.float32, device="cpu") / (width // 2)
+    place = torch.arange(count, dtype=torch.float32, device="cpu").unsqueeze(1)
+    return torch.cat(sine_and_cosine(place / 10000**exponent), dim=1)
+''',
 }
-NEEDS = {"sincos_positions": ("sine_and_cosine",)}
+HELPERS |= CAUSAL_HELPERS
+NEEDS = {"sincos_positions": ("sine_and_cosine",), "sincos_places": ("sine_and_cosine",)} | CAUSAL_NEEDS
 
 
 def helpers_text(wanted: set[str]) -> str:

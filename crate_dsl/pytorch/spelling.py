@@ -13,6 +13,7 @@ from typing import Protocol
 import sympy
 
 from crate_dsl.operators.graph import Operator, Type
+from crate_dsl.operators.kinds import is_causal
 from crate_dsl.pytorch.expressions import ATOM, POWER, PRODUCT, SUM, UNARY, Code, is_negated
 from crate_dsl.pytorch.proximal import proximal_code
 
@@ -279,6 +280,7 @@ def _attention(op: Operator, speaker: Speaker) -> Code:
     value, key, query = (speaker.code(n, True, op.type) for n in op.inputs)
     scale, asked = op.attributes[0], query.text
     text = speaker.scalar(scale, op.type).text
+    last = ", is_causal=True" if is_causal(op) else ""
     if speaker.is_learned(scale):
         asked, text = f"{speaker.scalar(scale, op.type).at(PRODUCT)} * {query.at(PRODUCT)}", "1.0"
-    return Code(f"F.scaled_dot_product_attention({asked}, {key.text}, {value.text}, scale={text})", ATOM, True)
+    return Code(f"F.scaled_dot_product_attention({asked}, {key.text}, {value.text}, scale={text}{last})", ATOM, True)

@@ -128,7 +128,7 @@ class StepWriter:
         inputs = {variable.name: x} | {name: names.new("v" if self._normed else name.lower()) for name in given}
         signature = ", ".join(f"{name}: Tensor" for name in inputs.values())
         text = f"{derived.step.energy.name} of {variable.name}, {self._shape(variable.rows)}"
-        about = docstring([f"{text}: one number per image, (batch,)."])
+        about = docstring([f"{text}: one number per {self._file.model.example}, (batch,)."])
         return self._method(f"def energy(self, {signature}) -> Tensor:", self._step.energy, names, inputs, about)
 
     def _energies(self) -> list[str]:
@@ -162,7 +162,6 @@ class StepWriter:
         graph = self._step.start
         output = graph[graph.output]
         if output.kind == "zero":
-            rows, cols = self._size(output.type.rows), self._size(output.type.cols)
-            return f"{v}.new_zeros(len({v}), {cols}, {rows})"
+            return f"{v}.new_zeros(*{v}.shape[:2], {self._size(output.type.rows)})"
         inputs = {self._step.derived.raw.name: v, self._step.derived.read.name: v}
         return Body(graph, self._class, names, inputs).lines()[-1].removeprefix("return ")

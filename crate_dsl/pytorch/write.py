@@ -21,12 +21,12 @@ def write(program: Program, version: str = "") -> str:
     name = names.new(model.name)  # first, so that nothing else in the file can take it
     constants = Constants(model, [block.block for block in program.blocks], names)
     file = File(model, names, constants, set())
-    classes = NetworkWriter(program, file, name).classes()
-    pixels, classes[0] = classes[0][0], classes[0][3:]
+    network = NetworkWriter(program, file, name)
+    classes = network.classes()
     body = helpers_text(file.helpers) + "".join("\n\n" + "\n".join(lines) + "\n" for lines in classes)
     functional = ["from torch.nn import functional as F"] if "F." in body else []
     head = [*docstring(_banner(model, version)), "", "from __future__ import annotations", "", *IMPORTS, *functional]
-    return "\n".join([*head, "", *constants.lines, pixels]) + "\n" + body
+    return "\n".join([*head, "", *constants.lines, *network.constants()]) + "\n" + body
 
 
 def class_name(model: Model) -> str:

@@ -22,7 +22,7 @@ from crate_dsl.pytorch import spelling
 from crate_dsl.pytorch.names import Names, mangle
 from crate_dsl.pytorch.write import write
 from tests.pytorch.running import network_of, written
-from tests.specs import derived
+from tests.specs import derived, small_preset
 from tests.steps import CASES, program_of
 
 SPECS = sorted((Path(__file__).parents[2] / "specs").glob("*.crate"))
@@ -48,7 +48,7 @@ def ruff(*arguments: str) -> str:
 
 def test_files_are_clean_and_formatted(tmp_path: Path) -> None:
     for path in SPECS:
-        program = lower(derived(path.read_text(), preset="digits"))
+        program = lower(derived(path.read_text(), preset=small_preset(path.read_text())))
         (tmp_path / f"{path.stem}.py").write_text(text_of(program))
     for case, steps in CASES.items():
         (tmp_path / f"case_{case}.py").write_text(text_of(program_of(steps)))
