@@ -13,7 +13,7 @@ from crate_dsl.compiler import Compilation
 from crate_dsl.errors import CrateError, Source
 from crate_dsl.library.vocabulary import VOCABULARY
 from crate_dsl.variants import Variations, choices, vary
-from tests.specs import ENERGIES, HEAD, HEADER, encoder, spec
+from tests.specs import ENERGIES, HEAD, HEADER, encoder, small_preset, spec
 
 SPECS = sorted((Path(__file__).parent.parent / "specs").glob("*.crate"))
 ARGUMENTS = {"size": "1", "scalar": "1/2", "positive": "1/2", "fraction": "1/2", "real": "1/2"}
@@ -55,8 +55,8 @@ def body(compilation: Compilation) -> str:
 def test_whatever_is_offered_can_be_varied(path: Path) -> None:
     """One place is touched, what was asked for stands there, and the result compiles or is refused in words."""
     text = path.read_text(encoding="utf-8")
-    base = Variations(Source(str(path), text), "digits")
-    compiled = 0
+    preset, compiled = small_preset(text), 0
+    base = Variations(Source(str(path), text), preset)
     for choice in base.choices:
         for value in values(choice):
             variant = base.variant({choice.name: value})
@@ -64,9 +64,10 @@ def test_whatever_is_offered_can_be_varied(path: Path) -> None:
             several = choice.name == "sites" or choice.name.endswith(".sites")
             assert len(changed) <= 2 or several, (choice, value, changed)
             if value not in ("none", "no", "kept") and variant.text != text:
-                assert value in "\n".join(line for line in changed if line[0] == "+"), (choice, value)
+                written = choice.name.split(".")[-1] if value == "yes" else value
+                assert written in "\n".join(line for line in changed if line[0] == "+"), (choice, value)
             try:
-                compiled += bool(Compilation(variant.source, "digits", {}).model)
+                compiled += bool(Compilation(variant.source, preset, {}).model)
             except CrateError as error:
                 assert error.diagnostics[0].span is not None, (choice, value)
     assert compiled > 20
@@ -160,6 +161,13 @@ def test_edits_of_a_proximal_step(before: str, changes: dict[str, str], after: s
     text, wanted = (spec(encoder(f"sparsify Z by lasso(A | Z, D) {options}\n")) for options in (before, after))
     assert vary(text, changes).text == wanted
     assert Compilation(Source("wanted", wanted), None, {}).model
+
+
+def test_a_word_that_stands_or_not() -> None:
+    text = spec(encoder("compress Z by rate(Z, U) { norm layer; step eta }\n"))
+    causal = vary(text, {"causal": "yes"}).text
+    assert "{ norm layer; step eta; causal }" in causal and vary(text, {"causal": "no"}).text == text
+    assert vary(causal, {"causal": "yes"}).text == causal and vary(causal, {"causal": "no"}).text == text
 
 
 def test_energies_and_verbs() -> None:
