@@ -16,10 +16,11 @@ from crate_dsl.errors import CrateError, Source, Span, fail, known
 from crate_dsl.language import syntax
 from crate_dsl.language.check import check
 from crate_dsl.language.edits import edited
+from crate_dsl.language.include import with_included
 from crate_dsl.language.model import Block, Model
 from crate_dsl.language.option_slots import AllSitesSlot, InitSlot, SiteSlot, step_slots
 from crate_dsl.language.parse import parse
-from crate_dsl.language.slots import Address, EnergySlot, NumberSlot, Slot, VerbSlot, number_slots
+from crate_dsl.language.slots import Address, EnergySlot, NumberSlot, Slot, VerbSlot, line_slots, number_slots
 from crate_dsl.library.vocabulary import VOCABULARY
 
 FOREIGN = re.compile(r"[#;{}~=\"\n]")  # what no value may hold, so that it stays within its place
@@ -182,7 +183,10 @@ def _steps(model: Model) -> Iterable[tuple[Address, object]]:
 
 def _slots(spec: syntax.Spec, model: Model, preset: str | None) -> Iterable[Slot]:
     yield from number_slots(spec, preset).values()
-    energies = tuple(item.name for item in spec.items if isinstance(item, syntax.EnergyDeclaration))
+    yield from line_slots(spec)
+    declared = (item.name for item in spec.items if isinstance(item, syntax.EnergyDeclaration))
+    included = (energy.name for energy in with_included(spec, VOCABULARY.energies).included)
+    energies = tuple(dict.fromkeys((*declared, *included)))
     for line in (item for item in spec.items if isinstance(item, syntax.InitLine)):
         yield _init_slot(None, line.name)
     for block in (block for block in model.blocks if not block.inverse_of):

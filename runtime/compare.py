@@ -65,8 +65,9 @@ def train(label: str, compiled: Compiled, recipe: Recipe, splits: Splits, out: P
 def show(recipe: str, rows: Mapping[str, Outcome]) -> None:
     table = Table("figure", *rows, title=f"recipe {recipe}, held out", title_justify="left")
     table.add_row("parameters", *(f"{row.parameters:,}" for row in rows.values()))
-    for figure in next(iter(rows.values())).figures:
-        table.add_row(figure, *(f"{row.figures[figure]:.4f}" for row in rows.values()))
+    for figure in dict.fromkeys(figure for row in rows.values() for figure in row.figures):  # not all have a penalty
+        cells = (f"{row.figures[figure]:.4f}" if figure in row.figures else "" for row in rows.values())
+        table.add_row(figure, *cells)
     table.add_row("seconds", *(f"{row.seconds:.0f}" for row in rows.values()))
     console().print(table)
 

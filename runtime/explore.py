@@ -91,7 +91,7 @@ def explore(spec: Path, name: str, recipe: Recipe, found: Sequence[Candidate], o
     gained = Results(spec.name, name, recipe.task.metric, recipe.task.larger_is_better, seeds, list(rows.values()))
     jobs = list(jobs_of(found, recipe, seeds, out))
     announce(found, jobs, out)
-    grid.write_specs((candidate for candidate in found if not candidate.problem), out / "specs")
+    grid.write_specs((candidate for candidate in found if not candidate.problem), recipe.preset, out / "specs")
     progress = Progress(rows, gained, len(jobs))
     try:
         if options.jobs > 1:

@@ -113,8 +113,9 @@ def _file_name(label: str, others: Sequence[Candidate]) -> str:
     return name
 
 
-def write_specs(found: Iterable[Candidate], folder: Path) -> None:
-    """Every variant as a spec file of its own; raises OSError where the folder cannot be written."""
+def write_specs(found: Iterable[Candidate], preset: str | None, folder: Path) -> None:
+    """Every variant as a spec file of its own, which needs no other; raises OSError where it cannot be written."""
     folder.mkdir(parents=True, exist_ok=True)
     for candidate in found:
-        (folder / f"{candidate.name}.crate").write_text(candidate.variant.text, encoding="utf-8")
+        text = candidate.compilation(preset).resolved
+        (folder / f"{candidate.name}.crate").write_text(text, encoding="utf-8")

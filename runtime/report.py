@@ -29,6 +29,7 @@ EXPLANATIONS = {
     "noisy_db": "peak signal-to-noise ratio of the noisy images, dB",
     "denoised_db": "the same of the denoised images, dB",
     "gain_db": "denoised_db - noisy_db",
+    "penalty": "what the energies of the loss add to it",
 }
 
 

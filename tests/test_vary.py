@@ -23,6 +23,9 @@ OF_OPTIONS = {
     "read": ["D1", "none"],
     "steps": ["2", "1 of 1/2"],
     "sites": ["kept", "none"],
+    "mask": ["random(1/2)", "random(0.3) before encoder"],
+    "head": ["patches", "classify(5) of mean"],
+    "loss": ["cross_entropy", "none"],
 }
 
 
@@ -177,6 +180,23 @@ def test_energies_and_verbs() -> None:
     assert "denoise Z by spread(Z, U) { norm layer }" in variant.text and variant.label == "verb=denoise by=spread"
     assert Compilation(variant.source, None, {}).text
     assert "compress Z by spread(Z, W) {" in vary(text, {"compress.by": "spread(Z, W)"}).text
+
+
+def test_lines_around_the_blocks() -> None:
+    text = next(path for path in SPECS if path.stem == "crate_mae").read_text(encoding="utf-8")
+    assert "\nmask random(0.5) before encoder\n" in vary(text, {"mask": "random(0.5)"}).text
+    loss = "masked_squared_error + 0.01 * rate(Z, U) in encoder"
+    added = vary(text, {"loss": loss}).text
+    assert added == f"{text.rstrip()}\nloss {loss}\n" and vary(added, {"loss": "none"}).text == text
+    assert Compilation(Source("loss", added), "digits", {}).text
+
+
+def test_included_energies_are_offered() -> None:
+    path = next(path for path in SPECS if path.stem == "crate_srr")
+    source = crate_dsl.compile_spec(path).source
+    assert "scaled_rate" in next(c for c in Variations(source).choices if c.name == "compress.by").usage
+    variant = Variations(source).variant({"compress.by": "scaled_rate(Z, U, eta)", "loss": "cross_entropy"})
+    assert Compilation(variant.source, "digits", {}).text
 
 
 TWO = "compress Z by rate(Z, U) { norm layer; adjoint ~ free }\nsparsify Z by lasso(A | Z, D) { norm layer }\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
@@ -139,6 +140,18 @@ class Builder:
 
     def target(self, parts: list, span: Span) -> str:
         return parts[0].name if isinstance(parts[0], syntax.Name) else str(parts[0])
+
+    def include(self, parts: list, span: Span) -> syntax.Include:
+        path = isinstance(parts[0], Token)
+        return syntax.Include(span, str(parts[0])[1:-1] if path else parts[0].name, path)
+
+    def loss(self, parts: list, span: Span) -> syntax.LossLine:
+        signs = ["PLUS", *(part.type for part in parts if isinstance(part, Token))]
+        terms = zip(signs, _nodes(parts), strict=True)
+        return syntax.LossLine(span, tuple(replace(term, negative=sign == "MINUS") for sign, term in terms))
+
+    def loss_term(self, parts: list, span: Span) -> syntax.LossTerm:
+        return syntax.LossTerm(span, False, parts[0], parts[1] if len(parts) > 1 else None)
 
     # ---- blocks ------------------------------------------------------------------------------------------------------
 

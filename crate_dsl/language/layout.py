@@ -15,7 +15,7 @@ from itertools import islice
 from lark import Token
 
 ITEM_WORDS = {"NETWORK", "SIZE", "REAL", "PRESET", "LEARN", "ENERGY", "INPUT", "TOKENS", "MASK", "NORM", "HEAD", "INIT",
-              "ENCODER", "DECODER"}  # fmt: skip
+              "ENCODER", "DECODER", "INCLUDE", "LOSS"}  # fmt: skip
 VERBS = {"COMPRESS", "SPARSIFY", "DENOISE"}
 OPTION_WORDS = {"NORM", "FROM", "STEP", "STEPS", "RESIDUAL", "READ", "CAUSAL", "INIT"}
 BLOCK_WORDS = VERBS | OPTION_WORDS | {"LEARN", "SHARED"}

@@ -178,9 +178,55 @@ class Head:
     of: str | None
 
 
+def written(span: Span) -> str:
+    """The text of a place on one line, without comments."""
+    lines = (line.partition("#")[0] for line in span.source.text[span.start : span.end].splitlines())
+    return " ".join(" ".join(lines).split())
+
+
+@dataclass(frozen=True)
+class Penalty:
+    """A weighted energy of the loss.
+
+    With a `block` it is evaluated in each of its layers, with the layer's own matrices, on the tokens that leave the
+    layer, and averaged over the layers; without one, on the tokens that the head reads. `actuals` maps the energy's
+    arguments to the tokens' name, parameters of the block, reals and learned scalars.
+    """
+
+    weight: Expression
+    negative: bool
+    energy: Energy
+    actuals: Mapping[str, str]
+    block: str | None
+    span: Span = field(repr=False, compare=False)
+
+    @property
+    def text(self) -> str:
+        """The term as it is written, with its sign."""
+        return f"-{written(self.span)}" if self.negative else written(self.span)
+
+
+@dataclass(frozen=True)
+class Loss:
+    """What training minimises: a data loss by its name ("" where the head has none), and weighted energies."""
+
+    data: str
+    penalties: tuple[Penalty, ...]
+    span: Span = field(repr=False, compare=False)
+
+    @property
+    def text(self) -> str:
+        """The loss as it is written."""
+        return written(self.span).removeprefix("loss ")
+
+
 @dataclass(frozen=True)
 class Model:
-    """The whole network. `sizes` are the numbers in force at the top; `reals` the exact values of fixed scalars."""
+    """The whole network. `sizes` are the numbers in force at the top; `reals` the exact values of fixed scalars.
+
+    `text` is the spec with the included energies that it uses in place: its identity. `sources` are the files it came
+    from, the spec itself first.
+    """
 
     source: Source
     name: str
@@ -197,6 +243,9 @@ class Model:
     inits: Mapping[str, Word]  # of patches, embedding, class_token, position, mask_token and head
     scalars: tuple[LearnedScalar, ...]  # declared at the top: one for the whole network
     warnings: tuple[Diagnostic, ...]
+    text: str
+    sources: tuple[Source, ...]
+    loss: Loss | None = None
 
     @property
     def example(self) -> str:

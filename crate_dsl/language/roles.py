@@ -162,26 +162,26 @@ def _resolve_scalar(argument: Argument, name: syntax.Name, energy: Energy, token
         families = {a.shape.family for a in energy.arguments if a.shape.family}
         family = families.pop() if len(families) == 1 else None
         block.learned[name.name].belongs_to(family, name.span, block.report)
-        for place in _outside(energy.body, argument.name, family):
+        for place in outside(energy.body, argument.name, family):
             message = f'"{name.name}" is learned per head, but "{argument.name}" stands outside a sum over {family}'
             block.report.error(message, name.span, "", [(place, "here")])
 
 
-def _outside(node: object, name: str, family: str | None) -> Iterator[Span]:
+def outside(node: object, name: str, family: str | None) -> Iterator[Span]:
     """The places where a name stands outside a sum over the family."""
     match node:
         case syntax.Name() if node.name == name:
             yield node.span
         case syntax.FamilySum() if node.family != family:
-            yield from _outside(node.body, name, family)
+            yield from outside(node.body, name, family)
         case syntax.Binary():
-            yield from _outside(node.left, name, family)
-            yield from _outside(node.right, name, family)
+            yield from outside(node.left, name, family)
+            yield from outside(node.right, name, family)
         case syntax.Negate() | syntax.Transpose():
-            yield from _outside(node.operand, name, family)
+            yield from outside(node.operand, name, family)
         case syntax.Call():
             for argument in node.arguments:
-                yield from _outside(argument, name, family)
+                yield from outside(argument, name, family)
 
 
 def add_weight(weight: Weight, block: Block) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from crate_dsl.language import syntax
-from crate_dsl.language.edits import Edit, words
+from crate_dsl.language.edits import Edit, removed, replaced, words
 from crate_dsl.language.layout import VERBS
 from crate_dsl.language.report import within
 
@@ -136,6 +136,49 @@ def declarations(spec: syntax.Spec) -> Iterator[tuple[str, str, Place]]:
 
 def number_slots(spec: syntax.Spec, preset: str | None) -> dict[str, Slot]:
     return {name: NumberSlot(name, None, preset, kind) for kind, name, _ in declarations(spec)}
+
+
+# ---- lines around the blocks ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class LineSlot(Slot):
+    """A line that a file has at most once; what follows its word is replaced. A loss may be added and taken away."""
+
+    node: type[syntax.Item]
+    shown: str  # of what may stand there
+
+    def now(self, spec: syntax.Spec) -> str | None:
+        line = self._line(spec)
+        return words(line.span)[len(self.what) :].strip() if line else None
+
+    def usage(self) -> str:
+        return self.shown
+
+    def edits(self, spec: syntax.Spec, value: str) -> list[Edit]:
+        line = self._line(spec)
+        if value == ABSENT:
+            return [removed(line.span)] if line else []
+        if line is None:
+            end = len(spec.source.text.rstrip())
+            return [Edit(end, end, f"\n{self.what} {value}")]
+        if isinstance(line, syntax.MaskLine) and "before" not in value:
+            value = f"{value} before {line.before}"
+        head = re.match(r"\w+\s+", words(line.span)).group()
+        return [replaced(line.span, head + value)]
+
+    def _line(self, spec: syntax.Spec) -> syntax.Item | None:
+        return next((item for item in spec.items if isinstance(item, self.node)), None)
+
+
+def line_slots(spec: syntax.Spec) -> list[Slot]:
+    """Head, mask and loss; the loss also where there is none."""
+    slots = [
+        LineSlot("mask", None, syntax.MaskLine, "random(0.5)"),
+        LineSlot("head", None, syntax.HeadLine, "classify(classes) of mean, for instance"),
+        LineSlot("loss", None, syntax.LossLine, "cross_entropy + 0.01 * rate(Z, U), for instance, none"),
+    ]
+    return [slot for slot in slots if slot.what == "loss" or slot.now(spec) is not None]
 
 
 # ---- the step itself -------------------------------------------------------------------------------------------------

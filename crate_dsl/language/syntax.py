@@ -168,6 +168,30 @@ class InitLine(Node):
     word: Call
 
 
+@dataclass(frozen=True)
+class Include(Node):
+    """`include rates` (energies of the standard library) or `include "mine.crate"` (a file beside this one)."""
+
+    name: str
+    path: bool  # whether it is a path in double quotes
+
+
+@dataclass(frozen=True)
+class LossTerm(Node):
+    """A data loss by its name, or `weight * energy(arguments)`, optionally `in encoder`; the sign stands before it."""
+
+    negative: bool
+    product: Expression
+    block: str | None
+
+
+@dataclass(frozen=True)
+class LossLine(Node):
+    """`loss cross_entropy + 0.01 * rate(Z, U)`."""
+
+    terms: tuple[LossTerm, ...]
+
+
 # ---- blocks and steps --------------------------------------------------------------------------------------------
 
 
@@ -269,6 +293,8 @@ Item = (
     | NormLine
     | HeadLine
     | InitLine
+    | Include
+    | LossLine
     | BlockDeclaration
     | InverseDeclaration
 )
@@ -276,10 +302,11 @@ Item = (
 
 @dataclass(frozen=True)
 class Spec:
-    """A parsed file."""
+    """A parsed file; `included` are the energies of the files that it includes, empty until those have been read."""
 
     source: Source
     name: str
     name_span: Span
     description: str
     items: tuple[Item, ...]
+    included: tuple[EnergyDeclaration, ...] = ()

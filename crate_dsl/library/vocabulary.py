@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from crate_dsl.language.vocabulary import AtomSignature, Vocabulary, WordSignature
+from crate_dsl.language.vocabulary import AtomSignature, LossSignature, Vocabulary, WordSignature
 from crate_dsl.library.approximations import SITES
 from crate_dsl.library.atoms import ATOMS
+from crate_dsl.library.standard import FILES
 
 STRUCTURAL = {"plus", "minus", "transpose", "times", "scale", "hadamard"}  # written as operators, not by name
 
@@ -15,7 +16,7 @@ def _words(*signatures: WordSignature) -> dict[str, WordSignature]:
 
 VOCABULARY = Vocabulary(
     atoms={
-        name: AtomSignature(name, atom.arity, atom.shape, atom.smooth, atom.entry is not None, atom.usage)
+        name: AtomSignature(name, atom.arity, atom.shape, atom.smooth, atom.entry is not None, atom.usage, atom.flat)
         for name, atom in ATOMS.items()
         if name not in STRUCTURAL
     },
@@ -53,4 +54,14 @@ VOCABULARY = Vocabulary(
         WordSignature("linear", usage="linear: uniform, bound 1 / sqrt(fan_in), the default of torch.nn.Linear"),
         WordSignature("zeros", usage="zeros"),
     ),
+    losses={
+        loss.name: loss
+        for loss in (
+            LossSignature("cross_entropy", ("classify", "vocabulary"), usage="of the classes, or of every next token"),
+            LossSignature("masked_cross_entropy", ("vocabulary",), True, "of the removed tokens"),
+            LossSignature("squared_error", ("patches",), usage="mean over the pixels of all patches"),
+            LossSignature("masked_squared_error", ("patches",), True, "mean over the pixels of removed patches"),
+        )
+    },
+    energies=FILES,
 )

@@ -9,7 +9,7 @@ import sympy
 
 from crate_dsl.errors import fail
 from crate_dsl.language import syntax
-from crate_dsl.language.model import ONE, Block, Model, Step
+from crate_dsl.language.model import ONE, Block, Energy, Model, Step
 from crate_dsl.library.form import Leaf
 from crate_dsl.library.scalars import scalar, sign_of, size
 from crate_dsl.library.tree import Apply, Matrix, Scalar, SumOver, Tree
@@ -27,11 +27,11 @@ class Scope:
     scalars: Mapping[str, sympy.Expr]
 
 
-def scalars_in_force(model: Model, block: Block) -> dict[str, sympy.Expr]:
-    """Sizes, reals and learned scalars by name; a learned scalar per head is a member of its family."""
-    scalars: dict[str, sympy.Expr] = {name: size(name) for name in block.sizes}
+def scalars_in_force(model: Model, block: Block | None) -> dict[str, sympy.Expr]:
+    """Sizes, reals and learned scalars by name, at the top without a block; one per head is a member of its family."""
+    scalars: dict[str, sympy.Expr] = {name: size(name) for name in (block or model).sizes}
     scalars |= {name: scalar(name, sign=sign_of(value)) for name, value in model.reals.items()}
-    for learned in model.scalars + block.scalars:
+    for learned in model.scalars + (block.scalars if block else ()):
         sign = "positive" if learned.lower is not None and learned.lower >= 0 else "real"
         scalars[learned.name] = scalar(learned.name, sign=sign, index="k" if learned.family else None)
     return scalars
@@ -39,10 +39,14 @@ def scalars_in_force(model: Model, block: Block) -> dict[str, sympy.Expr]:
 
 def step_scope(model: Model, block: Block, step: Step) -> Scope:
     """The scope of a step's energy: its arguments, bound to what the step puts there."""
-    outer = scalars_in_force(model, block)
+    return energy_scope(step.energy, step.actuals, scalars_in_force(model, block))
+
+
+def energy_scope(energy: Energy, actuals: Mapping[str, str], outer: Mapping[str, sympy.Expr]) -> Scope:
+    """The scope of an energy: its arguments, bound to what stands for them."""
     matrices, scalars = {}, dict(outer)
-    for argument in step.energy.arguments:
-        actual = step.actuals[argument.name]
+    for argument in energy.arguments:
+        actual = actuals[argument.name]
         if argument.shape.is_scalar:
             scalars[argument.name] = outer[actual]
         else:

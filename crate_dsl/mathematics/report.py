@@ -20,6 +20,7 @@ from crate_dsl.mathematics.derivation import (
 )
 from crate_dsl.mathematics.equations import NOTHING, Equation
 from crate_dsl.mathematics.glossary import Entry, glossary, scalars_of
+from crate_dsl.mathematics.penalty import formulas
 from crate_dsl.mathematics.record import record_lines, step_operator
 
 KINDS = {EXACT: "derived exactly", APPROXIMATION: "approximated", CHOICE: "chosen"}
@@ -90,7 +91,8 @@ def report(derivation: Derivation) -> Report:
     """Everything that an explanation shows."""
     blocks = tuple(_block(derivation.model, block) for block in derivation.blocks)
     summary = tuple((kind, heading, tuple(_verdicts(blocks, kind))) for kind, heading in KINDS.items())
-    return Report(derivation.model, tuple(_facts(derivation.model)), blocks, summary)
+    facts = (*_facts(derivation.model), *_loss_facts(derivation))
+    return Report(derivation.model, facts, blocks, summary)
 
 
 def _verdicts(blocks: Iterable[BlockReport], kind: str) -> Iterator[Verdict]:
@@ -129,6 +131,16 @@ def _origin(model: Model) -> str:
     if model.input.name == "text":
         return f"one for every place of the text, from a vocabulary of {model.input.arguments[1]}"
     return f"{model.tokens.patches} of them patches of the input"
+
+
+def _loss_facts(derivation: Derivation) -> Iterator[tuple[str, str]]:
+    """The loss as stated, and of every energy in it where it is evaluated."""
+    if derivation.model.loss:
+        yield "loss", derivation.model.loss.text
+    for penalty in derivation.penalties:
+        mean = "mean over its layers and the batch" if penalty.block else "mean over the batch"
+        yield "", f"added in training: {mean}, on {penalty.where}"
+        yield from (("", line) for line in formulas(penalty))
 
 
 def _stage(stage: Block | NormStage) -> str:

@@ -17,11 +17,11 @@ from crate_dsl.language.model import Block, Shape
 from crate_dsl.library.approximations import SCALED
 from crate_dsl.library.form import Factor, Form, Function, Inverse, Leaf, Word, indices
 from crate_dsl.library.scalars import rename_index, scalar_indices
-from crate_dsl.mathematics.derivation import Assignment, Derivation, DerivedBlock, DerivedStep
+from crate_dsl.mathematics.derivation import Assignment, Derivation, DerivedBlock, DerivedPenalty, DerivedStep
 from crate_dsl.operators.build import combine, family_sum, function, identity, inverse, ones, product, transposed
 from crate_dsl.operators.graph import Builder, Graph, Operator, Type
 from crate_dsl.operators.lower_energy import lower_tree
-from crate_dsl.operators.program import BlockProgram, Program, StepProgram
+from crate_dsl.operators.program import BlockProgram, PenaltyProgram, Program, StepProgram
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,8 @@ def _factor(factor: Factor, scope: Scope) -> int:
 
 def lower(derivation: Derivation) -> Program:
     """All graphs of a network, as the derivation states them, nothing made fast."""
-    return Program(derivation, tuple(_block(derivation, block) for block in derivation.blocks))
+    blocks = tuple(_block(derivation, block) for block in derivation.blocks)
+    return Program(derivation, blocks, tuple(_penalty(derivation, penalty) for penalty in derivation.penalties))
 
 
 def _block(derivation: Derivation, block: DerivedBlock) -> BlockProgram:
@@ -195,3 +196,11 @@ def _from_code(step: DerivedStep, scope: Scope) -> Graph:
 def _energy(step: DerivedStep, scope: Scope) -> Graph:
     number = lower_tree(step.objective.energy, scope)
     return scope.builder.graph((("energy", number),))
+
+
+def _penalty(derivation: Derivation, penalty: DerivedPenalty) -> PenaltyProgram:
+    model, block = derivation.model, penalty.block
+    sizes = {**(block or model).sizes, model.tokens.cols: model.tokens.count}
+    parameters = {p.name: p.shape for p in block.parameters} if block else {}
+    scope = Scope(Builder(penalty.place, sizes, model.tokens.cols), {}, parameters, span=penalty.penalties[0].span)
+    return PenaltyProgram(penalty, scope.builder.graph((("penalty", lower_tree(penalty.tree, scope)),)))

@@ -30,6 +30,7 @@ class Summary:
     rows: tuple[Row, ...]
     batch: int  # inputs over which work on weights alone is spread
     example: str = "image"  # what one of them is
+    loss: str = ""  # as stated, with what its penalty costs
 
     @property
     def parameters(self) -> int:
@@ -48,7 +49,8 @@ class Summary:
         lines = [_line(row, widths) for row in table]
         rule = "-" * len(lines[0])
         note = f"FLOPs of a forward pass over {self.batch} {self.example}s, divided by {self.batch}"
-        return "\n".join([lines[0], rule, *lines[1:-1], rule, lines[-1], "", note])
+        loss = [self.loss] if self.loss else []
+        return "\n".join([lines[0], rule, *lines[1:-1], rule, lines[-1], "", note, *loss])
 
 
 def _line(row: tuple[str, ...], widths: list[int]) -> str:
@@ -69,7 +71,18 @@ def summary(program: Program, batch: int = BATCH) -> Summary:
         else:
             block = next(b for b in program.blocks if b.block.role == stage.role)
             rows += _block(block, model, seen, batch)
-    return Summary((*rows, _head(model)), batch, model.example)
+    return Summary((*rows, _head(model)), batch, model.example, _loss(program, batch))
+
+
+def _loss(program: Program, batch: int) -> str:
+    """The loss as stated; its energies are evaluated in training alone, so the table leaves them out."""
+    loss, flops = program.derivation.model.loss, 0
+    for penalty in program.penalties:
+        layers = penalty.derived.block.repeat if penalty.derived.block else 1
+        flops += cost(penalty.graph, batch).flops // batch * layers
+    example = program.derivation.model.example
+    added = f"; its penalty adds {quantity(flops).strip()} FLOPs per {example} in training" if flops else ""
+    return f"loss: {loss.text}{added}" if loss else ""
 
 
 def _pixels(model: Model) -> int:

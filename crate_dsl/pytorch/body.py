@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import sympy
 
@@ -21,6 +21,7 @@ from crate_dsl.pytorch.names import Constants, Names
 from crate_dsl.pytorch.precision import precise_regions, source_of
 from crate_dsl.pytorch.spelling import SPELLINGS
 
+INDENT = "    "
 LONG, LINE = 84, 112  # characters of an expression that gets its own statement, and of a line
 UNNAMED = {"input", "parameter", "constant", "column", "transpose", "identity", "ones", "zero"}
 
@@ -29,30 +30,36 @@ UNNAMED = {"input", "parameter", "constant", "column", "transpose", "identity", 
 class Class:
     """What the methods of one written class share: where its names stand for, and the helpers that they ask for."""
 
-    block: Block
+    block: Block | None
     constants: Constants
     attributes: Mapping[str, str]  # learned matrices and scalars by name, without "self."
     learned: Mapping[str, LearnedScalar]
     helpers: set[str]
+    local: Mapping[str, str] = field(default_factory=dict)  # learned matrices that a method holds in variables
 
 
 class Body:
-    """Statements that compute the output of a graph; implements `Speaker` for the spellings."""
+    """Statements that compute the output of a graph; implements `Speaker` for the spellings.
 
-    def __init__(self, graph: Graph, owner: Class, names: Names, inputs: Mapping[str, str]) -> None:
+    With `precise` they stand, indented, in a block that is in full precision as a whole.
+    """
+
+    def __init__(
+        self, graph: Graph, owner: Class, names: Names, inputs: Mapping[str, str], precise: bool = False
+    ) -> None:
         self._graph, self._owner, self._names, self._inputs = graph, owner, names, inputs
         self._lines: list[str] = []
-        self._indent = ""
+        self._indent = INDENT if precise else ""
         self._codes: dict[int, Code] = {}
         self._scalars: dict[str, str] = {}
         self._uses = Counter(self._source(n) for number in graph for n in graph[number].inputs)
-        self._regions = list(precise_regions(graph))
+        self._regions = [] if precise else list(precise_regions(graph))  # none where all of it is in full precision
 
     def lines(self) -> list[str]:
         """All statements, the last one returning the output with tokens as rows."""
         output = self._graph.output
         code = self.code(output, self.flipped(self._graph[output].type))
-        return [*self._lines, f"return {code.text}"]
+        return [*self._lines, f"{self._indent}return {code.text}"]
 
     # ---- what spellings ask for ---------------------------------------------------------------------------------
 
@@ -202,7 +209,8 @@ class Body:
             return Code(self._inputs[operator.attributes[0]], ATOM, True)
         if operator.kind != "parameter":
             return None
-        attribute = f"self.{self._owner.attributes[operator.attributes[0]]}"
+        name = operator.attributes[0]
+        attribute = self._owner.local.get(name) or f"self.{self._owner.attributes[name]}"
         if operator.type.family:
             return Code(f"{attribute}.unflatten(0, ({self.size(operator.type.family)}, -1))", ATOM, True)
         if operator.type.cols == "1":
@@ -235,7 +243,7 @@ class Body:
                 self._state(source)
         self._scalars_of(region)
         self._write(f"with torch.autocast({self.reference()}.device.type, enabled=False):", "  # at least float32")
-        self._indent = "    "
+        self._indent = INDENT
         for source in border:
             self._widen(source)
         for inside in sorted(region):

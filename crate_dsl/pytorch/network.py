@@ -22,6 +22,7 @@ from crate_dsl.pytorch.front import (
     tokens_method,
 )
 from crate_dsl.pytorch.parameters import attribute, scalar_attribute
+from crate_dsl.pytorch.penalty import PenaltyWriter
 from crate_dsl.pytorch.stem import mask_method
 from crate_dsl.pytorch.steps import File, StepWriter, indented, norm_line
 
@@ -45,6 +46,7 @@ class NetworkWriter:
         self._front: Front = front_of(file)
         self._name = name
         self._stages = [self._stage(stage) for stage in self._model.stages]
+        self._penalties = PenaltyWriter(program, file)
 
     def _stage(self, stage: Block | NormStage) -> Stage:
         if isinstance(stage, NormStage):
@@ -87,6 +89,7 @@ class NetworkWriter:
             *indented(["super().__init__()", *init], 2),
             "",
             *indented(["def forward(self, z: Tensor) -> Tensor:", f"    return {calls}"]),
+            *indented(self._penalties.method(stage.block)),
         ]
 
     def _ties(self, block: BlockProgram) -> list[str]:
@@ -136,7 +139,7 @@ class NetworkWriter:
         about = docstring([escaped(self._model.description) or f"The network {self._model.name}."])
         parts = [about, self._facts(), self._init(), tokens_method(self._file, self._front)]
         parts += [mask_method(self._front.unit, self._front.units)] if self._model.mask else []
-        parts += [self._forward(), self._front.methods(), self._features(), self._energies()]
+        parts += [self._forward(), *self._with_penalty(), self._front.methods(), self._features(), self._energies()]
         body = [line for part in parts if part for line in (*part, "")]
         return [f"class {self._name}(nn.Module):", *indented(body[:-1])]
 
@@ -144,7 +147,7 @@ class NetworkWriter:
         """What a user of the network may ask it."""
         task = task_of(self._model)
         classes = self._model.head.word.arguments[0] if task == "classify" else None
-        sha = hashlib.sha256(self._model.source.text.encode()).hexdigest()
+        sha = hashlib.sha256(self._model.text.encode()).hexdigest()
         return [
             f'spec_sha256 = "{sha}"',
             f'task = "{task}"',
@@ -182,10 +185,18 @@ class NetworkWriter:
             return f"z = self.tokens({arguments})"
         return f"z, {'mask' if keep_mask else '_'} = self.tokens({arguments})"
 
-    def _forward(self) -> list[str]:
-        lines = [self._start(keep_mask=True)]
+    def _with_penalty(self) -> list[list[str]]:
+        """The forward pass that also gives the penalty of the loss, where there is one."""
+        own = self._penalties.method(None)[1:]
+        return [self._forward(self._penalties), *([own] if own else [])] if self._penalties else []
+
+    def _forward(self, penalties: PenaltyWriter | None = None) -> list[str]:
+        """The whole pass; with `penalties` it gathers them on the way."""
+        lines = [self._start(keep_mask=True), *(["penalty = 0.0"] if penalties else [])]
         pool = pool_code(self._model)
         for stage in self._stages:
+            if penalties and stage is self._stages[-1] and stage.norm:
+                lines += penalties.of_head(f"self.{stage.name}(z)")
             if stage.norm:
                 if pool and stage is self._stages[-1]:  # the last norm acts on what the head reads
                     lines.append(f"z = {pool}")
@@ -193,6 +204,8 @@ class NetworkWriter:
                 lines.append(f"z = self.{stage.name}(z)")
             else:
                 lines += [f"for layer in self.{stage.name}:", "    z = layer(z)"]
+                lines += penalties.of_layer(stage.name) if penalties else []
+                lines += penalties.of_head("z") if penalties and stage is self._stages[-1] else []
         lines += [f"z = {pool}"] if pool else []
         result, about = {
             "classify": ("Tensor", "Logits, (batch, classes)."),
@@ -208,7 +221,12 @@ class NetworkWriter:
             ),
         }[task_of(self._model)]
         value = head_code(self._model, self._front) + (", mask" if self._model.mask else "")
-        head = f"def forward(self, {self._arguments[0]}) -> {result}:"
+        if penalties:
+            value = f"({value}), penalty" if self._model.mask else f"{value}, penalty"
+            name, result, about = "forward_with_penalty", f"tuple[{result}, Tensor]", penalties.about
+        else:
+            name = "forward"
+        head = f"def {name}(self, {self._arguments[0]}) -> {result}:"
         return [head, *indented([f'"""{about}"""', *lines, f"return {value}"])]
 
     def _features(self) -> list[str]:

@@ -35,9 +35,11 @@ def class_name(model: Model) -> str:
 
 
 def _banner(model: Model, version: str) -> list[str]:
-    sha = hashlib.sha256(model.source.text.encode()).hexdigest()
+    sha = hashlib.sha256(model.text.encode()).hexdigest()
     lines = [f"{model.name}: {escaped(model.description)}" if model.description else model.name, ""]
     lines += [f"Written by crate-compile {version} from {escaped(model.source.name)} (sha256 {sha[:16]}...)."]
+    if model.sources[1:]:
+        lines.append(f"Energies from {', '.join(escaped(source.name) for source in model.sources[1:])}.")
     if model.preset:
         lines.append(f"Preset: {model.preset}.")
     if model.overrides:

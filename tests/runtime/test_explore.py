@@ -95,6 +95,19 @@ def test_the_falls_of_energies_are_those_of_the_network(tmp_path: Path) -> None:
     assert table(tmp_path)["variants"][0]["runs"]["0"]["falls"]["encoder.compress"] == [sum(falls), 3]
 
 
+def test_a_kept_spec_needs_no_other_file(tmp_path: Path) -> None:
+    """Energies that are included stand in the variant's own text, and it states the same network."""
+    words = [str(SPECS / "crate_srr.crate"), "--vary", "compress.norm=none", "--vary", "loss=cross_entropy"]
+    explore.main([*words, "--out", str(tmp_path), *SHORT])
+    kept = next((tmp_path / "specs").iterdir())
+    text = kept.read_text(encoding="utf-8")
+    assert "energy rate(" in text and not re.search("^include", text, re.MULTILINE)
+    assert (next(tmp_path.glob("runs/*/*")) / "spec.crate").read_text(encoding="utf-8") == text
+    summary = crate_dsl.summary(crate_dsl.compile_spec(kept, "digits").optimised)
+    whole = crate_dsl.summary(crate_dsl.compile_spec(SPECS / "crate_srr.crate", "digits").optimised)
+    assert whole.parameters - summary.parameters == 4 * 2 * 96  # the norm of four layers
+
+
 # ---- interrupted, continued, failing ---------------------------------------------------------------------------------
 
 

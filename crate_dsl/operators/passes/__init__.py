@@ -70,7 +70,8 @@ def optimise(program: Program, batch: int = BATCH) -> Program:
         CrateError: where a causal step has a part without a causal form.
     """
     blocks = (replace(b, steps=tuple(_optimised(step, batch) for step in b.steps)) for b in program.blocks)
-    return replace(program, blocks=tuple(blocks))
+    penalties = (replace(p, graph=optimise_graph(p.graph, batch)) for p in program.penalties)
+    return replace(program, blocks=tuple(blocks), penalties=tuple(penalties))
 
 
 def _optimised(step: StepProgram, batch: int) -> StepProgram:
