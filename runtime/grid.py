@@ -45,7 +45,7 @@ def parse_axes(words: Iterable[str]) -> dict[str, tuple[str, ...]]:
     axes: dict[str, tuple[str, ...]] = {}
     for word in words:
         key, sign, text = word.partition("=")
-        values = tuple(value.strip() for value in re.split(r",(?![^(]*\))", text))
+        values = tuple(split(text))
         key = key.strip()
         if not (key and sign) or "" in values:
             raise UserError(f'"{word}" is not of the form WHAT=VALUE,VALUE, for instance --vary gram=softmax,none')
@@ -55,6 +55,22 @@ def parse_axes(words: Iterable[str]) -> dict[str, tuple[str, ...]]:
             raise UserError(f'--vary {word}: "{repeated.pop()}" stands there twice')
         axes[key] = values
     return axes
+
+
+def split(text: str) -> list[str]:
+    """The values between commas that stand in no parentheses.
+
+    >>> split("threshold(0.1, 1/sqrt(p)), none")
+    ['threshold(0.1, 1/sqrt(p))', 'none']
+    """
+    values, depth = [""], 0
+    for character in text:
+        depth += (character == "(") - (character == ")")
+        if character == "," and depth == 0:
+            values.append("")
+        else:
+            values[-1] += character
+    return [value.strip() for value in values]
 
 
 def combinations(axes: Axes) -> list[dict[str, str]]:

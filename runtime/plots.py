@@ -11,6 +11,7 @@ from textwrap import fill
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from runtime import checkpoint
 
@@ -95,6 +96,7 @@ def finish(left: Axes, right: Axes, lines: Sequence[Line], metric: str) -> None:
     right.margins(x=0.18)
     right.set_xlabel(f"{name}, at the end")
     right.ticklabel_format(axis="x", useOffset=False)
+    right.xaxis.set_major_locator(MaxNLocator(5))
     for axis in (left, right):
         axis.grid(alpha=0.25)
         axis.spines[["top", "right"]].set_visible(False)

@@ -214,6 +214,14 @@ def test_list(capsys: pytest.CaptureFixture[str]) -> None:
     assert re.search(r"image\s*│\s*│ 16 \(recipe\)", printed)
 
 
+def test_commas_inside_parentheses_belong_to_a_value() -> None:
+    words = ["gram=threshold(0.1, 1/sqrt(p)), softmax(1/(2*sqrt(p))),none", "loss=cross_entropy + 2 * rate(Z, U)"]
+    assert grid.parse_axes(words) == {
+        "gram": ("threshold(0.1, 1/sqrt(p))", "softmax(1/(2*sqrt(p)))", "none"),
+        "loss": ("cross_entropy + 2 * rate(Z, U)",),
+    }
+
+
 def test_twins_are_trained_once() -> None:
     base = crate_dsl.Variations(crate_dsl.compile_spec(CRATE).source, "digits")
     recipe = recipes.load(recipes.find("classify_digits"))
