@@ -9,6 +9,7 @@ from fractions import Fraction
 from crate_dsl.errors import CrateError, Span
 from crate_dsl.language import syntax
 from crate_dsl.language.blocks import File, check_blocks
+from crate_dsl.language.declared import Declared, declare_matrices, warn_unused
 from crate_dsl.language.energies import Surroundings, declare_energies, uses
 from crate_dsl.language.front import Front, check_front
 from crate_dsl.language.include import resolved, sources, used_energies, with_included
@@ -48,9 +49,15 @@ def _checked(
     taken = {declared.name: declared.span for declared in scope.declared}
     learned = declare_learned([i for i in spec.items if isinstance(i, syntax.Learns)], taken, scope, report)
     taken |= {name: scalar.span for name, scalar in learned.items()}
-    energies = declare_energies(spec, _surroundings(spec, scope, learned, taken), vocabulary, report)
-    file = File(scope, vocabulary, report, energies, _tokens(spec, scope), learned, taken)
+    groups = [i for i in spec.items if isinstance(i, syntax.Learns)]
+    tokens = _tokens(spec, scope)
+    named = {**taken, **({tokens.name: tokens.span} if tokens else {})}
+    declared = declare_matrices(groups, named, scope, vocabulary, report, top=True)
+    energies = declare_energies(spec, _surroundings(spec, scope, learned, taken, declared), vocabulary, report)
+    file = File(scope, vocabulary, report, energies, tokens, learned, taken, declared)
     blocks = check_blocks(spec, file)
+    if all(blocks.values()):
+        warn_unused(declared, report)
     stages = _stages(spec, blocks, file)
     loss = check_loss(spec, front.head, [block for block in blocks.values() if block], file)
     _warn_unused(spec, scope, report)
@@ -84,7 +91,13 @@ def _tokens(spec: syntax.Spec, scope: Scope) -> Tokens | None:
     return Tokens(line.name, shape, within(line.span, line.name).to(line.dimensions.span))
 
 
-def _surroundings(spec: syntax.Spec, scope: Scope, learned: dict[str, Learned], taken: dict[str, Span]) -> Surroundings:
+def _surroundings(
+    spec: syntax.Spec,
+    scope: Scope,
+    learned: dict[str, Learned],
+    taken: dict[str, Span],
+    declared: dict[str, Declared],
+) -> Surroundings:
     """What energies may name: sizes, the number of tokens, reals, and scalars learned at the top."""
     axes = set(scope.names("size")) | ({scope.tokens_axis} if scope.tokens_axis else set())
     scalars = dict(taken)
@@ -96,6 +109,7 @@ def _surroundings(spec: syntax.Spec, scope: Scope, learned: dict[str, Learned], 
     refused |= {name: "it is a real, not a size" for name in scope.names("real")}
     for name in set(learned_names(spec)) - set(learned):
         refused[name] = f'it is learned in a block: pass it as an argument, "{name}: real"'
+    refused |= {name: f'pass it as an argument, "{name}: {matrix.shape}"' for name, matrix in declared.items()}
     for name, scalar in learned.items():
         if scalar.per_head:
             scalars.pop(name)

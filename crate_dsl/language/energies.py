@@ -164,7 +164,7 @@ def calls(expression: object) -> Iterator[syntax.Call]:
         case syntax.Binary():
             yield from calls(expression.left)
             yield from calls(expression.right)
-        case syntax.FamilySum():
+        case syntax.FamilySum() | syntax.FamilySoftmax():
             yield from calls(expression.body)
 
 

@@ -30,6 +30,7 @@ EXAMPLES = {
     "include": 'include rates, or include "mine.crate"', "loss": "loss cross_entropy + 0.01 * rate(Z, U)",
     "shared": "shared U, D", "from": "from Z", "step": "step kappa", "steps": "steps 2 of eta", "read": "read D1",
     "causal": "compress Z by rate(Z, U) { causal }",
+    "let": "let Pi[k in K] = softmax(k in K) temp * column_sums((U[k]' * Z) .^ 2)'",
 }  # fmt: skip
 EXPRESSION = {"NUMBER", "LEFT_PARENTHESIS", "MINUS"}
 

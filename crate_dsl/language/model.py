@@ -83,6 +83,7 @@ class Parameter:
     shared: bool
     span: Span = field(repr=False, compare=False)
     origin: str | None = None  # the parameter that an approximation freed it from; then it belongs to its step alone
+    top: bool = False  # declared at the top: one for the whole network
 
 
 @dataclass(frozen=True)
@@ -108,13 +109,28 @@ class SiteRule:
 
 
 @dataclass(frozen=True)
+class Let:
+    """A quantity computed from the tokens as the step reads them and held constant by the derivation.
+
+    `shape` has a family where the let has an index, `let Pi[k in K] = ...`.
+    """
+
+    name: str
+    index: str | None
+    shape: Shape
+    value: Expression
+    span: Span = field(repr=False, compare=False)
+
+
+@dataclass(frozen=True)
 class Step:
     """One step of a layer: which energy it optimises, of which of its arguments, starting where, how approximated.
 
     `actuals` maps every argument of the energy to what stands there: the tokens' name, the unknown's name, a parameter,
-    a real or a learned scalar. `unknown` is the fresh name, if any (`A` in `lasso(A | Z, D)`), which replaces the
-    tokens; without one the tokens themselves are optimised. `residual` is "raw", "normed" or None (no skip). Where
-    `causal`, column t of the step is that of the step applied to tokens 1..t.
+    a real, a learned scalar or a let. `unknown` is the fresh name, if any (`A` in `lasso(A | Z, D)`), that replaces the
+    tokens; without one the tokens themselves are optimised. `residual` is "raw", "normed" or None (no skip). `size` may
+    also be a column of learned numbers, a step size for every feature. Where `causal`, column t of the step is that of
+    the step applied to tokens 1..t.
     """
 
     verb: str
@@ -132,6 +148,7 @@ class Step:
     sites: tuple[SiteRule, ...]
     span: Span = field(repr=False, compare=False)
     causal: bool = False
+    lets: tuple[Let, ...] = ()  # in the order of the file; a later one may use an earlier one
 
 
 @dataclass(frozen=True)

@@ -84,7 +84,9 @@ def names_in(node: object) -> Iterator[str]:
 def _names(node: object) -> Iterator[str]:
     if isinstance(node, syntax.Name):
         yield node.name
-    if isinstance(node, syntax.FamilySum):
+    if isinstance(node, syntax.FamilySum | syntax.FamilySoftmax):
+        yield node.family
+    if isinstance(node, syntax.LetOption) and node.family:
         yield node.family
     if isinstance(node, tuple):
         for part in node:

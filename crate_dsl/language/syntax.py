@@ -41,7 +41,7 @@ class Transpose(Node):
 
 @dataclass(frozen=True)
 class Binary(Node):
-    operator: str  # one of + - * / ^ .* ./ .^
+    operator: str  # one of + - * / ^ .+ .* ./ .^
     left: Expression
     right: Expression
 
@@ -63,7 +63,16 @@ class FamilySum(Node):
     body: Expression
 
 
-Expression = Number | Name | Negate | Transpose | Binary | Call | FamilySum
+@dataclass(frozen=True)
+class FamilySoftmax(Node):
+    """`softmax(index in family) body`: the member `index` of the softmax of all members of the family."""
+
+    index: str
+    family: str
+    body: Expression
+
+
+Expression = Number | Name | Negate | Transpose | Binary | Call | FamilySum | FamilySoftmax
 
 
 # ---- declarations ------------------------------------------------------------------------------------------------
@@ -102,17 +111,27 @@ class Learn(Node):
 
 
 @dataclass(frozen=True)
-class Learns(Node):
-    learns: tuple[Learn, ...]
-
-
-@dataclass(frozen=True)
 class Dimensions(Node):
     """`d x N`, `K of d x p`, or `real` (rows and cols None)."""
 
     rows: Expression | None
     cols: Expression | None
     family: Expression | None = None
+
+
+@dataclass(frozen=True)
+class LearnMatrix(Node):
+    """`learn NAME: K of p x 1 = zeros`."""
+
+    name: str
+    dimensions: Dimensions
+    init: Call
+
+
+@dataclass(frozen=True)
+class Learns(Node):
+    learns: tuple[Learn, ...]
+    matrices: tuple[LearnMatrix, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -244,8 +263,27 @@ class CausalOption(Node):
     """`causal`: column t of the operator is that of tokens 1..t."""
 
 
+@dataclass(frozen=True)
+class LetOption(Node):
+    """`let NAME = value`, or `let NAME[index in family] = value`."""
+
+    name: str
+    index: str | None
+    family: str | None
+    value: Expression
+
+
 Option = (
-    NormLine | SiteLine | FromOption | StepOption | StepsOption | ResidualOption | ReadOption | CausalOption | InitLine
+    NormLine
+    | SiteLine
+    | FromOption
+    | StepOption
+    | StepsOption
+    | ResidualOption
+    | ReadOption
+    | CausalOption
+    | InitLine
+    | LetOption
 )
 
 

@@ -7,7 +7,7 @@ from crate_dsl.library.approximations import SITES
 from crate_dsl.library.atoms import ATOMS
 from crate_dsl.library.standard import FILES
 
-STRUCTURAL = {"plus", "minus", "transpose", "times", "scale", "hadamard"}  # written as operators, not by name
+STRUCTURAL = {"plus", "minus", "transpose", "times", "scale", "hadamard", "add_column"}  # written as operators
 
 
 def _words(*signatures: WordSignature) -> dict[str, WordSignature]:
@@ -27,12 +27,14 @@ VOCABULARY = Vocabulary(
     inputs=_words(
         WordSignature("image", ("size", "size", "size"), usage="image(channels, height, width)"),
         WordSignature("text", ("size", "size"), usage="text(length, vocabulary): token numbers below vocabulary"),
+        WordSignature("vectors", ("size", "size"), usage="vectors(d, N): N real vectors with d entries"),
     ),
     stems=_words(
         WordSignature(
             "patches", ("size",), ("size", "norm"), "patches(patch), patches(height, width), patches(patch, norm)"
         ),
         WordSignature("embedding", usage="embedding: one learned vector for every word of the vocabulary of a text"),
+        WordSignature("vectors", usage="vectors: the vectors of the input, as they are"),
         WordSignature("class_token", usage="class_token: one learned token in front"),
         WordSignature("position", ("learned|sincos",), usage="position(learned) or position(sincos)"),
     ),
@@ -44,6 +46,7 @@ VOCABULARY = Vocabulary(
         WordSignature("classify", ("size",), usage="classify(classes) of class_token, or of mean"),
         WordSignature("patches", usage="patches: the pixels of every patch"),
         WordSignature("vocabulary", (), ("tied",), "vocabulary, or vocabulary(tied): by the transposed embedding"),
+        WordSignature("tokens", usage="tokens: the tokens as they are"),
     ),
     pools=("class_token", "mean"),
     inits=_words(
@@ -53,6 +56,7 @@ VOCABULARY = Vocabulary(
         WordSignature("xavier", usage="xavier: uniform, bound sqrt(6 / (fan_in + fan_out)) (Glorot & Bengio 2010)"),
         WordSignature("linear", usage="linear: uniform, bound 1 / sqrt(fan_in), the default of torch.nn.Linear"),
         WordSignature("zeros", usage="zeros"),
+        WordSignature("constant", ("real",), usage="constant(0.1): every entry is this number"),
     ),
     losses={
         loss.name: loss

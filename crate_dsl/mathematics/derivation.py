@@ -10,6 +10,7 @@ from crate_dsl.errors import Span
 from crate_dsl.language.model import Block, Model, Parameter, Penalty, Step
 from crate_dsl.library.form import Form, Leaf
 from crate_dsl.library.tree import Tree
+from crate_dsl.mathematics.quantities import Quantity
 
 EXACT, APPROXIMATION, CHOICE = "exact", "approximation", "choice"
 
@@ -97,6 +98,7 @@ class DerivedStep:
     objective: Objective
     record: tuple[DerivationStep, ...]
     size: sympy.Expr = sympy.Integer(1)  # kappa of a gradient step, eta of a proximal one
+    quantities: tuple[Quantity, ...] = ()  # held constant by the derivation; computed first, in their order
 
 
 @dataclass(frozen=True)

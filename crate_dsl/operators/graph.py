@@ -26,6 +26,7 @@ class Type:
     cols: str
     family: str | None = None
     batch: bool = False
+    diagonal: bool = False  # a diagonal matrix, of which only the diagonal is ever stored
 
     @property
     def T(self) -> Type:
@@ -40,11 +41,11 @@ class Type:
         return self.rows == self.cols
 
     def of(self, rows: str, cols: str) -> Type:
-        return replace(self, rows=rows, cols=cols)
+        return replace(self, rows=rows, cols=cols, diagonal=False)
 
     def __str__(self) -> str:
         front = ("batch x " if self.batch else "") + (f"{self.family} of " if self.family else "")
-        return f"{front}{self.rows} x {self.cols}"
+        return f"{front}{'diagonal ' * self.diagonal}{self.rows} x {self.cols}"
 
 
 @dataclass(frozen=True)

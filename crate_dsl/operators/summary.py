@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -94,12 +94,19 @@ def _pixels(model: Model) -> int:
 def _stem(model: Model) -> Row:
     words = {word.name: word.arguments for word in model.tokens.words}
     d = model.sizes[model.tokens.rows]
-    parameters, flops = _patches(model, words["patches"]) if "patches" in words else (_vocabulary(model) * d, 0)
+    parameters, flops = _embedding(model, words)
     parameters += d * (("class_token" in words) + (model.mask is not None))
     if "position" in words:
         parameters += model.tokens.count * d if words["position"][0] == "learned" else 0
         flops += model.tokens.count * d
     return Row("stem", "tokens", 1, parameters, flops)
+
+
+def _embedding(model: Model, words: Mapping[str, tuple[int | Fraction | str, ...]]) -> tuple[int, int]:
+    """Parameters and operations of what makes tokens of the input; vectors are tokens as they are."""
+    if "patches" in words:
+        return _patches(model, words["patches"])
+    return (_vocabulary(model) * model.sizes[model.tokens.rows], 0) if "embedding" in words else (0, 0)
 
 
 def _patches(model: Model, arguments: tuple[int | Fraction | str, ...]) -> tuple[int, int]:
@@ -118,6 +125,8 @@ def _vocabulary(model: Model) -> int:
 
 def _head(model: Model) -> Row:
     d = model.sizes[model.tokens.rows]
+    if model.head.word.name == "tokens":
+        return Row("head", "tokens", 1, 0, 0)
     if model.head.word.name == "vocabulary":  # without a bias; a tied one is the embedding, counted there
         entries = _vocabulary(model) * d
         return Row(
@@ -144,7 +153,7 @@ def _count(held: Parameter | LearnedScalar, block: Block, model: Model, owned: s
     """Entries over all layers of what no step before has counted."""
     if isinstance(held, Parameter) and held.origin:  # its step's own
         return _entries(held, block) * (1 if held.shared else block.repeat)
-    top = isinstance(held, LearnedScalar) and held in model.scalars
+    top = held.top if isinstance(held, Parameter) else held in model.scalars
     if held.name in owned or (top and held.name in seen):
         return 0
     owned.add(held.name)

@@ -94,8 +94,9 @@ def coefficient_symbols(graph: Graph) -> set[sympy.Symbol]:
 
 
 def symbols_of(operator: Operator) -> set[sympy.Symbol]:
-    """The scalar symbols of one operator."""
-    return set().union(*(value.free_symbols for value in _expressions(operator.attributes)))
+    """The scalar symbols of one operator, but for those that stand for its inputs."""
+    symbols = set().union(*(value.free_symbols for value in _expressions(operator.attributes)))
+    return {symbol for symbol in symbols if not symbol.name.startswith("#")}
 
 
 def _expressions(attributes: tuple) -> Iterator[sympy.Expr]:

@@ -15,6 +15,11 @@ def merge_heads(x: Tensor) -> Tensor:
     """(batch, heads, N, p) -> (batch, N, heads * p)."""
     return x.transpose(1, 2).flatten(2)
 ''',
+    "threshold": '''
+def threshold(x: Tensor, level: Tensor | float) -> Tensor:
+    """The level where an entry is above it, else 0; the comparison passes no gradient on."""
+    return level * (x > level).to(x.dtype)
+''',
     "identity_like": '''
 def identity_like(matrix: Tensor) -> Tensor:
     """The identity of a square matrix's size, type and device."""
@@ -24,6 +29,17 @@ def identity_like(matrix: Tensor) -> Tensor:
 def at_least_float32(x: Tensor) -> Tensor:
     """Half precision widened: Cholesky factors need it."""
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+''',
+    "gelu_slope": '''
+def gelu_slope(x: Tensor) -> Tensor:
+    """The derivative of GELU, of x Phi(x) with the normal distribution Phi."""
+    return torch.special.ndtr(x) + x * torch.exp(-x.square() / 2) / math.sqrt(2 * math.pi)
+''',
+    "gelu_potential": '''
+def gelu_potential(x: Tensor) -> Tensor:
+    """The antiderivative of GELU: ((x^2 - 1) Phi(x) + x phi(x)) / 2."""
+    density = torch.exp(-x.square() / 2) / math.sqrt(2 * math.pi)
+    return ((x.square() - 1) * torch.special.ndtr(x) + x * density) / 2
 ''',
     "sine_and_cosine": '''
 def sine_and_cosine(angle: Tensor) -> tuple[Tensor, Tensor]:

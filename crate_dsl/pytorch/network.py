@@ -127,7 +127,7 @@ class NetworkWriter:
         found = []
         for step in block.steps:
             label = step.derived.step.label
-            found += [(label, attribute(p.name), True, False) for p, _ in step_parameters(step) if p.shared]
+            found += [(label, attribute(p.name), True, p.top) for p, _ in step_parameters(step) if p.shared]
             for scalar in step_scalars(step, self._model):
                 if scalar.shared or scalar.name in whole:
                     found.append((label, scalar_attribute(scalar), True, scalar.name in whole))
@@ -219,6 +219,7 @@ class NetworkWriter:
                 "tuple[Tensor, Tensor]",
                 "Logits of every token, (batch, tokens, vocabulary), and the mask, 1 where one was hidden.",
             ),
+            "tokens": ("Tensor", "The tokens, (batch, tokens, features)."),
         }[task_of(self._model)]
         value = head_code(self._model, self._front) + (", mask" if self._model.mask else "")
         if penalties:

@@ -26,6 +26,8 @@ def write(program: Program, version: str = "") -> str:
     body = helpers_text(file.helpers) + "".join("\n\n" + "\n".join(lines) + "\n" for lines in classes)
     functional = ["from torch.nn import functional as F"] if "F." in body else []
     head = [*docstring(_banner(model, version)), "", "from __future__ import annotations", "", *IMPORTS, *functional]
+    if "math.sqrt(" in body:
+        head.insert(head.index(IMPORTS[0]), "import math\n")
     return "\n".join([*head, "", *constants.lines, *network.constants()]) + "\n" + body
 
 

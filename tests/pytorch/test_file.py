@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from crate_dsl.library.approximations import SCALED
 from crate_dsl.library.atoms import ATOMS
 from crate_dsl.library.functions import FUNCTIONS
+from crate_dsl.library.grams import SCALED
 from crate_dsl.library.vocabulary import VOCABULARY
 from crate_dsl.operators.kinds import KINDS
 from crate_dsl.operators.lower import lower
@@ -112,6 +112,8 @@ def test_every_initialisation_is_written(word: str) -> None:
         torch.testing.assert_close(step.U.T @ step.U, torch.eye(12, dtype=torch.float64), atol=1e-6, rtol=0)
     elif word == "zeros":
         assert not step.U.any()
+    elif word == "constant":
+        assert (step.U == 0.5).all()
     else:
         bounds = {"normal": 4 * 0.5, "kaiming": (6 / 12) ** 0.5, "xavier": (6 / 27) ** 0.5, "linear": 12**-0.5}
         assert 0.5 * bounds[word] / 4 < float(step.U.detach().abs().max()) <= 2 * bounds[word]

@@ -23,6 +23,7 @@ from crate_dsl.operators.passes.narrow import narrow
 from crate_dsl.operators.passes.push_through import push_through
 from crate_dsl.operators.passes.share import share
 from crate_dsl.operators.passes.solve import solve
+from crate_dsl.operators.passes.spread import spread
 from crate_dsl.operators.passes.sylvester import sylvester
 from crate_dsl.operators.program import Program, StepProgram
 
@@ -46,6 +47,7 @@ PASSES = (
     Pass("causal", causal, "after all identities of matrices, which hold of every prefix; before anything is ordered"),
     Pass("solve", solve, "after push-through has chosen which matrix is inverted, before chains are ordered around it"),
     Pass("chain", chain, "after all products have their final factors"),
+    Pass("spread", spread, "needs products of two; before it, diagonal matrices move about as factors like any other"),
     Pass("merge", merge, "needs products of two: `sum_k U_k X_k` as one product of stacked heads"),
     Pass("fold_bias", fold_bias, "last: it closes products over what is added to them"),
 )  # fmt: skip
