@@ -19,6 +19,7 @@ from crate_dsl.mathematics import explain, page
 from crate_dsl.operators.cost import table
 from crate_dsl.operators.program import Program
 from crate_dsl.operators.summary import summary
+from crate_dsl.pictures.picture import picture, writer_of
 
 STAGES = ("spec", "model", "derivation", "graph", "optimised", "source")
 EXAMPLES = """examples:
@@ -26,6 +27,7 @@ EXAMPLES = """examples:
   crate-compile specs/crate.crate --preset tiny --summary    parameters and FLOPs per step
   crate-compile specs/crate.crate --explain -o crate.html    the derivation as a page
   crate-compile specs/crate_exact.crate --check              verify it numerically
+  crate-compile specs/crate_mae.crate --graph mae.svg        the unrolled network as a picture
   crate-compile specs/crate.crate --set d=384 K=6 eta=0.2 -o model.py
 """
 
@@ -62,6 +64,10 @@ def parser() -> Parser:
     what.add_argument("--check", action="store_true", help="verify every exact step, measure every approximation")
     what.add_argument("--emit", choices=STAGES, metavar="STAGE", help=f"print a stage: {', '.join(STAGES)}")
     result.add_argument("--summary", action="store_true", help="a table of parameters and FLOPs per step")
+    result.add_argument(
+        "--graph", metavar="FILE", action="append", default=[],
+        help="draw the unrolled network, formulas, sizes and costs: FILE.svg, .mmd (Mermaid) or .dot; may repeat",
+    )  # fmt: skip
     result.add_argument("--traceback", action="store_true", help="show where a failure of the compiler itself arose")
     result.add_argument("--version", action="version", version=f"crate-compile {VERSION}")
     return result
@@ -86,9 +92,13 @@ def main(arguments: list[str] | None = None) -> int:
 
 def run(options: argparse.Namespace) -> int:
     """Do what the options ask for."""
+    for path in options.graph:
+        writer_of(path)  # an unknown ending is told before anything is written
     compilation = compile_spec(options.spec, options.preset, overrides(options.set))
     for warning in compilation.model.warnings:
         print(f"{warning}\n", file=sys.stderr)
+    for path in options.graph:
+        deliver(picture(compilation.optimised, path), path)
     if options.check:
         text, passed = certificate(compilation)
         deliver(text, options.output)
@@ -97,7 +107,7 @@ def run(options: argparse.Namespace) -> int:
         deliver(explanation(compilation, options.output), options.output)
     elif options.emit:
         deliver(stage(compilation, options.emit), options.output)
-    elif options.output or not options.summary:
+    elif options.output or not (options.summary or options.graph):
         deliver(compilation.text, options.output)
     if options.summary:
         print(summary(compilation.optimised))
