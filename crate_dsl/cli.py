@@ -18,8 +18,7 @@ from crate_dsl.errors import CompilerBug, CrateError, fail
 from crate_dsl.mathematics import explain, page
 from crate_dsl.operators.cost import table
 from crate_dsl.operators.program import Program
-from crate_dsl.operators.summary import summary
-from crate_dsl.pictures.picture import picture, writer_of
+from crate_dsl.pictures.picture import writer_of
 
 STAGES = ("spec", "model", "derivation", "graph", "optimised", "source")
 EXAMPLES = """examples:
@@ -98,7 +97,7 @@ def run(options: argparse.Namespace) -> int:
     for warning in compilation.model.warnings:
         print(f"{warning}\n", file=sys.stderr)
     for path in options.graph:
-        deliver(picture(compilation.optimised, path), path)
+        deliver(compilation.picture(path), path)
     if options.check:
         text, passed = certificate(compilation)
         deliver(text, options.output)
@@ -110,7 +109,7 @@ def run(options: argparse.Namespace) -> int:
     elif options.output or not (options.summary or options.graph):
         deliver(compilation.text, options.output)
     if options.summary:
-        print(summary(compilation.optimised))
+        print(compilation.costs)
     return 0
 
 

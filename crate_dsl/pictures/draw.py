@@ -15,7 +15,7 @@ from crate_dsl.mathematics.report import BlockReport, Report, report, word
 from crate_dsl.operators.program import BlockProgram, Program
 from crate_dsl.operators.summary import Row, Summary, summary
 from crate_dsl.pictures.drawing import Arrow, Box, Drawing, Frame, Node, Tag, Text
-from crate_dsl.pictures.sizes import amount, operations, output_size, pooled_size, sizes, times, tokens_size
+from crate_dsl.pictures.sizes import amount, input_size, operations, output_size, pooled_size, times, tokens_size
 from crate_dsl.pictures.step import step_arrows, step_box
 
 MEANINGS = {
@@ -158,7 +158,7 @@ def _arrows(program: Program, items: list[Box | Frame]) -> Iterator[Arrow]:
     boxes = _boxes(items)
     for before, box in zip([None, *boxes], boxes, strict=False):
         if before is not None:
-            label = {"tokens": sizes(model.input.arguments), "head": pooled_size(model), "output": output_size(model),
+            label = {"tokens": input_size(model), "head": pooled_size(model), "output": output_size(model),
                      "loss": ""}.get(box.kind, tokens_size(model))  # fmt: skip
             kind = "training" if box.kind == "loss" else "flow"
             yield Arrow(before.nodes[-1].name, box.nodes[0].name, label, kind)

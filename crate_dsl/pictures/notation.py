@@ -17,9 +17,10 @@ from crate_dsl.mathematics.latex_names import GREEK
 THIN = "\u2009"  # between the factors of a product
 TOKEN = re.compile(r"\\[A-Za-z]+|\\.|[{}^_&]|\s+|\d+(?:\.\d+)?|.", re.S)
 SIGNS = {
-    "sum": "Σ", "odot": "⊙", "lVert": "‖", "rVert": "‖", "mid": " | ", "leq": " ≤ ", "geq": " ≥ ", "in": " ∈ ",
-    "nabla": "∇", "infty": "∞", "cdot": "·", "times": "×", "sim": "∼", "to": " → ", "quad": "  ", "mathbb": "",
-    **dict.fromkeys(("left", "right", "textstyle", "displaystyle", "begin", "end", "limits"), ""),
+    "sum": "Σ", "odot": "⊙", "oplus": "⊕", "otimes": "⊗", "cdot": "·", "times": "×", "pm": "±", "sim": "∼",
+    "lVert": "‖", "rVert": "‖", "nabla": "∇", "infty": "∞", "ldots": "…", "quad": "  ", "mathbb": "",
+    "mid": " | ", "leq": " ≤ ", "geq": " ≥ ", "neq": " ≠ ", "in": " ∈ ", "to": " → ",
+    **dict.fromkeys(("left", "right", "textstyle", "displaystyle", "limits"), ""),
 }  # fmt: skip
 ROMAN = {"mathrm", "operatorname", "text", "log", "det", "exp", "max", "min", "mathbf"}
 FRACTIONS = {("1", "2"): "½", ("1", "3"): "⅓", ("2", "3"): "⅔", ("1", "4"): "¼", ("3", "4"): "¾"}
@@ -204,6 +205,8 @@ class _Setter:
         plain = tuple("".join(run.text for run in part) for part in (above, below))
         if plain in FRACTIONS:
             return [Run(FRACTIONS[plain])]
+        if plain[0] == "1" and re.fullmatch(r"10{3,}", plain[1]):
+            return [Run("10"), Run(f"−{len(plain[1]) - 1}", level=1)]
         runs = [*_grouped(above, _is_sum(above)), Run("/"), *_grouped(below, _is_sum(below) or _is_product(below))]
         following = [token for token in self.tokens[self.place :] if not token.isspace()]
         if self.peek().isspace() and following and following[0] not in ("+", "-", "=", ")", r"\right", "}", ","):

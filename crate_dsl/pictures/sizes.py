@@ -42,6 +42,16 @@ def tokens_size(model: Model) -> str:
     return sizes((model.tokens.count, model.sizes[model.tokens.rows]))
 
 
+def input_size(model: Model) -> str:
+    """What enters: of a text its length, of vectors as many as there are tokens, else the sizes as declared."""
+    match model.input.name:
+        case "text":
+            return sizes(model.input.arguments[:1])
+        case "vectors":
+            return tokens_size(model)
+    return sizes(model.input.arguments)
+
+
 def pooled_size(model: Model) -> str:
     """What a head reads: all tokens, or what it pools of them."""
     return f"{model.sizes[model.tokens.rows]:,} (of {model.head.of})" if model.head.of else tokens_size(model)

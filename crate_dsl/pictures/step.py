@@ -8,6 +8,7 @@ from crate_dsl.language.model import Model, Step
 from crate_dsl.mathematics import latex
 from crate_dsl.mathematics.derivation import APPROXIMATION, CHOICE, EXACT, DerivedStep
 from crate_dsl.mathematics.equations import Equation
+from crate_dsl.mathematics.overview import parts
 from crate_dsl.mathematics.report import Line, StepReport, word
 from crate_dsl.mathematics.report import Row as LearnedRow
 from crate_dsl.operators.program import StepProgram
@@ -21,7 +22,7 @@ LONGEST_TAG = 60
 
 def step_box(role: str, program: StepProgram, page: StepReport, row: Row | None, model: Model) -> Box:
     """The box of a step; `row` is its line in the table of costs."""
-    texts = [Text("title", page.title), *_objective(page), *_operator(page), *_learned(page)]
+    texts = [Text("title", page.title), *_formulas(page), *_learned(page)]
     if row:
         texts.append(_cost(row, program, model))
     return Box("step", _nodes(role, program.derived), tuple(texts), tuple(_tags(program.derived.step, page)),
@@ -31,25 +32,12 @@ def step_box(role: str, program: StepProgram, page: StepReport, row: Row | None,
 # ---- texts ---------------------------------------------------------------------------------------------------------
 
 
-def _objective(page: StepReport) -> Iterator[Text]:
-    """The stated energy."""
-    for line in page.lines:
-        if line.rule == "energy":
-            yield from (_formula("objective", "", equation) for equation in line.after)
-
-
-def _operator(page: StepReport) -> Iterator[Text]:
-    """The assignments of the step, then what their letters and functions are."""
-    assigned = [e for e in page.operator if e.left.kind != "prox"]
-    yield from (_formula("operator", "", equation) for equation in assigned)
-    seen: dict[Equation, None] = dict.fromkeys(d for equation in page.operator for d in equation.where)
-    defined = [*seen, *_closed([e for e in page.operator if e.left.kind == "prox"])]
-    yield from (_formula("where", "where " if n == 0 else "", equation) for n, equation in enumerate(defined))
-
-
-def _closed(maps: list[Equation]) -> list[Equation]:
-    """Of the equations of one proximal map the first, its closed form where there is one."""
-    return list({equation.left: equation for equation in reversed(maps)}.values())
+def _formulas(page: StepReport) -> Iterator[Text]:
+    """The stated energy, the operator, and what its letters and functions are."""
+    found = parts(page)
+    yield from (_formula("objective", "", equation) for equation in found.stated)
+    yield from (_formula("operator", "", equation) for equation in found.assigned)
+    yield from (_formula("where", "where " if n == 0 else "", equation) for n, equation in enumerate(found.defined))
 
 
 def _formula(role: str, words: str, equation: Equation) -> Text:
@@ -86,9 +74,9 @@ def _cost(row: Row, program: StepProgram, model: Model) -> Text:
 
 
 def _tags(step: Step, page: StepReport) -> Iterator[Tag]:
-    """Approximations and choices; the norm is drawn, not said."""
-    lines = [line for line in page.lines if line.kind in (APPROXIMATION, CHOICE) and line.rule != "norm"]
-    if not any(line.kind == APPROXIMATION for line in lines):
+    """Approximations and choices; the norm is drawn and a let is defined, so neither is said again."""
+    lines = [line for line in page.lines if line.kind in (APPROXIMATION, CHOICE) and line.rule not in ("norm", "let")]
+    if not any(line.kind == APPROXIMATION or "~" in line.rule for line in lines):
         yield Tag(EXACT, "nothing approximated", "derived by exact rules alone")
     yield from (Tag(line.kind, _tag_words(line, step), line.why) for line in lines)
 

@@ -25,6 +25,7 @@ from crate_dsl.pictures.notation import Run, formula, unicode, words
         (r"\operatorname{prox}_{\eta g}(v)", "prox_(ηg)(v)"),
         (r"\frac{\sqrt{p}}{\sqrt{d + 1}}", "√p/√(d + 1)"),
         (r"\begin{cases} 0 & \text{if } v \leq 1 \\ v & \text{if } v \geq 1 \end{cases}", "0 if v ≤ 1; v if v ≥ 1"),
+        (r"\frac{1}{100000000}", "10⁻⁸"),
         (r"\Pi_{k} \odot \lambda", "Πₖ ⊙ λ"),
         (r"\neverheard(x)", "neverheard(x)"),
         ("a_{b", "a_b"),
