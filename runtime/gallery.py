@@ -26,8 +26,8 @@ HEAD = """# Gallery
 
 Every network here is one text file: the objective of each layer and the approximations allowed. The compiler derives
 the operator, verifies it (`crate-compile SPEC --check`) and draws the picture (`crate-compile SPEC --graph x.svg`).
-Parameters are those of the sizes that the file states; presets have others. A bar marks tokens normalised by the step.
-This page is made by `python -m runtime.gallery` from the specs and from `results.yaml`.
+Parameters are those of the sizes that the file states; presets have others. A bar marks tokens that the step
+normalised, `norm(Z)` in the pictures. Made by `python -m runtime.gallery` from the specs and from `results.yaml`.
 """
 
 

@@ -53,7 +53,7 @@ def draw(program: Program) -> Drawing:
             items.append(_frame(programs[stage.role], reports[stage.role], model, figures))
     items += _end(model, page, figures)
     arrows = tuple(_arrows(program, items))
-    notes, footnotes = tuple(_notes(page, table)), tuple(_footnotes(items, table))
+    notes, footnotes = tuple(_notes(page, table)), tuple(_footnotes(table))
     return Drawing(model.name, model.description, notes, tuple(items), arrows, tuple(_legend(items)), footnotes)
 
 
@@ -71,13 +71,11 @@ def _legend(items: list[Box | Frame]) -> Iterator[Tag]:
     yield from (Tag(kind, kind, meaning) for kind, meaning in MEANINGS.items() if kind in used)
 
 
-def _footnotes(items: list[Box | Frame], table: Summary) -> Iterator[str]:
+def _footnotes(table: Summary) -> Iterator[str]:
     yield (
         "Sizes along the flow are tokens × features of one input; formulas hold tokens as columns. "
         f"FLOP of one input in a forward pass over {table.batch}."
     )
-    if any(node.kind == "norm" for box in _boxes(items) if box.kind == "step" for node in box.nodes):
-        yield "A bar above a letter: what the norm of the step normalised."
 
 
 def _boxes(items: list[Box | Frame]) -> list[Box]:

@@ -18,7 +18,7 @@ THIN = "\u2009"  # between the factors of a product
 TOKEN = re.compile(r"\\[A-Za-z]+|\\.|[{}^_&]|\s+|\d+(?:\.\d+)?|.", re.S)
 SIGNS = {
     "sum": "Σ", "odot": "⊙", "oplus": "⊕", "otimes": "⊗", "cdot": "·", "times": "×", "pm": "±", "sim": "∼",
-    "lVert": "‖", "rVert": "‖", "nabla": "∇", "infty": "∞", "ldots": "…", "quad": "  ", "mathbb": "",
+    "lVert": "||", "rVert": "||", "nabla": "∇", "infty": "∞", "ldots": "…", "quad": "  ", "mathbb": "",
     "mid": " | ", "leq": " ≤ ", "geq": " ≥ ", "neq": " ≠ ", "in": " ∈ ", "to": " → ",
     **dict.fromkeys(("left", "right", "textstyle", "displaystyle", "limits"), ""),
 }  # fmt: skip
@@ -42,12 +42,11 @@ SIGNS |= {name: _greek(name) for name in GREEK} | {"varepsilon": "ε", "varphi":
 
 @dataclass(frozen=True)
 class Run:
-    """Characters of one style; `level` is 1 for a superscript, -1 for a subscript; `barred` has a line above."""
+    """Characters of one style; `level` is 1 for a superscript, -1 for a subscript."""
 
     text: str
     italic: bool = False
     level: int = 0
-    barred: bool = False
     bold: bool = False
 
 
@@ -65,14 +64,14 @@ def formula(latex: str) -> Runs:
 
 
 def unicode(runs: Iterable[Run]) -> str:
-    """The runs as bare text: small letters where Unicode has them, `_` and `^` elsewhere, a combining line above."""
+    """The runs as bare text: small letters where Unicode has them, `_` and `^` elsewhere."""
     parts = (_bare(level, tuple(group)) for level, group in groupby(runs, key=lambda run: run.level))
     return "".join(parts).replace(THIN, " ")
 
 
 def _bare(level: int, runs: Runs) -> str:
     if level == 0:
-        return "".join("".join(f"{c}\u0304" for c in run.text) if run.barred else run.text for run in runs)
+        return "".join(run.text for run in runs)
     small, text = SUPERSCRIPTS if level > 0 else SUBSCRIPTS, "".join(run.text for run in runs)
     if all(c in small for c in text):
         return "".join(small[c] for c in text)
@@ -162,8 +161,8 @@ class _Setter:
                 return [Run("√"), *_grouped(inner, len(inner) > 1)]
             case "sum":
                 return [Run("Σ"), *self.sum_index()]
-            case "bar":
-                return [replace(run, barred=True) for run in _Setter(self.argument()).all()]
+            case "bar":  # a line above is lost where a font or a program lacks it; the word stays
+                return [Run("norm("), *_Setter(self.argument()).all(), Run(")")]
             case "top":
                 return [Run("T")]
             case "begin" | "end":

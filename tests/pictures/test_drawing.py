@@ -66,7 +66,7 @@ def test_a_step_says_what_it_optimises_computes_approximates_learns_and_costs() 
     assert title == "compress Z by rate(Z, U)"
     assert objective == "rate(Z | U) = ½ Σₖ log det(I + (Uₖᵀ Z)ᵀ (Uₖᵀ Z))"
     assert operator == "Z⁺ = Z + Σₖ Uₖᵒᵘᵗ Vₖ softmax(1/√p · Vₖᵀ Vₖ) + Uᵇⁱᵃˢ 1_Nᵀ"
-    assert where == "where Vₖ = Uₖᵀ Z̄"
+    assert where == "where Vₖ = Uₖᵀ norm(Z)"
     assert learned == "learned: U (12 of 768 × 64), U_out (12 of 768 × 64), U_bias (768 × 1)"
     assert cost.startswith("1,181,952 parameters, ") and cost.endswith("FLOP per layer")
     assert [(tag.kind, tag.words) for tag in compress.tags] == [

@@ -14,11 +14,11 @@ from crate_dsl.pictures.notation import Run, formula, unicode, words
     ("source", "shown"),
     [
         (r"\frac{1}{2} \sum_{k=1}^{K} \log\det\left(I + W_{k}^{\top} W_{k}\right)", "½ Σₖ log det(I + Wₖᵀ Wₖ)"),
-        (r"\frac{\kappa p}{N \varepsilon^{2}} \bar{Z}", "κ p/(N ε²) · Z̄"),
+        (r"\frac{\kappa p}{N \varepsilon^{2}} \bar{Z}", "κ p/(N ε²) · norm(Z)"),
         (r"\frac{a + b}{c}", "(a + b)/c"),
         (r"-D^{\top} Z", "−Dᵀ Z"),
         (r"+ D Z", "+ D Z"),
-        (r"\left\lVert A \right\rVert_1", "‖A‖₁"),
+        (r"\left\lVert A \right\rVert_1", "||A||₁"),
         (r"\iota_{\geq 0}\left(A\right)", "ι_(≥0)(A)"),
         (r"U^{\mathrm{out}}_{k} \mathbf{1}_{N}^{\top}", "Uᵒᵘᵗₖ 1_Nᵀ"),
         (r"\mathrm{my\_energy}(Z \mid U)", "my_energy(Z | U)"),
@@ -44,7 +44,7 @@ def test_every_atom_is_set_without_a_trace_of_latex(name: str) -> None:
 
 def test_styles_of_a_formula() -> None:
     runs = formula(r"\bar{Z} + U_{k}")
-    assert runs[0] == Run("Z", italic=True, barred=True)
+    assert runs[:3] == (Run("norm("), Run("Z", italic=True), Run(") + "))
     assert Run("k", italic=True, level=-1) in runs
     assert formula(r"\operatorname{softmax}(A)")[:2] == (Run("softmax("), Run("A", italic=True))
 

@@ -122,7 +122,6 @@ def _run(run: Run, before: int, size: float) -> str:
     look = [f'dy="{_number(shift)}"'] * bool(run.level != before)
     look += [f'font-size="{_number(size * SCRIPT)}"'] * bool(run.level)
     look += ['font-style="italic"'] * run.italic + ['font-weight="bold"'] * run.bold
-    look += ['text-decoration="overline"'] * run.barred
     text = _text(run.text)
     return f"<tspan {' '.join(look)}>{text}</tspan>" if look else text
 
