@@ -15,10 +15,11 @@ from typing import NoReturn
 from crate_dsl.certificate import certificate
 from crate_dsl.compiler import VERSION, Compilation, compile_spec
 from crate_dsl.errors import CompilerBug, CrateError, fail
+from crate_dsl.library.standard import listing
 from crate_dsl.mathematics import explain, page
 from crate_dsl.operators.cost import table
 from crate_dsl.operators.program import Program
-from crate_dsl.operators.summary import summary
+from crate_dsl.pictures.picture import writer_of
 
 STAGES = ("spec", "model", "derivation", "graph", "optimised", "source")
 EXAMPLES = """examples:
@@ -26,8 +27,18 @@ EXAMPLES = """examples:
   crate-compile specs/crate.crate --preset tiny --summary    parameters and FLOPs per step
   crate-compile specs/crate.crate --explain -o crate.html    the derivation as a page
   crate-compile specs/crate_exact.crate --check              verify it numerically
+  crate-compile --energies                                   the energies of the standard library
+  crate-compile specs/crate_mae.crate --graph mae.svg        the unrolled network as a picture
   crate-compile specs/crate.crate --set d=384 K=6 eta=0.2 -o model.py
 """
+
+
+class Energies(argparse.Action):
+    """Prints the standard library, as --version prints the version: no spec is needed."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
+        print(listing(), end="")
+        parser.exit()
 
 
 class Parser(argparse.ArgumentParser):
@@ -62,6 +73,13 @@ def parser() -> Parser:
     what.add_argument("--check", action="store_true", help="verify every exact step, measure every approximation")
     what.add_argument("--emit", choices=STAGES, metavar="STAGE", help=f"print a stage: {', '.join(STAGES)}")
     result.add_argument("--summary", action="store_true", help="a table of parameters and FLOPs per step")
+    result.add_argument(
+        "--energies", action=Energies, nargs=0, help="list the energies that a spec can include by name"
+    )
+    result.add_argument(
+        "--graph", metavar="FILE", action="append", default=[],
+        help="draw the unrolled network, formulas, sizes and costs: FILE.svg, .mmd (Mermaid) or .dot; may repeat",
+    )  # fmt: skip
     result.add_argument("--traceback", action="store_true", help="show where a failure of the compiler itself arose")
     result.add_argument("--version", action="version", version=f"crate-compile {VERSION}")
     return result
@@ -86,9 +104,13 @@ def main(arguments: list[str] | None = None) -> int:
 
 def run(options: argparse.Namespace) -> int:
     """Do what the options ask for."""
+    for path in options.graph:
+        writer_of(path)  # an unknown ending is told before anything is written
     compilation = compile_spec(options.spec, options.preset, overrides(options.set))
     for warning in compilation.model.warnings:
         print(f"{warning}\n", file=sys.stderr)
+    for path in options.graph:
+        deliver(compilation.picture(path), path)
     if options.check:
         text, passed = certificate(compilation)
         deliver(text, options.output)
@@ -97,10 +119,10 @@ def run(options: argparse.Namespace) -> int:
         deliver(explanation(compilation, options.output), options.output)
     elif options.emit:
         deliver(stage(compilation, options.emit), options.output)
-    elif options.output or not options.summary:
+    elif options.output or not (options.summary or options.graph):
         deliver(compilation.text, options.output)
     if options.summary:
-        print(summary(compilation.optimised))
+        print(compilation.costs)
     return 0
 
 
@@ -138,7 +160,8 @@ def stage(compilation: Compilation, name: str) -> str:
 
 def tables(program: Program) -> str:
     """Every graph with shape, operations and bytes of its operators."""
-    return "\n\n".join(table(graph) for step in program.steps for graph in step.graphs) + "\n"
+    graphs = [graph for step in program.steps for graph in step.graphs]
+    return "\n\n".join(map(table, [*graphs, *(penalty.graph for penalty in program.penalties)])) + "\n"
 
 
 def pretty(value: object) -> str:

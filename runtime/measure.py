@@ -10,10 +10,11 @@ from torch import Tensor, nn
 from runtime import seeds
 from runtime.data.source import Images
 from runtime.errors import UserError
+from runtime.penalty import penalties
 from runtime.sampler import in_order
 from runtime.tasks.task import Task
 
-REFERENCE_LIMIT = 10_000  # training images that a trivial prediction is computed from
+REFERENCE_LIMIT = 10_000  # training images, or windows of text, that a trivial prediction is computed from
 
 
 def pick_device(name: str) -> torch.device:
@@ -41,13 +42,16 @@ def measure(
     training, totals, count = network.training, {}, 0
     network.eval()
     for part in in_order(images, batch):
-        draw = held_out_draw(task, network, count, len(part.images))
+        draw = held_out_draw(task, network, count, len(part))
         with autocast(device, precision):
-            scores = task.scores(network, part.to(device), draw, reference)
-        count += len(part.images)
+            part = part.to(device)
+            scores = task.scores(network, part, draw, reference) | penalties(network, *task.inputs(part.inputs, draw))
+        count += len(part)
         totals = {name: totals.get(name, 0.0) + value.double().sum().item() for name, value in scores.items()}
     network.train(training)
-    return task.summary({name: total / count for name, total in totals.items()})
+    means = {name: total / count for name, total in totals.items()}
+    penalty = {"penalty": means.pop("penalty")} if "penalty" in means else {}
+    return task.summary(means) | penalty
 
 
 def held_out_draw(task: Task, network: nn.Module, first: int, count: int) -> Tensor | None:

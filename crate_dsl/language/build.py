@@ -139,11 +139,26 @@ class Builder:
         words = _nodes(parts)
         return syntax.HeadLine(span, words[0], words[1] if len(words) > 1 else None)
 
+    def whole(self, parts: list, span: Span) -> syntax.Call:
+        return syntax.Call(span, str(parts[0]))
+
     def init(self, parts: list, span: Span) -> syntax.InitLine:
         return syntax.InitLine(span, parts[0], parts[1])
 
     def target(self, parts: list, span: Span) -> str:
         return parts[0].name if isinstance(parts[0], syntax.Name) else str(parts[0])
+
+    def include(self, parts: list, span: Span) -> syntax.Include:
+        path = isinstance(parts[0], Token)
+        return syntax.Include(span, str(parts[0])[1:-1] if path else parts[0].name, path)
+
+    def loss(self, parts: list, span: Span) -> syntax.LossLine:
+        signs = ["PLUS", *(part.type for part in parts if isinstance(part, Token))]
+        terms = zip(signs, _nodes(parts), strict=True)
+        return syntax.LossLine(span, tuple(replace(term, negative=sign == "MINUS") for sign, term in terms))
+
+    def loss_term(self, parts: list, span: Span) -> syntax.LossTerm:
+        return syntax.LossTerm(span, False, parts[0], parts[1] if len(parts) > 1 else None)
 
     # ---- blocks ------------------------------------------------------------------------------------------------------
 
@@ -207,6 +222,9 @@ class Builder:
 
     def read(self, parts: list, span: Span) -> syntax.ReadOption:
         return syntax.ReadOption(span, parts[0].name)
+
+    def causal(self, parts: list, span: Span) -> syntax.CausalOption:
+        return syntax.CausalOption(span)
 
     def let(self, parts: list, span: Span) -> syntax.LetOption:
         name, *bound, value = _nodes(parts)

@@ -22,11 +22,16 @@ def check_lets(statement: syntax.StepStatement, energy: Energy, tokens: Tokens, 
     options.sort(key=lambda option: option.given)
     block.lets = {}
     environment = _environment(statement, energy, tokens, block)
-    for option in options:
+    for place, option in enumerate(options):
         if option.given:
             block.lets[option.name] = _estimated(option, statement, environment, tokens, block)
             continue
-        let = _checked(option, environment, tokens, block)
+        later = {
+            other.name: "it is computed further down: quantities use those above them"
+            for other in options[place:]
+            if not other.given
+        }
+        let = _checked(option, replace(environment, refused=later), tokens, block)
         block.lets[option.name] = let
         if let is None:
             environment = replace(environment, broken=environment.broken | {option.name})
@@ -141,6 +146,10 @@ def _per_head(option: syntax.LetOption, block: Block) -> None:
         if learned is None or not learned.per_head:
             continue
         sums = {node.family for node in _sums(option.value)} | ({option.family} if option.family else set())
+        if not sums:
+            hint = f'give the let an index: "let {option.name}[k in K] = ..."'
+            block.report.error(f'"{name}" is learned per head, and there are no heads here', option.value.span, hint)
+            continue
         family = sums.pop() if len(sums) == 1 else None
         learned.belongs_to(family, option.value.span, block.report)
         if option.family is None and family:

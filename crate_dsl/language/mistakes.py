@@ -27,8 +27,10 @@ EXAMPLES = {
     "mask": "mask random(0.75) before encoder", "norm": "norm layer",
     "head": "head classify(classes) of class_token", "init": "init U orthogonal",
     "encoder": "encoder repeat L { compress Z by rate(Z, U) }", "decoder": "decoder repeat L = inverse(encoder)",
+    "include": 'include rates, or include "mine.crate"', "loss": "loss cross_entropy + 0.01 * rate(Z, U)",
     "shared": "shared U, D", "from": "from Z", "step": "step kappa", "steps": "steps 2 of eta", "read": "read D1",
     "given": "given Pi[k in K] ~ softmax(k in K) -lambda * column_norms(C[k] * Z)'",
+    "causal": "compress Z by rate(Z, U) { causal }",
     "let": "let Pi[k in K] = softmax(k in K) temp * column_sums((U[k]' * Z) .^ 2)'",
 }  # fmt: skip
 EXPRESSION = {"NUMBER", "LEFT_PARENTHESIS", "MINUS"}
@@ -168,6 +170,18 @@ def _value_missing(at: Place) -> Diagnostic | None:
     return None
 
 
+def _let(at: Place) -> Diagnostic | None:
+    """A quantity without its value, or a family of them without its index bound."""
+    if not at.statement or at.statement[0].type != "LET" or len(at.statement) < 2:
+        return None
+    name = at.statement[1]
+    if "EQUALS" in at.accepts and (at.ended or at.kind in {"NEWLINE", "SEMICOLON", "RIGHT_BRACE"}):
+        return at.says(f'quantity "{name}" has no value', f'write "let {name} = ..."')
+    if "IN" in at.accepts:
+        return at.says("a family of quantities binds its index", f'write "let {name}[k in K] = ..."')
+    return None
+
+
 def _trailing_comma(at: Place) -> Diagnostic | None:
     if at.kind_at(-1) == "COMMA" and (at.ended or at.kind in {"RIGHT_PARENTHESIS", "RIGHT_BRACE"} or _statement(at)):
         comma = at.span_of(at.tokens[at.index - 1])
@@ -260,6 +274,18 @@ def _operand_missing(at: Place) -> Diagnostic | None:
     return at.says(f'an expression is missing after "{at.text_at(-1)}"', f"{at.found} follows instead")
 
 
+def _loss(at: Place) -> Diagnostic | None:
+    if at.opening != "LOSS":
+        return None
+    if at.kind == "BAR":
+        return at.says(
+            'a "|" among the arguments of a loss', "nothing is held in a loss: separate all arguments by commas"
+        )
+    if at.kind_at(-1) == "IN":
+        return at.says(f"{at.found} where a block should stand", 'write "in encoder" or "in decoder" behind a term')
+    return None
+
+
 def _quotes(at: Place) -> Diagnostic | None:
     if at.opening == "NETWORK" and at.kind in {"TRANSPOSE", "NAME"} and at.index == 2:
         return at.says("the description needs double quotes", 'network Crate "what this network is"')
@@ -291,7 +317,8 @@ def _general(at: Place) -> Diagnostic:
 
 RULES: tuple[Callable[[Place], Diagnostic | None], ...] = (
     _characters, _closes_nothing, _doubled, _first_word, _quotes, _unclosed_options, _misplaced, _site_sign, _sum,
-    _energy_use, _shape, _value_missing, _trailing_comma, _steps, _index, _unclosed_bracket, _unclosed_block,
+    _loss, _energy_use, _shape, _let, _value_missing, _trailing_comma, _steps, _index, _unclosed_bracket,
+    _unclosed_block,
     _reserved, _one_per_line, _comma_missing, _operator_missing, _operand_missing,
 )  # fmt: skip
 

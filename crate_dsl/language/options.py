@@ -15,13 +15,13 @@ from crate_dsl.language.words import check_symbolic, find, word_of
 
 OPTION_NAMES = {
     syntax.NormLine: "norm", syntax.FromOption: "from", syntax.StepOption: "step", syntax.StepsOption: "steps",
-    syntax.ResidualOption: "residual", syntax.ReadOption: "read",
+    syntax.ResidualOption: "residual", syntax.ReadOption: "read", syntax.CausalOption: "causal",
 }  # fmt: skip
 MAX_ITERATIONS = 100  # they are unrolled
 RESIDUALS = ("raw", "normed")
 GRADIENT, PROXIMAL, SYNTHESIS = "gradient", "proximal", "synthesis"
 ALLOWED = {
-    GRADIENT: {"norm", "step", "residual"},
+    GRADIENT: {"norm", "step", "residual", "causal"},
     PROXIMAL: {"norm", "from", "step", "steps", "residual", "read"},
     SYNTHESIS: {"norm", "residual"},
 }
@@ -29,9 +29,11 @@ INSTEAD = {
     ("from", GRADIENT): "a gradient step starts at the tokens; from is an option of sparsify",
     ("steps", GRADIENT): 'a gradient step has one size: "step kappa"',
     ("read", GRADIENT): "a gradient step moves the tokens themselves; read is an option of sparsify",
+    ("causal", PROXIMAL): "leave it out: a step that acts on every token by itself is causal as it is",
     ("from", SYNTHESIS): "a synthesis is solved at once and starts nowhere",
     ("step", SYNTHESIS): "a synthesis is solved at once and has no step size",
     ("steps", SYNTHESIS): "a synthesis is solved at once and has no step size",
+    ("causal", SYNTHESIS): "leave it out: a step that acts on every token by itself is causal as it is",
     ("read", SYNTHESIS): "a synthesis puts the unknown in the place of the tokens; read is an option of sparsify",
 }
 
@@ -82,7 +84,7 @@ class Options:
         return Step(
             draft.statement.verb, label, tokens.name, roles.energy, roles.actuals,
             roles.unknown.name if roles.unknown else None, self.norm, self.residual, self.size, self.iterations,
-            self.start, read.name if read else None, self.sites, draft.statement.span,
+            self.start, read.name if read else None, self.sites, draft.statement.span, "causal" in draft.options,
             tuple(let for let in self.block.lets.values() if let),
         )  # fmt: skip
 
@@ -133,7 +135,10 @@ class Options:
         if shape is None or self._per_feature(shape, size):
             return
         if shape != SCALAR:
-            self.report.error(f"a step size is a number, and this is {shape}", size.span)
+            rows = self.block.tokens.shape.rows if self.block.tokens else "d"
+            hint = f"or a learned column of {rows} numbers, one for each feature: {rows} x 1"
+            hint = hint if self.draft.kind == GRADIENT else ""
+            self.report.error(f"a step size is a number, and this is {shape}", size.span, hint)
         learned = [self.block.learned[name] for name in names_in(size) if name in self.block.learned]
         for scalar in (scalar for scalar in learned if scalar.per_head):
             scalar.belongs_to(self._family(), size.span, self.report)

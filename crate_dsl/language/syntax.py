@@ -187,6 +187,30 @@ class InitLine(Node):
     word: Call
 
 
+@dataclass(frozen=True)
+class Include(Node):
+    """`include rates` (energies of the standard library) or `include "mine.crate"` (a file beside this one)."""
+
+    name: str
+    path: bool  # whether it is a path in double quotes
+
+
+@dataclass(frozen=True)
+class LossTerm(Node):
+    """A data loss by its name, or `weight * energy(arguments)`, optionally `in encoder`; the sign stands before it."""
+
+    negative: bool
+    product: Expression
+    block: str | None
+
+
+@dataclass(frozen=True)
+class LossLine(Node):
+    """`loss cross_entropy + 0.01 * rate(Z, U)`."""
+
+    terms: tuple[LossTerm, ...]
+
+
 # ---- blocks and steps --------------------------------------------------------------------------------------------
 
 
@@ -235,6 +259,11 @@ class ReadOption(Node):
 
 
 @dataclass(frozen=True)
+class CausalOption(Node):
+    """`causal`: column t of the operator is that of tokens 1..t."""
+
+
+@dataclass(frozen=True)
 class LetOption(Node):
     """`let NAME = value`, or `let NAME[index in family] = value`; `given NAME ~ value` where it may be handed in."""
 
@@ -246,7 +275,16 @@ class LetOption(Node):
 
 
 Option = (
-    NormLine | SiteLine | FromOption | StepOption | StepsOption | ResidualOption | ReadOption | InitLine | LetOption
+    NormLine
+    | SiteLine
+    | FromOption
+    | StepOption
+    | StepsOption
+    | ResidualOption
+    | ReadOption
+    | CausalOption
+    | InitLine
+    | LetOption
 )
 
 
@@ -294,6 +332,8 @@ Item = (
     | NormLine
     | HeadLine
     | InitLine
+    | Include
+    | LossLine
     | BlockDeclaration
     | InverseDeclaration
 )
@@ -301,10 +341,11 @@ Item = (
 
 @dataclass(frozen=True)
 class Spec:
-    """A parsed file."""
+    """A parsed file; `included` are the energies of the files that it includes, empty until those have been read."""
 
     source: Source
     name: str
     name_span: Span
     description: str
     items: tuple[Item, ...]
+    included: tuple[EnergyDeclaration, ...] = ()

@@ -64,6 +64,14 @@ class Atom:
     def smooth(self) -> bool:
         return self.pull is not None
 
+    @property
+    def flat(self) -> bool:
+        """Whether its slope is zero wherever it has one: a count of entries, a constraint."""
+        if self.smooth or self.entry is None:
+            return False
+        pieces = self.entry(*sympy.symbols(f"a:{self.arity - 1}")).pieces
+        return all(piece.square == 0 == piece.linear for piece in pieces)
+
 
 ATOMS: dict[str, Atom] = {}
 

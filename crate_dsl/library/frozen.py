@@ -12,14 +12,14 @@ from dataclasses import replace
 import sympy
 
 from crate_dsl.language.model import Shape
-from crate_dsl.library.approximations import Absent, Context, Fitted, Refusal, Rewriting, Rule, register
 from crate_dsl.library.form import Form, Inverse, Leaf, Word, form_indices, leaves
+from crate_dsl.library.rules import Absent, Context, Fitted, Refusal, Rewriting
 from crate_dsl.library.scalars import scalar_indices
 
-MOST_NAMES = 8
+MOST_NAMES = 8  # of frozen factors
 
 
-def _frozen(form: Form, context: Context) -> Rewriting:
+def frozen(form: Form, context: Context) -> Rewriting:
     """Every word with an inverse left of the tokens gets a constant matrix in place of its token-free left factor."""
     names = list(context.words[1:])
     fitted, words = [], []
@@ -63,16 +63,3 @@ def _freeze(word: Word, place: int, name: str, context: Context) -> tuple[Fitted
     leaf = Leaf(name, rows, cols, index)
     kept = replace(word, coefficient=sign * context.step, factors=(leaf, *word.factors[place:]))
     return Fitted(name, Shape(rows, cols, family), index, Form(rows, cols, (left,))), kept
-
-
-register(
-    Rule(
-        "inverse",
-        "frozen",
-        _frozen,
-        "frozen(fit) or frozen(fit, E, C): the left factors, with their scalars, computed once from the fitting data",
-        "later tokens come from the distribution that the layer was fitted to",
-        required=("fit",),
-        optional=("name",) * MOST_NAMES,
-    )
-)

@@ -24,6 +24,19 @@ def single(rows: str, cols: str, *factors: Function | Inverse | Leaf | Diagonal)
 
 def hadamard(left: Form, right: Form) -> Form:
     """The product entry by entry; `c 1 1' .* X = c X`, and `u v' .* X = Diag(u) X Diag(v)`."""
+    (first, left), (second, right) = _without_scale(left), _without_scale(right)
+    left, right = sorted((left, right), key=str)  # one order, so that equal products merge
+    return _hadamard(left, right).scaled(first * second)
+
+
+def _without_scale(form: Form) -> tuple[sympy.Expr, Form]:
+    """The number before a form of one word, and the rest."""
+    if len(form.words) != 1 or form.words[0].over:
+        return one, form
+    return form.words[0].coefficient, replace(form, words=(replace(form.words[0], coefficient=one),))
+
+
+def _hadamard(left: Form, right: Form) -> Form:
     units = ones(left.rows, left.cols).words[0].factors
     for constant, other in ((left, right), (right, left)):
         if len(constant.words) == 1 and constant.words[0].factors == units and not constant.words[0].over:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from crate_dsl.language.vocabulary import AtomSignature, Vocabulary, WordSignature
-from crate_dsl.library import frozen  # noqa: F401  (registers its rule)
+from crate_dsl.language.vocabulary import AtomSignature, LossSignature, Vocabulary, WordSignature
 from crate_dsl.library.approximations import SITES
 from crate_dsl.library.atoms import ATOMS
+from crate_dsl.library.standard import FILES
 
 STRUCTURAL = {"plus", "minus", "transpose", "times", "scale", "hadamard", "add_column"}  # written as operators
 
@@ -16,7 +16,7 @@ def _words(*signatures: WordSignature) -> dict[str, WordSignature]:
 
 VOCABULARY = Vocabulary(
     atoms={
-        name: AtomSignature(name, atom.arity, atom.shape, atom.smooth, atom.entry is not None, atom.usage)
+        name: AtomSignature(name, atom.arity, atom.shape, atom.smooth, atom.entry is not None, atom.usage, atom.flat)
         for name, atom in ATOMS.items()
         if name not in STRUCTURAL
     },
@@ -26,21 +26,28 @@ VOCABULARY = Vocabulary(
     },
     inputs=_words(
         WordSignature("image", ("size", "size", "size"), usage="image(channels, height, width)"),
+        WordSignature("text", ("size", "size"), usage="text(length, vocabulary): token numbers below vocabulary"),
+        WordSignature("vectors", ("size", "size"), usage="vectors(d, N): N real vectors with d entries"),
     ),
     stems=_words(
         WordSignature(
             "patches", ("size",), ("size", "norm"), "patches(patch), patches(height, width), patches(patch, norm)"
         ),
+        WordSignature("embedding", usage="embedding: one learned vector for every word of the vocabulary of a text"),
+        WordSignature("vectors", usage="vectors: the vectors of the input, as they are"),
         WordSignature("class_token", usage="class_token: one learned token in front"),
         WordSignature("position", ("learned|sincos",), usage="position(learned) or position(sincos)"),
     ),
-    masks=_words(WordSignature("random", ("fraction",), usage="random(0.75): remove this share of the patches")),
+    masks=_words(WordSignature("random", ("fraction",), usage="random(0.75): remove this share of the tokens")),
     norms=_words(
         WordSignature("layer", optional=("positive",), usage="layer or layer(1e-6): LayerNorm with its epsilon")
     ),
     heads=_words(
         WordSignature("classify", ("size",), usage="classify(classes) of class_token, or of mean"),
         WordSignature("patches", usage="patches: the pixels of every patch"),
+        WordSignature("vocabulary", (), ("tied",), "vocabulary, or vocabulary(tied): by the transposed embedding"),
+        WordSignature("tokens", usage="tokens: the tokens as they are"),
+        WordSignature("features", usage="features of class_token, or of mean: what it reads, as it is"),
     ),
     pools=("class_token", "mean"),
     inits=_words(
@@ -52,4 +59,14 @@ VOCABULARY = Vocabulary(
         WordSignature("zeros", usage="zeros"),
         WordSignature("constant", ("real",), usage="constant(0.1): every entry is this number"),
     ),
+    losses={
+        loss.name: loss
+        for loss in (
+            LossSignature("cross_entropy", ("classify", "vocabulary"), usage="of the classes, or of every next token"),
+            LossSignature("masked_cross_entropy", ("vocabulary",), True, "of the removed tokens"),
+            LossSignature("squared_error", ("patches",), usage="mean over the pixels of all patches"),
+            LossSignature("masked_squared_error", ("patches",), True, "mean over the pixels of removed patches"),
+        )
+    },
+    energies=FILES,
 )

@@ -9,7 +9,7 @@ import sympy
 
 from crate_dsl.errors import fail
 from crate_dsl.language import syntax
-from crate_dsl.language.model import ONE, Block, Let, Model, Shape, Step
+from crate_dsl.language.model import ONE, Block, Energy, Let, Model, Shape, Step
 from crate_dsl.library.atoms import ATOMS
 from crate_dsl.library.form import Leaf
 from crate_dsl.library.scalars import scalar, sign_of, size
@@ -46,11 +46,11 @@ class Scope:
         return replace(self, scalars=scalars, families={**self.families, index: family})
 
 
-def scalars_in_force(model: Model, block: Block) -> dict[str, sympy.Expr]:
-    """Sizes, reals and learned scalars by name; a learned scalar per head is a member of its family."""
-    scalars: dict[str, sympy.Expr] = {name: size(name) for name in block.sizes}
+def scalars_in_force(model: Model, block: Block | None) -> dict[str, sympy.Expr]:
+    """Sizes, reals and learned scalars by name, at the top without a block; one per head is a member of its family."""
+    scalars: dict[str, sympy.Expr] = {name: size(name) for name in (block or model).sizes}
     scalars |= {name: scalar(name, sign=sign_of(value)) for name, value in model.reals.items()}
-    for learned in model.scalars + block.scalars:
+    for learned in model.scalars + (block.scalars if block else ()):
         sign = "positive" if learned.lower is not None and learned.lower >= 0 else "real"
         scalars[learned.name] = scalar(learned.name, sign=sign, index="k" if learned.family else None)
     return scalars
@@ -95,15 +95,22 @@ def step_scope(model: Model, block: Block, step: Step, held: Held) -> Scope:
     """The scope of a step's energy: its arguments, bound to what the step puts there."""
     outer = scalars_in_force(model, block)
     outer |= {name: quantity.symbol() for name, quantity in held.quantities.items() if quantity.stated}
+    return energy_scope(step.energy, step.actuals, outer, held)
+
+
+def energy_scope(
+    energy: Energy, actuals: Mapping[str, str], outer: Mapping[str, sympy.Expr], held: Held | None = None
+) -> Scope:
+    """The scope of an energy: its arguments, bound to what stands for them."""
     matrices, scalars = {}, dict(outer)
-    for argument in step.energy.arguments:
-        actual = step.actuals[argument.name]
+    for argument in energy.arguments:
+        actual = actuals[argument.name]
         if argument.shape.is_scalar:
             scalars[argument.name] = outer[actual]
         else:
             index = _any(argument.shape.family)
             matrices[argument.name] = Leaf(actual, argument.shape.rows, argument.shape.cols, index)
-    return Scope(matrices, scalars, held=held)
+    return Scope(matrices, scalars, held=held or Held())
 
 
 def express(expression: syntax.Expression, scope: Scope) -> Tree:

@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from crate_dsl.language.model import Shape
-from crate_dsl.library.approximations import Fitted
 from crate_dsl.library.form import Leaf
+from crate_dsl.library.rules import Fitted
 from crate_dsl.library.tree import Tree, tree_leaves, tree_scalars
 from crate_dsl.mathematics.derivation import APPROXIMATION, DerivationStep
 from crate_dsl.mathematics.express import estimates, let_scope

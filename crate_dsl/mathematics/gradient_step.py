@@ -9,19 +9,11 @@ import sympy
 from crate_dsl.errors import fail
 from crate_dsl.language.model import Parameter, SiteRule
 from crate_dsl.language.syntax import Name
-from crate_dsl.library.approximations import (
-    SITES,
-    Absent,
-    Context,
-    Fitted,
-    Refusal,
-    Rewriting,
-    Rule,
-    dissolved,
-    present,
-)
+from crate_dsl.library.approximations import SITES, present
 from crate_dsl.library.form import Form, Leaf, Word
+from crate_dsl.library.grams import dissolved
 from crate_dsl.library.products import diagonal
+from crate_dsl.library.rules import Absent, Context, Fitted, Refusal, Rewriting, Rule
 from crate_dsl.library.scalars import rename_index, scalar_indices
 from crate_dsl.mathematics.derivation import (
     APPROXIMATION,
@@ -37,6 +29,7 @@ from crate_dsl.mathematics.express import Scope, express, scalars_in_force
 from crate_dsl.mathematics.fitting import fit, fitting_record
 from crate_dsl.mathematics.statement import (
     Statement,
+    causal_record,
     fitted_parameter,
     inserted,
     introduced_parameter,
@@ -79,6 +72,7 @@ def derive_gradient_step(statement: Statement) -> DerivedStep:
     placed = inserted(dissolved(update), tokens, statement.skip, statement.read)
     result = Leaf(f"{tokens.name}+", tokens.rows, tokens.cols)
     record += norm_record(statement, update, placed)
+    record += causal_record(statement, result, placed)
     objective = Objective(
         without_constraints(statement.energy),
         tokens,

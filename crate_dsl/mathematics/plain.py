@@ -20,6 +20,9 @@ OPERATORS = {"plus": (" + ", SUM, SUM, SUM), "minus": (" - ", SUM, OPEN, SUM),
 
 
 def scalar(value: sympy.Expr) -> str:
+    """A coefficient; small decimals are written as such: 1e-08, not 1/100000000."""
+    small = {r for r in value.atoms(sympy.Rational) if r.q > 1000 and sympy.Rational(repr(float(r))) == r}
+    value = value.xreplace({r: sympy.Symbol(repr(float(r)), positive=True) for r in small})
     return str(value).replace("**", "^").replace("Abs(", "abs(")
 
 

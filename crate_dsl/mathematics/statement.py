@@ -9,9 +9,9 @@ import sympy
 from crate_dsl.errors import fail
 from crate_dsl.language.model import ONE, Block, Model, Parameter, Shape, Step
 from crate_dsl.language.model import Word as LibraryWord
-from crate_dsl.library.approximations import Fitted
 from crate_dsl.library.atoms import ATOMS
 from crate_dsl.library.form import Diagonal, Factor, Form, Function, Inverse, Leaf, Word, leaves
+from crate_dsl.library.rules import Fitted
 from crate_dsl.library.tree import Apply, Matrix, Scalar, SoftmaxOver, SumOver, Tree, tree_leaves
 from crate_dsl.mathematics.derivation import CHOICE, EXACT, DerivationStep
 from crate_dsl.mathematics.differentiate import form_of
@@ -165,6 +165,19 @@ def norm_record(statement: Statement, before: Form, after: Form) -> tuple[Deriva
     skip = f"; the tokens alone stay {carried}" if statement.step.residual else ""
     why = f"the derivation is done on plain tokens; the operator then reads them normalised by {norm.name}{skip}"
     return (DerivationStep("norm", before, after, why, CHOICE, norm.span),)
+
+
+def causal_record(statement: Statement, result: Leaf, placed: Form) -> tuple[DerivationStep, ...]:
+    """The line of a derivation that says how a causal step reads its operator."""
+    if not statement.step.causal:
+        return ()
+    z, count = statement.tokens.name, statement.tokens.cols
+    text = f"column t of {result.name} is that of tokens 1..t of {z}: every sum over tokens ends at t, {count} means t"
+    why = (
+        f"token t follows the energy of its own prefix, the gradient in token t of {statement.step.energy.name} of "
+        "tokens 1..t, what is given held; this is not the gradient of the energies of all prefixes added up"
+    )
+    return (DerivationStep("causal", placed, text, why, CHOICE, statement.step.span),)
 
 
 def stated(statement: Statement) -> DerivationStep:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 from crate_dsl.language.model import Block
-from crate_dsl.mathematics.derivation import Derivation, DerivedBlock, DerivedStep
+from crate_dsl.mathematics.derivation import Derivation, DerivedBlock, DerivedPenalty, DerivedStep
 from crate_dsl.operators.cost import table
 from crate_dsl.operators.graph import Graph
 
@@ -18,7 +18,8 @@ class StepProgram:
     `forward` maps the tokens (raw and as read) to the step's result. Where the energy is evaluated at a code that is
     then read out, `code` maps the tokens as read to that code and `forward` takes it as an input. `energy` maps the
     objective's variable, and what it is given, to one number per image; `start` is where the energy before is taken.
-    `fits` map the tokens as read, of fitting data, to what the step keeps of them.
+    `fits` map the tokens as read, of fitting data, to what the step keeps of them; `estimates` map later ones to what
+    stands for given quantities.
     """
 
     derived: DerivedStep
@@ -28,16 +29,17 @@ class StepProgram:
     energy: Graph
     start: Graph
     fits: tuple[Graph, ...] = ()
+    estimates: tuple[Graph, ...] = ()
 
     @property
     def graphs(self) -> tuple[Graph, ...]:
-        return (*((self.code,) if self.code else ()), self.forward, self.energy, self.start, *self.fits)
+        return (*((self.code,) if self.code else ()), self.forward, self.energy, self.start, *self.fits, *self.estimates)
 
     def mapped(self, change: Callable[[Graph], Graph]) -> StepProgram:
         code = change(self.code) if self.code else None
-        fits = tuple(map(change, self.fits))
-        energy, start = change(self.energy), change(self.start)
-        return replace(self, forward=change(self.forward), code=code, energy=energy, start=start, fits=fits)
+        fits, estimates = tuple(map(change, self.fits)), tuple(map(change, self.estimates))
+        changed = replace(self, forward=change(self.forward), code=code, fits=fits, estimates=estimates)
+        return replace(changed, energy=change(self.energy), start=change(self.start))
 
 
 @dataclass(frozen=True)
@@ -53,11 +55,20 @@ class BlockProgram:
 
 
 @dataclass(frozen=True)
+class PenaltyProgram:
+    """The weighted energies of a loss in one place: `graph` maps the tokens there to one number per image."""
+
+    derived: DerivedPenalty
+    graph: Graph
+
+
+@dataclass(frozen=True)
 class Program:
     """All graphs of a network; layers are lowered once, the repeat count stays in the block."""
 
     derivation: Derivation
     blocks: tuple[BlockProgram, ...]
+    penalties: tuple[PenaltyProgram, ...] = ()
 
     @property
     def steps(self) -> Iterator[StepProgram]:
@@ -66,8 +77,10 @@ class Program:
 
     def mapped(self, change: Callable[[Graph], Graph]) -> Program:
         blocks = (replace(b, steps=tuple(s.mapped(change) for s in b.steps)) for b in self.blocks)
-        return replace(self, blocks=tuple(blocks))
+        penalties = (replace(penalty, graph=change(penalty.graph)) for penalty in self.penalties)
+        return replace(self, blocks=tuple(blocks), penalties=tuple(penalties))
 
     def __str__(self) -> str:
         """Every graph with the shape and cost of its operators; starting points are left out."""
-        return "\n\n".join(table(graph) for step in self.steps for graph in step.graphs if graph is not step.start)
+        graphs = [graph for step in self.steps for graph in step.graphs if graph is not step.start]
+        return "\n\n".join(map(table, [*graphs, *(penalty.graph for penalty in self.penalties)]))

@@ -7,19 +7,21 @@ Solves and log-determinants, and the small matrices that they read, stand in a b
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Hashable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 
 import sympy
 
 from crate_dsl.errors import CompilerBug
 from crate_dsl.language.model import Block, LearnedScalar
 from crate_dsl.operators.graph import Graph, Operator, Type
-from crate_dsl.pytorch.expressions import ATOM, Code, is_negated, scalar_code
+from crate_dsl.pytorch import causal_spelling  # noqa: F401 (registers its kinds)
+from crate_dsl.pytorch.expressions import ATOM, SUM, Code, is_negated, scalar_code
 from crate_dsl.pytorch.names import Constants, Names
 from crate_dsl.pytorch.precision import precise_regions, source_of
 from crate_dsl.pytorch.spelling import SPELLINGS
 
+INDENT = "    "
 LONG, LINE = 84, 112  # characters of an expression that gets its own statement, and of a line
 UNNAMED = {"input", "parameter", "constant", "column", "transpose", "identity", "ones", "zero"}
 
@@ -28,15 +30,20 @@ UNNAMED = {"input", "parameter", "constant", "column", "transpose", "identity", 
 class Class:
     """What the methods of one written class share: where its names stand for, and the helpers that they ask for."""
 
-    block: Block
+    block: Block | None
     constants: Constants
     attributes: Mapping[str, str]  # learned matrices and scalars by name, without "self."
     learned: Mapping[str, LearnedScalar]
     helpers: set[str]
+    local: Mapping[str, str] = field(default_factory=dict)  # learned matrices that a method holds in variables
 
 
 class Body:
-    """Statements that compute the output of a graph; implements `Speaker` for the spellings."""
+    """Statements that compute the output of a graph; implements `Speaker` for the spellings.
+
+    With `precise` they stand, indented, in a block that is in full precision as a whole. `memory` is the name of what
+    one token hands to the next, where tokens come one at a time.
+    """
 
     def __init__(
         self,
@@ -44,22 +51,25 @@ class Body:
         owner: Class,
         names: Names,
         inputs: Mapping[str, str],
+        precise: bool = False,
+        memory: str = "",
         counted: Mapping[str, str] | None = None,
     ) -> None:
         self._graph, self._owner, self._names, self._inputs = graph, owner, names, inputs
-        self._counted = counted or {}  # axes whose length is that of the data, not the network's
+        self._memory, self._slots = memory, {}
+        self._counted = counted or {}  # axes whose length is that of the data in every coefficient, too
         self._lines: list[str] = []
-        self._indent = ""
+        self._indent = INDENT if precise else ""
         self._codes: dict[int, Code] = {}
         self._scalars: dict[str, str] = {}
         self._uses = Counter(self._source(n) for number in graph for n in graph[number].inputs)
-        self._regions = list(precise_regions(graph))
+        self._regions = [] if precise else list(precise_regions(graph))  # none where all of it is in full precision
 
     def lines(self) -> list[str]:
         """All statements, the last one returning the output with tokens as rows."""
         output = self._graph.output
         code = self.code(output, self.flipped(self._graph[output].type))
-        return [*self._lines, f"return {code.text}"]
+        return [*self._lines, *(self._indent + line for line in broken(f"return {code.text}", code.level))]
 
     # ---- what spellings ask for ---------------------------------------------------------------------------------
 
@@ -71,7 +81,10 @@ class Body:
         return kind.batch and kind.cols == self._graph.tokens
 
     def size(self, axis: str) -> str:
-        return self._counted.get(axis) or self._owner.constants.size(axis, self._owner.block)
+        """The length of an axis; that of the tokens is read off the input, since a text may be short."""
+        if axis == self._graph.tokens:
+            return f"{self.reference()}.shape[1]"
+        return self._owner.constants.size(axis, self._owner.block)
 
     def helper(self, name: str) -> str:
         self._owner.helpers.add(name)
@@ -80,6 +93,10 @@ class Body:
     def reference(self) -> str:
         """A tensor with the type and device that new ones should have: the first input of the method."""
         return next(iter(self._inputs.values()))
+
+    def slot(self, key: Hashable) -> str:
+        """Where something is kept from token to token: the memory, and a number; "" where all tokens come at once."""
+        return f"{self._memory}, {self._slots.setdefault(key, len(self._slots))}" if self._memory else ""
 
     def is_learned(self, value: sympy.Expr) -> bool:
         return any(symbol.name.partition("[")[0] in self._owner.learned for symbol in value.free_symbols)
@@ -104,12 +121,20 @@ class Body:
         code = self._plain(number)
         kind = operator.type
         if kind.is_scalar:
-            return code if wide is None or wide.is_scalar else replace(code, text=f"{code.at(ATOM)}[..., None, None]")
+            return self._widened(code, kind, wide)
         if wide and wide.family and kind.batch and not kind.family:
             code = Code(f"{code.at(ATOM)}.unsqueeze(1)", ATOM, code.flipped)
         if code.flipped == flipped:
             return code
         return Code(f"{code.at(ATOM)}.{'mT' if kind.batch or kind.family else 'T'}", ATOM, flipped)
+
+    def _widened(self, code: Code, kind: Type, wide: Type | None) -> Code:
+        """A number per image or head with the axes of the value that it goes with."""
+        if wide is None:
+            return code
+        missing = int(kind.batch and not kind.family and wide.family is not None) + 2 * (not wide.is_scalar)
+        axes = ["None"] * missing
+        return replace(code, text=f"{code.at(ATOM)}[{', '.join(['...', *axes])}]", level=ATOM) if axes else code
 
     def named(self, number: int, flipped: bool) -> str:
         """A value's text, made a name first where it is an expression."""
@@ -157,6 +182,9 @@ class Body:
         kind = self._graph[number].kind
         code = self._codes[number]
         often = self._uses[number] > 1 and not code.text.isidentifier()
+        users = [self._graph[n] for n in self._graph.users(number)]
+        if not often and users and all(user.kind == "quantity" for user in users):
+            return False  # the quantity takes a name at once
         return often or SPELLINGS[kind].always or len(code.text) > LONG or self._is_weights(number) or _projects(code)
 
     def _is_weights(self, number: int) -> bool:
@@ -169,28 +197,30 @@ class Body:
         """Give a value a statement of its own, with its shape at the end of the line."""
         code, kind = self._codes[number], self._graph[number].type
         name = self._names.new(self._hint(number))
-        self._write(f"{name} = {code.text}", f"  # {self._shape(kind, code.flipped)}")
+        self._write(f"{name} = {code.text}", f"  # {self._shape(kind, code.flipped)}", code.level)
         self._codes[number] = Code(name, ATOM, code.flipped)
 
-    def _write(self, statement: str, comment: str = "") -> None:
+    def _write(self, statement: str, comment: str = "", level: int = ATOM) -> None:
         if len(self._indent + statement + comment) > LINE:
             self._lines.append(self._indent + comment.strip())
             comment = ""
-        self._lines.append(self._indent + statement + comment)
+        self._lines += [self._indent + line for line in broken(statement + comment, level, LINE - len(self._indent))]
 
     def _shape(self, kind: Type, flipped: bool) -> str:
         front = (["batch"] if kind.batch else []) + ([kind.family] if kind.family else [])
         back = [] if kind.is_scalar else [kind.cols, kind.rows] if flipped else [kind.rows, kind.cols]
-        axes = [*front, *back]
+        axes = ["1" if self._memory and axis == self._graph.tokens else axis for axis in (*front, *back)]
         return f"({', '.join(axes)}{',' if len(axes) == 1 else ''})"
 
     def _hint(self, number: int) -> str:
         operator, code = self._graph[number], self._codes[number]
+        if operator.kind == "quantity":
+            return operator.attributes[0].lower()
         if operator.kind == "prox":
             return operator.attributes[1].lower().replace("^", "")
+        if _projects(code):
+            return "w"
         if operator.kind == "product":
-            if _projects(code):
-                return "w"
             return "gram" if operator.type.is_square and operator.type.batch else "product"
         if operator.kind == "combine":
             if not operator.type.batch:
@@ -205,10 +235,13 @@ class Body:
 
     def _leaf(self, operator: Operator) -> Code | None:
         if operator.kind == "input":
-            return Code(self._inputs[operator.attributes[0]], ATOM, True)
+            return Code(self._inputs[operator.attributes[0]], ATOM, self.flipped(operator.type))
         if operator.kind != "parameter":
             return None
-        attribute = f"self.{self._owner.attributes[operator.attributes[0]]}"
+        name = operator.attributes[0]
+        attribute = self._owner.local.get(name) or f"self.{self._owner.attributes[name]}"
+        if operator.type.is_scalar:
+            return Code(attribute)
         if operator.type.family:
             return Code(f"{attribute}.unflatten(0, ({self.size(operator.type.family)}, -1))", ATOM, True)
         if operator.type.cols == "1":
@@ -241,7 +274,7 @@ class Body:
                 self._state(source)
         self._scalars_of(region)
         self._write(f"with torch.autocast({self.reference()}.device.type, enabled=False):", "  # at least float32")
-        self._indent = "    "
+        self._indent = INDENT
         for source in border:
             self._widen(source)
         for inside in sorted(region):
@@ -280,6 +313,30 @@ class Body:
                 yield from self._consumers(user)
             else:
                 yield user
+
+
+def broken(statement: str, level: int, width: int = LINE) -> list[str]:
+    """A statement that assigns or returns a sum; where it is too long, the sum on a line of its own, or by terms."""
+    head, sign, text = statement.partition(" = " if " = " in statement else " ")
+    terms = top_level_terms(text)
+    if len(statement) <= width or level != SUM or len(terms) < 2:
+        return [statement]
+    lines = [text] if len(text) + 4 <= width else terms
+    return [f"{head}{sign}(", *(f"    {line}" for line in lines), ")"]
+
+
+def top_level_terms(text: str) -> list[str]:
+    """
+    >>> top_level_terms("a + f(b - c) - d")
+    ['a', '+ f(b - c)', '- d']
+    """
+    terms, depth, start = [], 0, 0
+    for place, character in enumerate(text):
+        depth += (character in "([") - (character in ")]")
+        if depth == 0 and text[place : place + 3] in (" + ", " - "):
+            terms.append(text[start:place])
+            start = place + 1
+    return [*terms, text[start:]]
 
 
 def _projects(code: Code) -> bool:

@@ -11,9 +11,10 @@ from crate_dsl.operators.program import StepProgram
 from crate_dsl.operators.uses import inputs_of, step_parameters, step_scalars
 from crate_dsl.pytorch.body import Body, Class
 from crate_dsl.pytorch.comments import docstring, formula, stated_energy, what_it_does
-from crate_dsl.pytorch.fitting import fitting_methods
+from crate_dsl.pytorch.fitting import estimate_of, fitting_methods
 from crate_dsl.pytorch.names import Constants, Names
 from crate_dsl.pytorch.parameters import Start, attribute, scalar_attribute, scalar_line
+from crate_dsl.pytorch.streaming import advancing
 
 INDENT = "    "
 
@@ -59,6 +60,8 @@ class StepWriter:
         energy = stated_energy(derived)
         about = [what_it_does(derived), *(["", *energy] if energy else [])]
         parts = [docstring(about), self._init(), *([self._code()] if self._step.code else []), self._forward()]
+        stream = advancing(self._step)
+        parts += [self._advance(stream)] if stream else []
         parts += [self._energy(), self._energies(), self._fitting()]
         body = [line for part in parts if part for line in (*part, "")]
         return [f"class {name}(nn.Module):", *indented(body[:-1])]
@@ -90,7 +93,9 @@ class StepWriter:
 
     def _method(self, name: str, graph: Graph, names: Names, inputs: dict[str, str], first: list[str]) -> list[str]:
         own = {leaf: text for leaf, text in inputs.items() if leaf in inputs_of(graph)} or inputs
-        return [name, *indented([*first, *Body(graph, self._class, names, own).lines()])]
+        tokens = f"{next(iter(inputs.values()))}.shape[1]"  # data that a step is fitted to may be any number
+        counted = {graph.tokens: tokens} if self._step.fits else {}
+        return [name, *indented([*first, *Body(graph, self._class, names, own, counted=counted).lines()])]
 
     def _code(self) -> list[str]:
         """The unknown of the energy, from the tokens as read."""
@@ -107,18 +112,45 @@ class StepWriter:
             v = names.new("v")
             inputs[derived.read.name] = v
             first.append(f"{v} = self.norm({z})")
+        handed = self._handed(names)
+        inputs |= handed
+        first += [self._estimated(leaf, text, v) for leaf, text in handed.items()]
         codes = [name for name in inputs_of(self._step.forward) if name not in inputs]
         if self._step.code and codes:
             inputs[codes[0]] = names.new(codes[0].lower().partition("^")[0])
             first.append(f"{inputs[codes[0]]} = self.code({v})")
-        head = f"def forward(self, {z}: Tensor) -> Tensor:  # {self._shape(derived.raw.rows)}"
+        more = "".join(f", {text}: Tensor | None = None" for text in handed.values())
+        head = f"def forward(self, {z}: Tensor{more}) -> Tensor:  # {self._shape(derived.raw.rows)}"
         method = self._method(head, self._step.forward, names, inputs, first)
         return method if self._step.code else [*formula(self._step), *method]
 
     def _fitting(self) -> list[str]:
         """What computes the matrices that the step keeps of data, none where it is learned."""
         names, (v,) = self._local("v" if self._normed else self._step.derived.raw.name.lower())
-        return fitting_methods(self._step, self._class, names, {self._step.derived.read.name: v})
+        handed = self._handed(names)
+        return fitting_methods(self._step, self._class, names, {self._step.derived.read.name: v}, handed)
+
+    def _handed(self, names: Names) -> dict[str, str]:
+        """Given quantities, by the names of the arguments that hand them in."""
+        return {q.name: names.new(q.name.lower()) for q in self._step.derived.quantities if q.is_given}
+
+    @staticmethod
+    def _estimated(leaf: str, text: str, v: str) -> str:
+        return f"{text} = self.{estimate_of(leaf)}({v}) if {text} is None else {text}"
+
+    def _advance(self, graph: Graph) -> list[str]:
+        """The step for one token after another."""
+        derived = self._step.derived
+        names, (z, memory) = self._local(derived.raw.name.lower(), "memory")
+        inputs, first = {derived.raw.name: z}, []
+        if self._normed:
+            inputs[derived.read.name] = names.new("v")
+            first.append(f"{inputs[derived.read.name]} = self.norm({z})")
+        rows = self._step.derived.raw.rows
+        head = f"def advance(self, {z}: Tensor, {memory}: dict) -> Tensor:  # (batch, 1, {rows})"
+        about = '"""For one more token; the memory is what the tokens before it left, {} at first."""'
+        own = {leaf: text for leaf, text in inputs.items() if leaf in inputs_of(graph)} or inputs
+        return [head, *indented([about, *first, *Body(graph, self._class, names, own, memory=memory).lines()])]
 
     # ---- energy -------------------------------------------------------------------------------------------------
 
@@ -129,28 +161,49 @@ class StepWriter:
 
     def _energy(self) -> list[str]:
         derived = self._step.derived
-        variable, given = derived.objective.variable, self._given()
-        names, (x,) = self._local(variable.name.lower())
-        inputs = {variable.name: x} | {name: names.new("v" if self._normed else name.lower()) for name in given}
-        signature = ", ".join(f"{name}: Tensor" for name in inputs.values())
+        names, (x,) = self._local(derived.objective.variable.name.lower())
+        handed = self._handed(names)
+        variable, given = derived.objective.variable, [name for name in self._given() if name not in handed]
         text = f"{derived.step.energy.name} of {variable.name}, {self._shape(variable.rows)}"
-        about = docstring([f"{text}: one number per image, (batch,)."])
+        about = docstring([f"{text}: one number per {self._file.model.example}, (batch,)."])
+        if given and derived.step.unknown is None:
+            return self._held_energy(names, x, given[0], handed, text)
+        others = {name: names.new("v" if self._normed else name.lower()) for name in given}
+        inputs = {variable.name: x} | handed | others
+        signature = ", ".join(f"{name}: Tensor" for name in inputs.values())
         return self._method(f"def energy(self, {signature}) -> Tensor:", self._step.energy, names, inputs, about)
+
+    def _held_energy(self, names: Names, x: str, given: str, handed: dict[str, str], text: str) -> list[str]:
+        """The energy of a step with quantities, which are computed from other tokens where those are given."""
+        held, variable = names.new("held"), self._step.derived.objective.variable.name
+        about = [f"{text}: one number per {self._file.model.example}, (batch,).", ""]
+        about += [f"What the derivation holds constant is computed from `{held}`; without it from {x} itself."]
+        first = [*docstring(about), f"{held} = {x} if {held} is None else {held}"]
+        more = "".join(f", {name}: Tensor" for name in handed.values())
+        head = f"def energy(self, {x}: Tensor{more}, {held}: Tensor | None = None) -> Tensor:"
+        return self._method(head, self._step.energy, names, {variable: x, given: held} | handed, first)
 
     def _energies(self) -> list[str]:
         names, (z,) = self._local(self._step.derived.raw.name.lower())
         which = "of the tokens as the step reads them, or raw" if self._normed else "of the tokens"
         about = f'"""The stated energy before and after the step, (batch,) each, {which}."""'
         head = f"def energies(self, {z}: Tensor, raw: bool = False) -> tuple[Tensor, Tensor]:"
-        body = self._renormed(z) if self._step.derived.objective.renorm else self._coded(z, names)
+        body = self._coded(z, names)
+        if self._step.derived.objective.renorm:
+            body = self._renormed(z)
+        elif handed := self._handed(names):
+            arguments = "".join(f", {text}" for text in handed.values())
+            body = [f"{text} = self.{estimate_of(leaf)}({z})" for leaf, text in handed.items()]
+            body += [f"return self.energy({z}{arguments}), self.energy(self({z}{arguments}){arguments})"]
         return [head, *indented([about, *body])]
 
     def _renormed(self, z: str) -> list[str]:
+        held = f", {z}" if self._given() else ""
         return [
             f"after = self({z})",
             "if not raw:",
             f"    {z}, after = self.norm({z}), self.norm(after)",
-            f"return self.energy({z}), self.energy(after)",
+            f"return self.energy({z}), self.energy(after{held})",
         ]
 
     def _coded(self, z: str, names: Names) -> list[str]:
@@ -168,7 +221,6 @@ class StepWriter:
         graph = self._step.start
         output = graph[graph.output]
         if output.kind == "zero":
-            rows, cols = self._size(output.type.rows), self._size(output.type.cols)
-            return f"{v}.new_zeros(len({v}), {cols}, {rows})"
+            return f"{v}.new_zeros(*{v}.shape[:2], {self._size(output.type.rows)})"
         inputs = {self._step.derived.raw.name: v, self._step.derived.read.name: v}
         return Body(graph, self._class, names, inputs).lines()[-1].removeprefix("return ")
