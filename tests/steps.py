@@ -27,6 +27,9 @@ energy elastic(A: m x N | X: d x N, D: d x m) = 1/2 * norm2(X - D * A) + lambda 
 energy boxed(A: m x N | X: d x N, D: d x m) = 1/2 * norm2(X - D * A) + box(A, 0, mu)
 energy lse(Z: d x N, U: K of d x p) = sum(k in K) logsumexp((U[k]' * Z)' * (U[k]' * Z))
 energy smooth(Z: d x N, W: r x d) = total(exp(W * Z)) + 1/2 * total(Z .* Z .* Z)
+energy fit(Z: d x N, W: r x d, U: K of d x p) = 1/2 * norm2(W * Z) + mu/2 * sum(k in K) norm2(U[k]' * Z) - total(Z)
+energy ridge(A: m x N | X: d x N, D: d x m) = 1/2 * norm2(X - D * A) + mu/2 * norm2(A)
+energy shrink(Z: d x N) = lambda * l1(Z) + mu/2 * norm2(Z)
 energy whole(Z: d x N) = 1/2 * logdet(I + mu * Z * Z')
 energy mixed(Z: d x N, W: r x d, V: r x d) = total((W * Z) .* (V * Z)) + 1/2 * norm2(W * Z) + trace(Z' * Z)
 """
@@ -81,6 +84,14 @@ CASES = {
     "elastic_net": "sparsify Z by elastic(A | Z, D) { norm layer; from 0; steps 2 of eta; read D1 }",
     "learned_threshold": "sparsify Z by soft(A | Z, D) { norm layer; from 0; steps 2 of gamma; read D1 }",
     "clamp": "sparsify Z by boxed(A | Z, D) { norm layer; from 0; steps 2 of eta; read D1 }",
+    "descend": "descend Z by rate(Z, U) { norm layer; step eta; adjoint ~ free }",
+    "ascend": "ascend Z by rate(Z, U) { step eta; residual normed; norm layer }",
+    "prox_of_entries": "prox Z by shrink(Z) { norm layer; step gamma }",
+    "implicit_step": "prox Z by fit(Z, W, U) { norm layer; step eta }",
+    "solve": "solve Z by ridge(A | Z, D) { norm layer; read D; residual }",
+    "solve_and_read": "solve Z by ridge(A | Z, D) { read D1 }",
+    "sphere": "project sphere",
+    "simplex": "project simplex",
     "synthesis": "denoise Z by lasso(Z | X, D) { norm layer }",
     "one_parameter_in_two_steps": """compress Z by rate(Z, U) { norm layer; step eta }
         denoise Z by rate(Z, U) { norm layer; step gamma }

@@ -177,6 +177,11 @@ class Builder:
         verb, tokens, use, *options = parts
         return syntax.StepStatement(span, verb, tokens.name, use, options[0] if options else ())
 
+    def project(self, parts: list, span: Span) -> syntax.StepStatement:
+        """A step on the tokens, whatever they are called, by the constraint that is named."""
+        name = _nodes(parts)[0]
+        return syntax.StepStatement(span, "project", "", syntax.EnergyUse(name.span, name.name, (), (), False), ())
+
     def use(self, parts: list, span: Span) -> syntax.EnergyUse:
         name, first, *rest = parts
         variables, given = (first, rest[0]) if rest else ((), first)

@@ -131,6 +131,11 @@ class Step:
     sites: tuple[SiteRule, ...]
     span: Span = field(repr=False, compare=False)
 
+    @property
+    def ascends(self) -> bool:
+        """Whether the energy is meant to rise."""
+        return self.verb in ("denoise", "ascend") and self.unknown is None
+
 
 @dataclass(frozen=True)
 class Block:

@@ -20,10 +20,13 @@ OPTION_NAMES = {
 MAX_ITERATIONS = 100  # they are unrolled
 RESIDUALS = ("raw", "normed")
 GRADIENT, PROXIMAL, SYNTHESIS = "gradient", "proximal", "synthesis"
+MAP, SOLUTION = "map", "solution"  # a proximal map of the tokens themselves, the minimiser of an energy
 ALLOWED = {
     GRADIENT: {"norm", "step", "residual"},
     PROXIMAL: {"norm", "from", "step", "steps", "residual", "read"},
     SYNTHESIS: {"norm", "residual"},
+    MAP: {"norm", "step"},
+    SOLUTION: {"norm", "residual", "read"},
 }
 INSTEAD = {
     ("from", GRADIENT): "a gradient step starts at the tokens; from is an option of sparsify",
@@ -33,6 +36,13 @@ INSTEAD = {
     ("step", SYNTHESIS): "a synthesis is solved at once and has no step size",
     ("steps", SYNTHESIS): "a synthesis is solved at once and has no step size",
     ("read", SYNTHESIS): "a synthesis puts the unknown in the place of the tokens; read is an option of sparsify",
+    ("from", MAP): "a proximal map starts nowhere: it is applied to the tokens",
+    ("steps", MAP): 'a proximal map is applied once, with one size: "step eta"',
+    ("residual", MAP): "a proximal map puts its value in the place of the tokens",
+    ("read", MAP): "a proximal map keeps the shape of the tokens; read is an option of sparsify and solve",
+    ("from", SOLUTION): "the minimiser is found at once and starts nowhere",
+    ("step", SOLUTION): "the minimiser is found at once and has no step size",
+    ("steps", SOLUTION): "the minimiser is found at once and has no step size",
 }
 
 
@@ -75,6 +85,7 @@ class Options:
         self.size, self.iterations = self._size()
         self.residual = self._residual()
         self.sites = self._sites()
+        self._only_gradients_have_sites()
         self.start = self._start()
 
     def step(self, label: str, tokens: Tokens) -> Step:
@@ -173,6 +184,12 @@ class Options:
             note = (found[line.site].span, "the first is here")
             self.report.error(f'site "{line.site}" is approximated twice', place, "one rule replaces one site", [note])
         return SiteRule(line.site, line.rule.name, line.rule.arguments, line.span)
+
+    def _only_gradients_have_sites(self) -> None:
+        if self.draft.kind in (MAP, SOLUTION) and self.sites:
+            verb = self.draft.statement.verb
+            hint = "sites are factors of a gradient step: compress, denoise, descend and ascend have them"
+            self.report.error(f"nothing is approximated in a {verb}", self.sites[0].span, hint)
 
     def _start(self) -> str:
         option, roles, tokens = self.draft.options.get("from"), self.draft.roles, self.block.tokens

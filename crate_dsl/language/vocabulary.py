@@ -31,6 +31,7 @@ class AtomSignature:
     smooth: bool
     separable: bool
     usage: str  # "logdet(M): log-determinant of a square matrix"
+    columnwise: bool = False  # a constraint on every column, which tokens can be projected onto
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from crate_dsl.language.vocabulary import AtomSignature, Vocabulary, WordSignature
 from crate_dsl.library.approximations import SITES
 from crate_dsl.library.atoms import ATOMS
+from crate_dsl.library.constraints import COLUMNWISE
 
 STRUCTURAL = {"plus", "minus", "transpose", "times", "scale", "hadamard"}  # written as operators, not by name
 
@@ -15,7 +16,9 @@ def _words(*signatures: WordSignature) -> dict[str, WordSignature]:
 
 VOCABULARY = Vocabulary(
     atoms={
-        name: AtomSignature(name, atom.arity, atom.shape, atom.smooth, atom.entry is not None, atom.usage)
+        name: AtomSignature(
+            name, atom.arity, atom.shape, atom.smooth, atom.entry is not None, atom.usage, name in COLUMNWISE
+        )
         for name, atom in ATOMS.items()
         if name not in STRUCTURAL
     },

@@ -41,10 +41,13 @@ def _inverted(step: Step, block: Block) -> Step:
         raise fail(
             f"{step.verb} with a skip is not undone by a synthesis", block.span, hint, [(step.span, "skip here")]
         )
+    if step.verb in ("prox", "project", "solve"):
+        hint = "state the decoder's steps instead of inverse(...)"
+        raise fail(f"{step.verb} has no inverse by these rules", block.span, hint, [(step.span, "stated here")])
     if step.verb == "denoise":
         raise fail("denoise is an inverse already", block.span, "", [(step.span, "stated here")])
     if step.unknown is None:
-        return replace(step, verb="denoise")
+        return replace(step, verb={"descend": "ascend", "ascend": "descend"}.get(step.verb, "denoise"))
     return _synthesis(step, block)
 
 

@@ -40,7 +40,7 @@ def derive_proximal_step(statement: Statement) -> DerivedStep:
     step, unknown = statement.step, unknown_leaf(statement)
     smooth, separable = split(statement.energy, unknown)
     slope = sum((gradient(t.tree, unknown).scaled(t.weight) for t in smooth), Form.zero(unknown.rows, unknown.cols))
-    prox = _prox(separable, unknown, statement)
+    prox = penalty_prox(separable, unknown, statement)
     descent = Form.leaf(unknown) - slope.scaled(statement.size)
     record = [
         stated(statement),
@@ -49,8 +49,8 @@ def derive_proximal_step(statement: Statement) -> DerivedStep:
         ),
         DerivationStep(
             "prox",
-            _penalty_text(separable),
-            Assignment(Leaf("z", "1", "1"), _v(), prox),
+            penalty_text(separable),
+            Assignment(entry_leaf("z"), Form.leaf(entry_leaf("v")), prox),
             "argmin over z of 1/2 (z - v)^2 + eta g(z), entry by entry",
             EXACT,
             step.span,
@@ -111,7 +111,12 @@ def _is_penalty(tree: Tree, unknown: Leaf) -> bool:
     return isinstance(tree.arguments[0], Matrix) and tree.arguments[0].leaf.name == unknown.name
 
 
-def _prox(penalties: list[Term], unknown: Leaf, statement: Statement) -> Prox:
+def penalty_prox(penalties: list[Term], unknown: Leaf, statement: Statement) -> Prox:
+    """The proximal map of a sum of penalties.
+
+    Raises:
+        CrateError: where there is none, no value satisfies their bounds, or no rule gives the map.
+    """
     if not penalties:
         hint = "add a penalty of its entries such as l1, or use compress for a smooth energy"
         raise fail(f'"{statement.step.energy.name}" has no penalty of {unknown.name} alone', statement.step.span, hint)
@@ -136,13 +141,14 @@ def _entry(term: Term) -> Separable:
     return ATOMS[term.tree.atom].entry(*(argument.value for argument in term.tree.arguments[1:]))
 
 
-def _penalty_text(penalties: list[Term]) -> str:
+def penalty_text(penalties: list[Term]) -> str:
     parts = (f"{t.weight} * {t.tree.atom}(z)" if t.weight != 1 else f"{t.tree.atom}(z)" for t in penalties)
     return "g(z) = " + " + ".join(parts)
 
 
-def _v() -> Form:
-    return Form.leaf(Leaf("v", "1", "1"))
+def entry_leaf(name: str) -> Leaf:
+    """One entry of a matrix: v before a proximal map, z after it."""
+    return Leaf(name, "1", "1")
 
 
 def _start(statement: Statement, unknown: Leaf) -> Form:

@@ -107,6 +107,8 @@ def _left_of(line: DerivationStep, value: Form, derived: DerivedStep) -> Left:
     if line.rule == "gradient":
         name = "f" if _is_proximal(derived) else derived.step.energy.name
         return Left("gradient", leaf=derived.objective.variable, name=name)
+    if line.rule == "solve":
+        return Left("zero")
     if derived.step.unknown is None:
         return Left("leaf", leaf=derived.result)
     targets = [a.target for a in derived.assignments if a.prox is None and a.value.same(value)]

@@ -192,6 +192,8 @@ def _step(model: Model, block: Block, derived: DerivedStep) -> StepReport:
 def step_title(step: Step) -> str:
     variables = ", ".join(step.actuals[a.name] for a in step.energy.variables)
     given = ", ".join(step.actuals[a.name] for a in step.energy.given)
+    if step.verb == "project":
+        return f"project {step.energy.name}"
     bar = " | " if given and step.unknown else ", " if given else ""
     return f"{step.verb} {step.tokens} by {step.energy.name}({variables}{bar}{given})"
 

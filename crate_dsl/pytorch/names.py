@@ -11,8 +11,8 @@ from crate_dsl.language.model import Block, Model
 
 AMBIGUOUS = {"l", "O", "I"}  # letters that linters reject, for they look like digits
 USED = {"torch", "nn", "F", "Tensor", "self", "super", "math"}
-HELPERS = {"at_least_float32", "identity_like", "merge_heads", "sincos_positions", "sine_and_cosine", "split_heads",
-           "threshold"}  # fmt: skip
+HELPERS = {"at_least_float32", "identity_like", "merge_heads", "onto_simplex", "sincos_positions", "sine_and_cosine",
+           "split_heads", "threshold"}  # fmt: skip
 RESERVED = AMBIGUOUS | USED | HELPERS | set(keyword.kwlist) | set(keyword.softkwlist) | set(dir(builtins))
 
 

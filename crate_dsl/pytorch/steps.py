@@ -129,6 +129,8 @@ class StepWriter:
         signature = ", ".join(f"{name}: Tensor" for name in inputs.values())
         text = f"{derived.step.energy.name} of {variable.name}, {self._shape(variable.rows)}"
         about = docstring([f"{text}: one number per image, (batch,)."])
+        if not inputs_of(self._step.energy):  # constraints alone, which are left out of energies
+            return [f"def energy(self, {signature}) -> Tensor:", *indented([*about, f"return {x}.new_zeros(len({x}))"])]
         return self._method(f"def energy(self, {signature}) -> Tensor:", self._step.energy, names, inputs, about)
 
     def _energies(self) -> list[str]:
