@@ -33,6 +33,7 @@ EXAMPLES = {
     "head": "head classify(classes) of class_token", "init": "init U orthogonal",
     "encoder": "encoder repeat L { compress Z by rate(Z, U) }", "decoder": "decoder repeat L = inverse(encoder)",
     "shared": "shared U, D", "from": "from Z", "step": "step kappa", "steps": "steps 2 of eta", "read": "read D1",
+    "accelerate": "accelerate",
 }  # fmt: skip
 EXPRESSION = {"NUMBER", "LEFT_PARENTHESIS", "MINUS"}
 

@@ -87,7 +87,10 @@ class Parameter:
 
 @dataclass(frozen=True)
 class LearnedScalar:
-    """`learn beta > 0 = 0.1 [per head]`; `lower` is None or the bound; `family` is the axis of `per head`."""
+    """`learn beta > 0 = 0.1 [per head]`; `lower` is None or the bound; `family` is the axis of `per head`.
+
+    `learn theta = 0.1 per iteration` makes one for each, `theta_1` and so on; `base` is then the name in the spec.
+    """
 
     name: str
     start: Fraction
@@ -95,6 +98,7 @@ class LearnedScalar:
     family: str | None
     shared: bool
     span: Span = field(repr=False, compare=False)
+    base: str | None = None
 
 
 @dataclass(frozen=True)
@@ -130,6 +134,7 @@ class Step:
     read: str | None  # the parameter of a decoupled read-out
     sites: tuple[SiteRule, ...]
     span: Span = field(repr=False, compare=False)
+    accelerate: bool = False  # momentum between iterations
 
     @property
     def ascends(self) -> bool:

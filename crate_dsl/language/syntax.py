@@ -93,12 +93,13 @@ class Preset(Node):
 
 @dataclass(frozen=True)
 class Learn(Node):
-    """`learn NAME [> 0] = start [per head]`."""
+    """`learn NAME [> 0] = start [per head | per iteration]`."""
 
     name: str
     above: Expression | None
     start: Expression
     per_head: bool
+    per_iteration: bool = False
 
 
 @dataclass(frozen=True)
@@ -206,6 +207,11 @@ class StepsOption(Node):
 
 
 @dataclass(frozen=True)
+class AccelerateOption(Node):
+    """`accelerate`: momentum between the iterations of a proximal step."""
+
+
+@dataclass(frozen=True)
 class ResidualOption(Node):
     word: str | None  # `residual`, `residual raw`, `residual normed`
 
@@ -215,7 +221,10 @@ class ReadOption(Node):
     name: str  # `read D1`
 
 
-Option = NormLine | SiteLine | FromOption | StepOption | StepsOption | ResidualOption | ReadOption | InitLine
+Option = (
+    NormLine | SiteLine | FromOption | StepOption | StepsOption | AccelerateOption | ResidualOption | ReadOption
+    | InitLine
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -182,6 +182,8 @@ def _curvature_finding(place: str, step: DerivedStep, point: Point) -> Finding:
         curvature = float(np.linalg.norm(direction))
     product = scalar_value(step.size, point) * curvature
     bound = "below 2, where proximal gradient descends" if product < 2 else "NOT below 2: the step may not descend"
+    if step.step.accelerate:
+        bound = "at most 1, where FISTA converges" if product <= 1 else "NOT at most 1: FISTA may not converge"
     return Finding(place, "step size times curvature", None, None, f"{product:.3g}, {bound}")
 
 

@@ -34,6 +34,8 @@ def scalars_in_force(model: Model, block: Block) -> dict[str, sympy.Expr]:
     for learned in model.scalars + block.scalars:
         sign = "positive" if learned.lower is not None and learned.lower >= 0 else "real"
         scalars[learned.name] = scalar(learned.name, sign=sign, index="k" if learned.family else None)
+        if learned.base:  # stands for all of them until the iterations are written out
+            scalars[learned.base] = scalar(learned.base, sign=sign)
     return scalars
 
 

@@ -111,6 +111,8 @@ def _scalars(model: Model, block: Block, derived: DerivedStep) -> Iterator[Entry
 
 
 def _meaning(name: str, model: Model, block: Block, learned: dict[str, LearnedScalar]) -> str:
+    if any(scalar.base == name for scalar in learned.values()):
+        return "learned, one for every iteration"
     if name in learned:
         return "learned" + (f", one for each of {learned[name].family}" if learned[name].family else "")
     if name in model.reals:

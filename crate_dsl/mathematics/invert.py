@@ -60,7 +60,7 @@ def _synthesis(step: Step, block: Block) -> Step:
     swap = {step.unknown: step.tokens, step.tokens: unknown}
     actuals: Mapping[str, str] = {name: swap.get(actual, actual) for name, actual in step.actuals.items()}
     stated = replace(step, verb="denoise", actuals=actuals, unknown=unknown)
-    return replace(stated, size=None, iterations=1, start="tokens", residual=None)
+    return replace(stated, size=None, iterations=1, start="tokens", residual=None, accelerate=False)
 
 
 def _labelled(steps: tuple[Step, ...]) -> tuple[Step, ...]:

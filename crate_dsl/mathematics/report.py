@@ -216,7 +216,7 @@ def _scalar_rows(model: Model, block: Block, derived: DerivedStep) -> Iterator[R
     """The learned scalars that the operator holds."""
     held = {s.name.partition("[")[0] for s in scalars_of(derived)}
     for learned in (*model.scalars, *block.scalars):
-        if learned.name in held:
+        if held & {learned.name, learned.base}:
             shape = f"{learned.family} of scalars" if learned.family else "scalar"
             count = block.sizes[learned.family] if learned.family else 1
             everywhere = learned.shared or learned in model.scalars

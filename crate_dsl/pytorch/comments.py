@@ -62,7 +62,8 @@ def what_it_does(step: DerivedStep) -> str:
     if step.step.verb == "denoise":
         return f"Synthesis: {step.step.unknown} from the code {tokens}, where the gradient of {name} vanishes."
     count = step.step.iterations
-    return f"Sparse coding: {count} proximal step{'s' if count > 1 else ''} on {name}, in {step.step.unknown}."
+    kind = "accelerated proximal" if step.step.accelerate else "proximal"
+    return f"Sparse coding: {count} {kind} step{'s' if count > 1 else ''} on {name}, in {step.step.unknown}."
 
 
 # ---- formulas --------------------------------------------------------------------------------------------------
