@@ -78,8 +78,8 @@ def _lowering_error(compilation: Compilation, derived: DerivedStep, step: StepPr
     if derived.step.causal:  # what is lowered is a whole that every prefix is read by
         step = step.mapped(lambda graph: replace(graph, causal=False))
     after = execute(derived.assignments, point)
-    tokens = {derived.raw.name, derived.read.name}
-    matrices = {name: value[None] if name in tokens else value for name, value in point.matrices.items()}
+    batched = {derived.raw.name, derived.read.name, *(q.name for q in derived.quantities if q.is_given)}
+    matrices = {name: value[None] if name in batched else value for name, value in point.matrices.items()}
     if step.code:
         found = interpret(step.code, Inputs(matrices, point.scalars))["code"][0, 0]
         matrices |= {name: found[None] for name in _inputs(step.forward) if name not in matrices}

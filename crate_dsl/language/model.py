@@ -89,7 +89,10 @@ class Parameter:
 
 @dataclass(frozen=True)
 class LearnedScalar:
-    """`learn beta > 0 = 0.1 [per head]`; `lower` is None or the bound; `family` is the axis of `per head`."""
+    """`learn beta > 0 = 0.1 [per head]`; `lower` is None or the bound; `family` is the axis of `per head`.
+
+    `learn theta = 0.1 per iteration` makes one for each, `theta_1` and so on; `base` is then the name in the spec.
+    """
 
     name: str
     start: Fraction
@@ -97,6 +100,7 @@ class LearnedScalar:
     family: str | None
     shared: bool
     span: Span = field(repr=False, compare=False)
+    base: str | None = None
 
 
 @dataclass(frozen=True)
@@ -152,6 +156,12 @@ class Step:
     span: Span = field(repr=False, compare=False)
     causal: bool = False
     lets: tuple[Let, ...] = ()  # in the order of the file; a later one may use an earlier one
+    accelerate: bool = False  # momentum between iterations
+
+    @property
+    def ascends(self) -> bool:
+        """Whether the energy is meant to rise."""
+        return self.verb in ("denoise", "ascend") and self.unknown is None
 
 
 @dataclass(frozen=True)

@@ -50,6 +50,7 @@ class Assignment:
     target: Leaf
     value: Form
     prox: Prox | None = None
+    size: sympy.Expr | None = None  # eta of the prox, where it is one of this iteration alone
 
 
 @dataclass(frozen=True)

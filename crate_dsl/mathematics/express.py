@@ -53,6 +53,8 @@ def scalars_in_force(model: Model, block: Block | None) -> dict[str, sympy.Expr]
     for learned in model.scalars + (block.scalars if block else ()):
         sign = "positive" if learned.lower is not None and learned.lower >= 0 else "real"
         scalars[learned.name] = scalar(learned.name, sign=sign, index="k" if learned.family else None)
+        if learned.base:  # stands for all of them until the iterations are written out
+            scalars[learned.base] = scalar(learned.base, sign=sign)
     return scalars
 
 
@@ -68,7 +70,8 @@ def let_scope(model: Model, block: Block, step: Step, read: Leaf) -> Scope:
         scope.held.add(let.name, Matrix(leaf), let.index, let.shape.family, True, let.span)
         scope = replace(scope, matrices={**scope.matrices, let.name: leaf})
     for let in (let for let in step.lets if not let.given):
-        quantity = scope.held.add(let.name, express(let.value, _inside(scope, let)), let.index, let.shape.family, True, let.span)
+        value = express(let.value, _inside(scope, let))
+        quantity = scope.held.add(let.name, value, let.index, let.shape.family, True, let.span)
         if quantity.is_scalar:
             scope = replace(scope, scalars={**scope.scalars, let.name: quantity.symbol()})
         else:

@@ -1,4 +1,4 @@
-"""`compress` and the ascending `denoise`: one explicit gradient step on the tokens, then the stated approximations."""
+"""`compress`, `descend`, `ascend`, the ascending `denoise`: one explicit gradient step, then the approximations."""
 
 from __future__ import annotations
 
@@ -40,8 +40,6 @@ from crate_dsl.mathematics.statement import (
     used,
     without_constraints,
 )
-
-ASCENDING = {"denoise"}
 
 
 def derive_gradient_step(statement: Statement) -> DerivedStep:
@@ -118,7 +116,7 @@ def _assignments(statement: Statement, placed: Form, result: Leaf) -> tuple[Assi
 
 def exact_update(statement: Statement, slope: Form) -> Form:
     """`Z - kappa slope`, or `Z + kappa slope` where the step ascends; a kappa per head goes inside the family's sum."""
-    sign = 1 if statement.step.verb in ASCENDING else -1
+    sign = 1 if statement.step.ascends else -1
     moved = [_stepped(word, statement, sign) for word in slope.words]
     return Form.of(slope.rows, slope.cols, [Word(sympy.Integer(1), (statement.tokens,)), *moved])
 
@@ -133,8 +131,10 @@ def _stepped(word: Word, statement: Statement, sign: int) -> Word:
 
 
 def _direction_text(statement: Statement) -> str:
-    if statement.step.verb in ASCENDING:
+    if statement.step.verb == "denoise":
         return "one explicit step up the gradient: compression with time reversed"
+    if statement.step.ascends:
+        return "one explicit step up the gradient"
     return "one explicit step down the gradient"
 
 

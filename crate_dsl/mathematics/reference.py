@@ -115,4 +115,6 @@ def _scalars(model: Model, block: Block) -> dict[str, float | np.ndarray]:
     for learned in model.scalars + block.scalars:
         start = float(learned.start)
         scalars[learned.name] = np.full(block.sizes[learned.family], start) if learned.family else start
+        if learned.base:
+            scalars[learned.base] = start
     return scalars

@@ -57,7 +57,7 @@ class Statement:
 
     def start_value(self, value: sympy.Expr) -> float:
         """The number of a scalar at the start of training, from reals, sizes and learned start values."""
-        learned = {s.name: s.start for s in (*self.model.scalars, *self.block.scalars)}
+        learned = {name: s.start for s in (*self.model.scalars, *self.block.scalars) for name in (s.base, s.name)}
         numbers = {**self.block.sizes, **self.model.reals, **learned}
         starts = {symbol: sympy.Rational(numbers[symbol.name.partition("[")[0]]) for symbol in value.free_symbols}
         return float(value.xreplace(starts))

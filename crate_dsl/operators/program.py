@@ -33,7 +33,8 @@ class StepProgram:
 
     @property
     def graphs(self) -> tuple[Graph, ...]:
-        return (*((self.code,) if self.code else ()), self.forward, self.energy, self.start, *self.fits, *self.estimates)
+        code = (self.code,) if self.code else ()
+        return (*code, self.forward, self.energy, self.start, *self.fits, *self.estimates)
 
     def mapped(self, change: Callable[[Graph], Graph]) -> StepProgram:
         code = change(self.code) if self.code else None

@@ -68,6 +68,9 @@ class Body:
     def lines(self) -> list[str]:
         """All statements, the last one returning the output with tokens as rows."""
         output = self._graph.output
+        for number in self._graph.operators("prox"):  # iteration by iteration, so that long unrollings recurse little
+            if number != output:
+                self._plain(number)
         code = self.code(output, self.flipped(self._graph[output].type))
         return [*self._lines, *(self._indent + line for line in broken(f"return {code.text}", code.level))]
 

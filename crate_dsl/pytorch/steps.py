@@ -171,6 +171,8 @@ class StepWriter:
         others = {name: names.new("v" if self._normed else name.lower()) for name in given}
         inputs = {variable.name: x} | handed | others
         signature = ", ".join(f"{name}: Tensor" for name in inputs.values())
+        if not inputs_of(self._step.energy):  # constraints alone, which are left out of energies
+            return [f"def energy(self, {signature}) -> Tensor:", *indented([*about, f"return {x}.new_zeros(len({x}))"])]
         return self._method(f"def energy(self, {signature}) -> Tensor:", self._step.energy, names, inputs, about)
 
     def _held_energy(self, names: Names, x: str, given: str, handed: dict[str, str], text: str) -> list[str]:
