@@ -36,9 +36,7 @@ def reference_point(model: Model, block: Block, step: DerivedStep, seed: int = 0
     return point
 
 
-def given_value(
-    quantity: Quantity, sizes: Mapping[str, int], model: Model, rng: np.random.Generator
-) -> np.ndarray:
+def given_value(quantity: Quantity, sizes: Mapping[str, int], model: Model, rng: np.random.Generator) -> np.ndarray:
     """A given quantity: positive numbers that add up to 1 over the members of a family, as memberships do."""
     lengths = {**sizes, model.tokens.cols: model.tokens.count}
     rows, cols = (int(axis) if axis.isdigit() else lengths[axis] for axis in quantity.tree.shape)
