@@ -13,20 +13,24 @@ import numpy as np
 
 from crate_dsl.language.model import ONE, Block, Model, Parameter
 from crate_dsl.mathematics.derivation import DerivedStep
-from crate_dsl.mathematics.evaluate import Point, with_quantities
+from crate_dsl.mathematics.evaluate import Point, held_point, prefix_point
 
 NOISE, PERTURBATION = 0.3, 0.1
+PREFIXES = 32  # tokens of a causal step, since it is measured at every prefix of them by itself
 
 
 def reference_point(model: Model, block: Block, step: DerivedStep, seed: int = 0) -> Point:
-    """Numbers for everything in a step, at the sizes of the network."""
+    """Numbers for everything in a step, at the sizes of the network; a causal step has fewer tokens."""
     rng = np.random.default_rng(seed)
     parameters = {p.name: p for p in (*block.parameters, *step.parameters)}
     matrices = {name: parameter_value(p, block.sizes, rng) for name, p in parameters.items()}
     matrices |= _tied(parameters, matrices)
     tokens = _tokens(model, block, parameters, matrices, rng)
     matrices |= {step.raw.name: tokens, step.read.name: tokens}
-    return with_quantities(step.quantities, Point(block.sizes, _scalars(model, block), matrices))
+    point = Point(block.sizes, _scalars(model, block), matrices)
+    if step.step.causal:
+        point = prefix_point(step, point, min(PREFIXES, tokens.shape[1]))
+    return held_point(step, point)
 
 
 def normalised(tokens: np.ndarray) -> np.ndarray:

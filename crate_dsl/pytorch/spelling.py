@@ -7,7 +7,7 @@ flipped is the transposed value (tokens as rows), else the value as it stands in
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import sympy
@@ -309,14 +309,14 @@ def _lines(op: Operator, speaker: Speaker) -> Code:
 @spell("formula", "factor")
 def _formula(op: Operator, speaker: Speaker) -> Code:
     value, names = op.attributes
-    numbers = dict(zip(names, op.inputs, strict=True))
+    numbers, flipped = dict(zip(names, op.inputs, strict=True)), speaker.flipped(op.type)
 
     def lookup(symbol: sympy.Symbol) -> Code:
         if symbol in numbers:
-            return speaker.code(numbers[symbol], False, op.type)
+            return speaker.code(numbers[symbol], flipped, op.type)
         return speaker.scalar(symbol, op.type)
 
-    return scalar_code(value, lookup)
+    return replace(scalar_code(value, lookup), flipped=flipped)
 
 
 @spell("quantity", "held", always=True)
