@@ -21,6 +21,7 @@ from crate_dsl.mathematics.derive import derive
 from crate_dsl.operators.lower import lower
 from crate_dsl.operators.passes import optimise
 from crate_dsl.operators.program import Program
+from crate_dsl.pytorch.front import task_of
 from crate_dsl.pytorch.write import class_name, write
 
 VERSION = "0.1.0"
@@ -62,6 +63,11 @@ class Compilation:
     @cached_property
     def text(self) -> str:
         return write(self.optimised, version=VERSION)
+
+    @property
+    def task(self) -> str:
+        """The kind of the network, the written class's attribute `task`."""
+        return task_of(self.model)
 
     @property
     def resolved(self) -> str:

@@ -13,7 +13,14 @@ from runtime.errors import UserError, known
 from runtime.recipe import SOURCES, TASKS, Optimizer, Recipe, Schedule
 
 FOLDER = Path(__file__).parents[1] / "specs" / "recipes"
-DEFAULTS = {"classify": "classify_digits", "mae": "mae_digits", "reconstruct": "denoise_digits"}  # by kind of network
+DEFAULTS = {  # by kind of network
+    "classify": "classify_digits",
+    "mae": "mae_digits",
+    "reconstruct": "denoise_digits",
+    "features": "simdino_digits",
+    "language": "gpt_text",
+    "masked_language": "bert_text",
+}
 CHOICES = {"task": TASKS, "data": SOURCES}
 SECTIONS = {"optimizer": Optimizer, "schedule": Schedule}
 
@@ -29,6 +36,13 @@ def find(name: str) -> Path:
     if name not in shipped():
         raise UserError(f'unknown recipe "{name}"\n{known("recipes", name, shipped())}')
     return shipped()[name]
+
+
+def default(kind: str) -> str:
+    """The recipe for a kind of network; raises UserError where no task trains it."""
+    if kind not in DEFAULTS:
+        raise UserError(f'no task trains a network of the kind "{kind}": its tokens are its output, without a loss')
+    return DEFAULTS[kind]
 
 
 def read(file: Path) -> dict[str, Any]:

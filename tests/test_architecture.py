@@ -19,6 +19,7 @@ TOP = {
     "crate_dsl/cli.py",
     "crate_dsl/certificate.py",
     "crate_dsl/loading.py",
+    "crate_dsl/variants.py",
 }
 FILES = sorted((ROOT / "crate_dsl").rglob("*.py")) + sorted((ROOT / "runtime").rglob("*.py"))
 NAMES = [str(path.relative_to(ROOT)) for path in FILES]

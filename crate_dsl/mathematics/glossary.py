@@ -18,6 +18,7 @@ from crate_dsl.mathematics.record import energy_tree
 
 FUNCTION_NOTES = {
     "softmax": "softmax(A): column by column, every column becomes a distribution over the rows",
+    "threshold": "threshold(A, tau): tau where an entry is above tau, else 0",
     "exp": "exp(A): entry by entry",
     "log": "log(A): entry by entry",
     "reciprocal": "reciprocal(A): 1 / a, entry by entry",
@@ -57,6 +58,8 @@ def _matrices(model: Model, derived: DerivedStep) -> Iterator[Entry]:
         unknown = ""
     start = f"{unknown}, " if step.unknown and unknown else ""
     yield Entry(_left(derived.result), f"{start}what takes the place of the tokens")
+    if derived.step.unknown is None and len(derived.assignments) > 1:
+        yield Entry(_left(derived.assignments[0].target), "the step, before each feature's size is put to it")
     for parameter in derived.parameters:
         index = "k" if parameter.shape.family else None
         yield Entry(_left(Leaf(parameter.name, parameter.shape.rows, parameter.shape.cols, index)),

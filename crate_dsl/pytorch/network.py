@@ -164,6 +164,7 @@ class NetworkWriter:
             f"mask_ratio: float | None = {mask_ratio(self._model)!r}",
             f"token_count = {self._model.tokens.count}",
             f"causal = {self._causal}",
+            *([f"features_size = {self._file.constants.size(self._model.tokens.rows)}"] if task == "features" else []),
         ]
 
     def _init(self) -> list[str]:
@@ -216,6 +217,7 @@ class NetworkWriter:
         lines += [f"z = {pool}"] if pool else []
         result, about = {
             "classify": ("Tensor", "Logits, (batch, classes)."),
+            "features": ("Tensor", f"Features of every image, (batch, {self._model.tokens.rows})."),
             "mae": (
                 "tuple[Tensor, Tensor]",
                 "All patches, (batch, patches, pixels), and the mask, 1 where one was hidden.",
@@ -226,6 +228,7 @@ class NetworkWriter:
                 "tuple[Tensor, Tensor]",
                 "Logits of every token, (batch, tokens, vocabulary), and the mask, 1 where one was hidden.",
             ),
+            "tokens": ("Tensor", "The tokens, (batch, tokens, features)."),
         }[task_of(self._model)]
         value = head_code(self._model, self._front) + (", mask" if self._model.mask else "")
         if penalties:
