@@ -78,6 +78,8 @@ CASES = {
             let Pi[k in K] = softmax(k in K) temp * column_sums(unit_rows(U[k]' * Z .+ b[k]) .^ 2)'
             coefficients ~ absorbed; adjoint ~ free(bias); step gain
         }""",
+    "causal_position_logits": """learn bias: K of N x 1 = normal(1)
+        denoise Z by reduction(Z | U, Pi) { causal; let Pi[k in K] = softmax(k in K) bias[k]; step eta }""",
     "causal_reduction": """denoise Z by reduction(Z | U, Pi) {
             causal; norm layer; let Pi[k in K] = softmax(k in K) column_sums((U[k]' * Z) .^ 2)' / p; step eta
         }""",
