@@ -75,6 +75,23 @@ CASES = {
     "causal_counting": "compress Z by averaged(Z, U, W) { causal; norm layer; step eta }",
     "causal_whitened": "compress Z by whitened(Z, W) { causal; norm layer; step eta }",
     "causal_summed": "compress Z by summed(Z, W) { causal; norm layer; step eta }",
+    "causal_memberships": """learn temp = 1 per head
+        learn b: K of p x 1 = normal(0.5), gain: d x 1 = constant(0.3)
+        compress Z by memberships(Z | U, b, Pi) {
+            causal; norm layer
+            let Pi[k in K] = softmax(k in K) temp * column_sums(unit_rows(U[k]' * Z .+ b[k]) .^ 2)'
+            coefficients ~ absorbed; adjoint ~ free(bias); step gain
+        }""",
+    "causal_position_logits": """learn bias: K of N x 1 = normal(1)
+        denoise Z by reduction(Z | U, Pi) { causal; let Pi[k in K] = softmax(k in K) bias[k]; step eta }""",
+    "causal_reduction": """denoise Z by reduction(Z | U, Pi) {
+            causal; norm layer; let Pi[k in K] = softmax(k in K) column_sums((U[k]' * Z) .^ 2)' / p; step eta
+        }""",
+    "causal_held_numbers": """learn tau = 1 per head
+        compress Z by weighed(Z, U, n, s) {
+            let n[k in K] = total(exp(tau * U[k]' * Z)) / (N * p); let s = 1 / (1 + norm2(Z))
+            causal; norm layer; step eta / 9
+        }""",
     "exact": "compress Z by rate(Z, U) { norm layer; step eta }",
     "exact_without_norm": "compress Z by rate(Z, U) { step eta }",
     "exact_beta": """learn kappa = 5, beta > 0 = 0.1

@@ -39,7 +39,6 @@ from crate_dsl.mathematics.reference import normalised, reference_point
 TOLERANCE = 1e-6  # of finite differences; what is measured is printed beside it
 DIRECTIONS = 3
 POWER_ITERATIONS = 30
-PREFIXES = 32  # tokens of the reference point that a causal step is measured on, every prefix of them by itself
 SEARCHED = 100  # points of a constraint, at every distance
 
 
@@ -65,7 +64,6 @@ def certify(derivation: Derivation) -> tuple[Finding, ...]:
     for block in derivation.blocks:
         for step in block.steps:
             point = reference_point(derivation.model, block.block, step)
-            point = prefix_point(step, point, min(point.size(step.raw.cols), PREFIXES)) if step.step.causal else point
             findings += _step_findings(f"{block.block.role}.{step.step.label}", step, point)
     return (*findings, *_round_trips(derivation))
 

@@ -15,14 +15,15 @@ from crate_dsl.language.model import ONE, Block, Model, Parameter
 from crate_dsl.library.form import Form
 from crate_dsl.library.rules import Fitted
 from crate_dsl.mathematics.derivation import DerivedStep
-from crate_dsl.mathematics.evaluate import Point, form_value, tree_value, with_quantities
+from crate_dsl.mathematics.evaluate import Point, form_value, held_point, prefix_point, tree_value
 from crate_dsl.mathematics.quantities import Quantity
 
 NOISE, PERTURBATION = 0.3, 0.1
+PREFIXES = 32  # tokens of a causal step, since it is measured at every prefix of them by itself
 
 
 def reference_point(model: Model, block: Block, step: DerivedStep, seed: int = 0) -> Point:
-    """Numbers for everything in a step, at the sizes of the network."""
+    """Numbers for everything in a step, at the sizes of the network; a causal step has fewer tokens."""
     rng = np.random.default_rng(seed)
     parameters = {p.name: p for p in (*block.parameters, *step.parameters)}
     matrices = {name: parameter_value(p, block.sizes, rng) for name, p in parameters.items()}
@@ -30,7 +31,10 @@ def reference_point(model: Model, block: Block, step: DerivedStep, seed: int = 0
     tokens = _tokens(model, block, parameters, matrices, rng)
     matrices |= {step.raw.name: tokens, step.read.name: tokens}
     matrices |= {q.name: given_value(q, block.sizes, model, rng) for q in step.quantities if q.is_given}
-    point = with_quantities(step.quantities, Point(block.sizes, _scalars(model, block), matrices))
+    point = Point(block.sizes, _scalars(model, block), matrices)
+    if step.step.causal:
+        point = prefix_point(step, point, min(PREFIXES, tokens.shape[1]))
+    point = held_point(step, point)
     for fitted in step.fitted:  # at the point that they are fitted to, where freezing them changes nothing
         point = point.with_matrix(fitted.name, fitted_value(fitted, point))
     return point

@@ -56,7 +56,7 @@ class Body:
         counted: Mapping[str, str] | None = None,
     ) -> None:
         self._graph, self._owner, self._names, self._inputs = graph, owner, names, inputs
-        self._memory, self._slots = memory, {}
+        self._memory, self._slots, self._place = memory, {}, ""
         self._counted = counted or {}  # axes whose length is that of the data in every coefficient, too
         self._lines: list[str] = []
         self._indent = INDENT if precise else ""
@@ -245,11 +245,23 @@ class Body:
         attribute = self._owner.local.get(name) or f"self.{self._owner.attributes[name]}"
         if operator.type.is_scalar:
             return Code(attribute)
+        attribute += self._until_now(operator.type)
         if operator.type.family:
             return Code(f"{attribute}.unflatten(0, ({self.size(operator.type.family)}, -1))", ATOM, True)
         if operator.type.cols == "1":
             return Code(f"{attribute}.unsqueeze(0)", ATOM, True)
         return Code(attribute)
+
+    def _until_now(self, kind: Type) -> str:
+        """What is learned for every token is cut to those that came: a text may be shorter than the longest."""
+        if self._graph.tokens != (kind.cols if not kind.family and kind.cols != "1" else kind.rows):
+            return ""
+        if not self._memory:
+            return f"[..., : {self.reference()}.shape[1]]"
+        if not self._place:
+            self._place = self._names.new("place")
+            self._write(f"{self._place} = {self.helper('count_now')}({self.slot('place')}) - 1")
+        return f"[..., {self._place} : {self._place} + 1]"
 
     def _learned(self, name: str) -> str:
         """A learned scalar; one with a bound is stored as the logarithm of its distance to it."""

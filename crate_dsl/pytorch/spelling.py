@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import sympy
@@ -180,7 +180,7 @@ def _combine(op: Operator, speaker: Speaker) -> Code:
 def _term(coefficient: sympy.Expr, number: int, flipped: bool, op: Operator, speaker: Speaker) -> str:
     if speaker.operator(number).kind == "identity":
         value = Code(_identity_like(number, op, speaker))
-    elif speaker.operator(number).kind == "ones" and any(speaker.operator(n).kind != "ones" for n in op.inputs):
+    elif _is_ones(number, speaker) and any(not _is_ones(n, speaker) for n in op.inputs):
         return speaker.scalar(coefficient, op.type).at(PRODUCT)  # a number broadcasts over the other terms
     elif speaker.operator(number).kind == "constant":
         return speaker.scalar(coefficient * speaker.operator(number).attributes[0], op.type).at(PRODUCT)
@@ -195,6 +195,12 @@ def _term(coefficient: sympy.Expr, number: int, flipped: bool, op: Operator, spe
     # A product of matrices keeps its brackets: `eta * (A @ B)` scales once, at the end.
     bracketed = f"({value.text})" if " @ " in value.text and value.level == PRODUCT else value.at(PRODUCT)
     return f"{sign}{factor.at(PRODUCT)} * {bracketed}"
+
+
+def _is_ones(number: int, speaker: Speaker) -> bool:
+    """A vector of ones, or one for every token."""
+    operator = speaker.operator(number)
+    return operator.kind == "ones" or (operator.kind == "column" and _is_ones(operator.inputs[0], speaker))
 
 
 def _identity_like(number: int, op: Operator, speaker: Speaker) -> str:
@@ -319,14 +325,14 @@ def _lines(op: Operator, speaker: Speaker) -> Code:
 @spell("formula", "factor")
 def _formula(op: Operator, speaker: Speaker) -> Code:
     value, names = op.attributes
-    numbers = dict(zip(names, op.inputs, strict=True))
+    numbers, flipped = dict(zip(names, op.inputs, strict=True)), speaker.flipped(op.type)
 
     def lookup(symbol: sympy.Symbol) -> Code:
         if symbol in numbers:
-            return speaker.code(numbers[symbol], False, op.type)
+            return speaker.code(numbers[symbol], flipped, op.type)
         return speaker.scalar(symbol, op.type)
 
-    return scalar_code(value, lookup)
+    return replace(scalar_code(value, lookup), flipped=flipped)
 
 
 @spell("quantity", "held", always=True)
