@@ -10,17 +10,17 @@ import numpy as np
 from crate_dsl.compiler import Compilation
 from crate_dsl.mathematics.certify import Finding, certify
 from crate_dsl.mathematics.derivation import DerivedStep
-from crate_dsl.mathematics.evaluate import execute, form_value
+from crate_dsl.mathematics.evaluate import Point, execute, form_value, tree_value
 from crate_dsl.mathematics.reference import reference_point
 from crate_dsl.operators.graph import Graph
 from crate_dsl.operators.interpret import Inputs, interpret
-from crate_dsl.operators.program import StepProgram
+from crate_dsl.operators.program import PenaltyProgram, StepProgram
 from crate_dsl.operators.verify import TOLERANCE, distinct_sizes, random_inputs, relative_error
 
 
 def certificate(compilation: Compilation) -> tuple[str, bool]:
     """The report and whether every exact claim holds (numpy, float64, no torch)."""
-    findings = (*certify(compilation.derivation), *_graph_findings(compilation))
+    findings = (*certify(compilation.derivation), *_graph_findings(compilation), *_penalty_findings(compilation))
     failed = sum(finding.passed is False for finding in findings)
     exact = sum(finding.passed is not None for finding in findings)
     heading = (
@@ -40,6 +40,25 @@ def _graph_findings(compilation: Compilation) -> Iterator[Finding]:
         yield _finding(place, "optimised graphs against the lowered ones", max(errors))
 
 
+def _penalty_findings(compilation: Compilation) -> Iterator[Finding]:
+    """The penalties of the loss: the graph that is written against the energies as stated."""
+    for before, after in zip(compilation.program.penalties, compilation.optimised.penalties, strict=True):
+        place = before.derived.place
+        yield _finding(place, "lowered graph against the stated energies", _penalty_error(before))
+        yield _finding(place, "optimised graph against the lowered one", _pass_error(before.graph, after.graph))
+
+
+def _penalty_error(penalty: PenaltyProgram) -> float:
+    """At random points, image by image; the stated energies are evaluated without passing through graphs."""
+    graph = replace(penalty.graph, sizes=distinct_sizes(penalty.graph))
+    inputs = random_inputs(graph)
+    found = interpret(graph, inputs)["penalty"]
+    name, point = penalty.derived.tokens.name, Point(graph.sizes, inputs.scalars, inputs.matrices)
+    points = [point.with_matrix(name, image) for image in inputs.matrices[name]] if name in inputs.matrices else [point]
+    wanted = np.array([tree_value(penalty.derived.tree, each) for each in points])
+    return relative_error(np.squeeze(found), np.squeeze(wanted))
+
+
 def _finding(place: str, claim: str, error: float) -> Finding:
     return Finding(place, claim, error, bool(error < TOLERANCE))
 
@@ -56,6 +75,8 @@ def _pass_error(before: Graph, after: Graph) -> float:
 def _lowering_error(compilation: Compilation, derived: DerivedStep, step: StepProgram) -> float:
     """At the reference point, at the sizes of the network."""
     point = reference_point(compilation.model, step.block, derived)
+    if derived.step.causal:  # what is lowered is a whole that every prefix is read by
+        step = step.mapped(lambda graph: replace(graph, causal=False))
     after = execute(derived.assignments, point)
     tokens = {derived.raw.name, derived.read.name}
     matrices = {name: value[None] if name in tokens else value for name, value in point.matrices.items()}

@@ -15,6 +15,7 @@ from typing import NoReturn
 from crate_dsl.certificate import certificate
 from crate_dsl.compiler import VERSION, Compilation, compile_spec
 from crate_dsl.errors import CompilerBug, CrateError, fail
+from crate_dsl.library.standard import listing
 from crate_dsl.mathematics import explain, page
 from crate_dsl.operators.cost import table
 from crate_dsl.operators.program import Program
@@ -26,8 +27,17 @@ EXAMPLES = """examples:
   crate-compile specs/crate.crate --preset tiny --summary    parameters and FLOPs per step
   crate-compile specs/crate.crate --explain -o crate.html    the derivation as a page
   crate-compile specs/crate_exact.crate --check              verify it numerically
+  crate-compile --energies                                   the energies of the standard library
   crate-compile specs/crate.crate --set d=384 K=6 eta=0.2 -o model.py
 """
+
+
+class Energies(argparse.Action):
+    """Prints the standard library, as --version prints the version: no spec is needed."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
+        print(listing(), end="")
+        parser.exit()
 
 
 class Parser(argparse.ArgumentParser):
@@ -62,6 +72,9 @@ def parser() -> Parser:
     what.add_argument("--check", action="store_true", help="verify every exact step, measure every approximation")
     what.add_argument("--emit", choices=STAGES, metavar="STAGE", help=f"print a stage: {', '.join(STAGES)}")
     result.add_argument("--summary", action="store_true", help="a table of parameters and FLOPs per step")
+    result.add_argument(
+        "--energies", action=Energies, nargs=0, help="list the energies that a spec can include by name"
+    )
     result.add_argument("--traceback", action="store_true", help="show where a failure of the compiler itself arose")
     result.add_argument("--version", action="version", version=f"crate-compile {VERSION}")
     return result
@@ -138,7 +151,8 @@ def stage(compilation: Compilation, name: str) -> str:
 
 def tables(program: Program) -> str:
     """Every graph with shape, operations and bytes of its operators."""
-    return "\n\n".join(table(graph) for step in program.steps for graph in step.graphs) + "\n"
+    graphs = [graph for step in program.steps for graph in step.graphs]
+    return "\n\n".join(map(table, [*graphs, *(penalty.graph for penalty in program.penalties)])) + "\n"
 
 
 def pretty(value: object) -> str:

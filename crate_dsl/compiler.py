@@ -64,6 +64,11 @@ class Compilation:
         return write(self.optimised, version=VERSION)
 
     @property
+    def resolved(self) -> str:
+        """The spec with the included energies that it uses in place: its identity, dependent on no other file."""
+        return self.model.text
+
+    @property
     def class_name(self) -> str:
         """The class of the network in the written file; its name is the spec's unless Python reserves it."""
         return class_name(self.model)
@@ -83,7 +88,7 @@ def compile_spec(
 def read_source(path: str | Path) -> Source:
     """The text of a spec file."""
     try:
-        return Source(str(path), Path(path).read_text(encoding="utf-8"))
+        return Source(str(path), Path(path).read_text(encoding="utf-8"), Path(path).parent)
     except FileNotFoundError:
         beside = Path(path).parent
         names = sorted(p.name for p in beside.glob("*.crate")) if beside.is_dir() else []

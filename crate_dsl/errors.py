@@ -9,16 +9,23 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from pathlib import Path
 
 WIDTH = 160  # of the part of a line that is shown
 
 
 @dataclass(frozen=True)
 class Source:
-    """The text of one `.crate` file and the name under which the user knows it."""
+    """The text of one `.crate` file and the name under which the user knows it.
+
+    `folder` is where the files lie that it may include by a path, None for text that comes from no folder; `asked` is
+    the `include` line that brought this file, None for the spec itself.
+    """
 
     name: str
     text: str = field(repr=False)
+    folder: Path | None = field(default=None, repr=False, compare=False)
+    asked: Span | None = field(default=None, repr=False, compare=False)
 
     def position(self, offset: int) -> tuple[int, int]:
         """Line and column, both from 1, of a character offset."""
@@ -73,7 +80,8 @@ class Diagnostic:
     def __str__(self) -> str:
         word = "" if self.severity == "error" else f"{self.severity}: "
         lines = [f"{self.span}: {word}{self.message}", self.span.frame()] if self.span else [f"{word}{self.message}"]
-        for span, text in self.notes:
+        asked = self.span.source.asked if self.span else None
+        for span, text in (*self.notes, *([(asked, "it is included here")] if asked else [])):
             lines += [f"{span}: {text}", span.frame()]
         return "\n".join(lines + ([self.hint] if self.hint else []))
 

@@ -85,8 +85,8 @@ def train(label: str, compiled: Compiled, recipe: Recipe, splits: Splits, out: P
 def show(recipe: str, rows: Sequence[Row]) -> None:
     table = Table("figure", *(row.name for row in rows), title=f"recipe {recipe}, held out", title_justify="left")
     table.add_row("parameters", *(f"{row.parameters:,}" for row in rows))
-    for figure in rows[0].figures:
-        table.add_row(figure, *(f"{row.figures[figure]:.4f}" for row in rows))
+    for figure in dict.fromkeys(figure for row in rows for figure in row.figures):  # a penalty is not in all of them
+        table.add_row(figure, *(f"{row.figures[figure]:.4f}" if figure in row.figures else "" for row in rows))
     table.add_row("seconds", *(f"{row.seconds:.0f}" for row in rows))
     console().print(table)
 

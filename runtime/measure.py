@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from runtime import seeds
 from runtime.data.source import Images
 from runtime.errors import UserError
+from runtime.penalty import penalties
 from runtime.sampler import in_order
 from runtime.tasks.task import Task
 
@@ -43,11 +44,14 @@ def measure(
     for part in in_order(images, batch):
         draw = held_out_draw(task, network, count, len(part.images))
         with autocast(device, precision):
-            scores = task.scores(network, part.to(device), draw, reference)
+            part = part.to(device)
+            scores = task.scores(network, part, draw, reference) | penalties(network, *task.inputs(part.images, draw))
         count += len(part.images)
         totals = {name: totals.get(name, 0.0) + value.double().sum().item() for name, value in scores.items()}
     network.train(training)
-    return task.summary({name: total / count for name, total in totals.items()})
+    means = {name: total / count for name, total in totals.items()}
+    penalty = {"penalty": means.pop("penalty")} if "penalty" in means else {}
+    return task.summary(means) | penalty
 
 
 def held_out_draw(task: Task, network: nn.Module, first: int, count: int) -> Tensor | None:

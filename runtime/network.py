@@ -27,7 +27,7 @@ class Shape:
 
 @dataclass(frozen=True)
 class Compiled:
-    """A network with its origin: spec text, its hash, and the generated module that was executed."""
+    """A network with its origin: spec text (with included energies in place), its hash, and the module made of it."""
 
     name: str
     spec: str
@@ -48,7 +48,7 @@ def compile_network(
     Raises CrateError for whatever the compiler refuses, an unreadable file among it.
     """
     compilation = crate_dsl.compile_spec(path, preset=preset, overrides=sizes)
-    text, spec = compilation.text, compilation.source.text
+    text, spec = compilation.text, compilation.resolved
     torch.manual_seed(seed)
     module = crate_dsl.load(path, preset=preset, **sizes).to(dtype)
     return Compiled(compilation.model.name, spec, hashlib.sha256(spec.encode()).hexdigest(), text, module)

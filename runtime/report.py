@@ -34,6 +34,7 @@ EXPLANATIONS = {
     "knn_pixels": "the same by the pixels of the images, averaged to at most 32 x 32",
     "effective_rank": "of the training images' features; 1 is collapse",
     "coding_rate": "of the training images' features at a squared error of 0.5, nats",
+    "penalty": "what the energies of the loss add to it",
 }
 
 

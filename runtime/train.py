@@ -68,7 +68,7 @@ def resumed(path: Path) -> Trainer:
 def require_spec(folder: RunFolder, spec: Path) -> None:
     """Raises UserError where a run is of another spec than the one named beside --resume."""
     folder.require()
-    if crate_dsl.compile_spec(spec).source.text != folder.spec.read_text(encoding="utf-8"):
+    if crate_dsl.compile_spec(spec).resolved != folder.spec.read_text(encoding="utf-8"):
         raise UserError(f"{folder.path}: this run is not of {spec} as it stands now; its spec is {folder.spec}")
 
 

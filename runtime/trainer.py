@@ -6,6 +6,7 @@ import copy
 import math
 import signal
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from runtime.log import Log
 from runtime.measure import autocast, measure, pick_device, reference_of
 from runtime.network import Compiled, first_not_finite, plain_names
 from runtime.optimiser import Average, adamw, learning_rate
+from runtime.penalty import Call
 from runtime.recipe import Recipe
 from runtime.run_folder import RunFolder, origin
 from runtime.sampler import Batches, stream
@@ -37,7 +39,7 @@ class Trainer:
         self.device = pick_device(recipe.device)
         self.network = compiled.module.to(self.device)
         recipe.task.check(self.network, splits.classes)
-        self.call = torch.compile(self.network) if recipe.compile else self.network
+        self.call = Call(self.network, recipe.compile)
         self.trained = apparatus_of(recipe, self.network).to(self.device)
         self.optimizer = adamw(self.trained, recipe.optimizer)
         self.average = Average(self.network, recipe.ema) if recipe.ema else None
@@ -153,19 +155,19 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.zero_grad(set_to_none=True)
-        loss = 0.0
+        losses: Counter[str] = Counter()
         for part in range(recipe.accumulate):
             rows = slice(part * share, (part + 1) * share)
-            loss += self.backward(self.next_batch(batches), None if draw is None else draw[rows])
+            losses.update(self.backward(self.next_batch(batches), None if draw is None else draw[rows]))
         norm = torch.nn.utils.clip_grad_norm_(self.trained.parameters(), recipe.clip or math.inf).item()
         if not math.isfinite(norm):
-            fault = f"the gradient is not finite although the loss is, {loss:.4g}"
+            fault = f"the gradient is not finite although the loss is, {losses['loss']:.4g}"
             raise UserError(f"step {self.step + 1}: {fault}; {self.advice()}")
         self.optimizer.step()
         more = recipe.task.after_step(self.trained, self.step, self.total)
         if self.average:
             self.average.update(self.network)
-        return {"loss": loss, "lr": rate, "gradient_norm": norm, **more}
+        return {**losses, "lr": rate, "gradient_norm": norm, **more}
 
     def next_batch(self, batches: Iterator[Batch]) -> Batch:
         before = time.perf_counter()
@@ -173,17 +175,19 @@ class Trainer:
         self.waited += time.perf_counter() - before
         return batch
 
-    def backward(self, batch: Batch, draw: Tensor | None) -> float:
-        """The loss of a share, its gradient added to what is there."""
+    def backward(self, batch: Batch, draw: Tensor | None) -> dict[str, float]:
+        """The loss of a share and, with a penalty, its two parts; its gradient is added to what is there."""
         draw = None if draw is None else draw.to(self.device)
         with autocast(self.device, self.recipe.precision):
-            loss = self.recipe.task.loss(self.call, self.trained, batch, draw) / self.recipe.accumulate
+            data = self.recipe.task.loss(self.call, self.trained, batch, draw) / self.recipe.accumulate
+        penalty = self.call.penalty() / self.recipe.accumulate if self.call.penalised else None
+        loss = data if penalty is None else data + penalty
         value = loss.item()
         if not math.isfinite(value):
             place = first_not_finite(self.network, *self.recipe.task.inputs(batch.images, draw))
             raise UserError(f"step {self.step + 1}: the loss is {value}: {place}; {self.advice()}")
         loss.backward()
-        return value
+        return {"loss": value} if penalty is None else {"loss": value, "data": data.item(), "penalty": penalty.item()}
 
     def advice(self) -> str:
         kept = f"the checkpoint of step {self.saved} is kept" if self.saved else "no checkpoint was due before"

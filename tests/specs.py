@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from crate_dsl.errors import Source
 from crate_dsl.language.check import check
 from crate_dsl.language.parse import parse
@@ -30,6 +32,11 @@ coefficients ~ absorbed; adjoint ~ free(bias)
 COMPRESS = f"compress Z by rate(Z, U) {{ {MSSA} }}\n"
 SPARSIFY = "sparsify Z by lasso(A | Z, D) { norm layer; from Z; steps 1 of eta }\n"
 HEAD = "head patches\n"
+
+
+def small_preset(text: str) -> str:
+    """The preset of a shipped spec that tests compile: that of its recipe on data that need no download."""
+    return next(name for name in ("digits", "text") if re.search(rf"^preset {name}\b", text, re.MULTILINE))
 
 
 def spec(body: str, head: str = HEAD, header: str = HEADER, energies: str = ENERGIES) -> str:

@@ -28,6 +28,19 @@ energy boxed(A: m x N | X: d x N, D: d x m) = 1/2 * norm2(X - D * A) + box(A, 0,
 energy lse(Z: d x N, U: K of d x p) = sum(k in K) logsumexp((U[k]' * Z)' * (U[k]' * Z))
 energy smooth(Z: d x N, W: r x d) = total(exp(W * Z)) + 1/2 * total(Z .* Z .* Z)
 energy whole(Z: d x N) = 1/2 * logdet(I + mu * Z * Z')
+energy averaged(Z: d x N, U: K of d x p, W: r x d) =
+    1/2 * sum(k in K) logdet(I + p/N * (U[k]' * Z) * (U[k]' * Z)') + norm2(W * Z) / (2 * N)
+energy whitened(Z: d x N, W: r x d) = norm2(Z * Z' * W')
+energy summed(Z: d x N, W: r x d) = total(W * Z) + trace(Z' * W' * W * Z)
+energy memberships(Z: d x N | U: K of d x p, b: K of p x 1, Pi: K of N x 1) =
+    1/2 * sum(k in K) (total(Pi[k]) + 1e-8) / N
+        * total(log1p((U[k]' * Z .+ b[k]) .^ 2 * Pi[k] / (total(Pi[k]) + 1e-8)))
+energy reduction(Z: d x N | U: K of d x p, Pi: K of N x 1) = 1/2 * logdet(I + mu * Z * Z')
+    - sum(k in K) total(Pi[k]) / (2 * N) * logdet(I + d / (total(Pi[k]) * mu) * Z * diag(Pi[k]) * Z')
+energy potential(Z: d x N | W: d x m, c: m x 1) = -total(gelu_potential(W' * Z .+ c))
+energy activation(Z: d x N | W: d x m, c: m x 1) = total(gelu(W' * Z .+ c)) + total(column_norms(W' * Z))
+energy weighed(Z: d x N, U: K of d x p, w: real, s: real) = sum(k in K) w / 2 * norm2(U[k]' * Z) + s * total(Z .^ 4)
+energy shaped(Z: d x N | v: d x 1, A: d x N) = total(row_sums(Z) .* v) + total(A .* Z) + log(1 + norm2(A)) * norm2(Z)
 energy mixed(Z: d x N, W: r x d, V: r x d) = total((W * Z) .* (V * Z)) + 1/2 * norm2(W * Z) + trace(Z' * Z)
 """
 BODY = """input image(channels, image, image)
@@ -40,6 +53,24 @@ head classify(classes) of mean
 """
 CHAIN = "inverse ~ neumann(1); frame ~ identity"
 CASES = {
+    "causal": f"""compress Z by rate(Z, U) {{ causal; norm layer; {CHAIN}; gram ~ softmax(1/sqrt(p))
+        coefficients ~ absorbed; adjoint ~ free(bias) }}""",
+    "causal_linear": f"compress Z by rate(Z, U) {{ causal; norm layer; {CHAIN}; gram ~ scaled(1/sqrt(p)) }}",
+    "causal_neumann_2": "compress Z by rate(Z, U) { causal; norm layer; inverse ~ neumann(2); step eta }",
+    "causal_without_frame": """compress Z by rate(Z, U) { causal; norm layer; inverse ~ neumann(1)
+        gram ~ softmax(1/sqrt(p)) }""",
+    "causal_entrywise": "compress Z by smooth(Z, W) { causal; norm layer; step eta }",
+    "causal_exact": """learn kappa = 5, beta > 0 = 0.1
+        compress Z by brate(Z, U, beta) { causal; norm layer; step kappa; init U orthogonal }""",
+    "causal_per_head": """learn kappa = 5 per head, beta > 0 = 0.1 per head
+        compress Z by brate(Z, U, beta) { causal; norm layer; step kappa }""",
+    "causal_unknown_sign": """learn beta = 0.1
+        compress Z by brate(Z, U, beta) { causal; norm layer; step eta }""",
+    "causal_on_features": "compress Z by frate(Z, U, gamma) { causal; step eta }",
+    "causal_no_family": "compress Z by whole(Z) { causal; norm layer; residual normed; step eta }",
+    "causal_counting": "compress Z by averaged(Z, U, W) { causal; norm layer; step eta }",
+    "causal_whitened": "compress Z by whitened(Z, W) { causal; norm layer; step eta }",
+    "causal_summed": "compress Z by summed(Z, W) { causal; norm layer; step eta }",
     "exact": "compress Z by rate(Z, U) { norm layer; step eta }",
     "exact_without_norm": "compress Z by rate(Z, U) { step eta }",
     "exact_beta": """learn kappa = 5, beta > 0 = 0.1
@@ -76,6 +107,35 @@ CASES = {
     "learned_threshold": "sparsify Z by soft(A | Z, D) { norm layer; from 0; steps 2 of gamma; read D1 }",
     "clamp": "sparsify Z by boxed(A | Z, D) { norm layer; from 0; steps 2 of eta; read D1 }",
     "synthesis": "denoise Z by lasso(Z | X, D) { norm layer }",
+    "memberships": """learn temp = 1 per head
+        learn b: K of p x 1 = normal(0.5), gain: d x 1 = constant(0.3)
+        compress Z by memberships(Z | U, b, Pi) {
+            norm layer
+            let Pi[k in K] = softmax(k in K) temp * column_sums(unit_rows(U[k]' * Z .+ b[k]) .^ 2)'
+            coefficients ~ absorbed; adjoint ~ free(bias); step gain
+        }""",
+    "memberships_without_norm": """learn b: K of p x 1 = normal(0.5)
+        compress Z by memberships(Z | U, b, Pi) {
+            let Pi[k in K] = softmax(k in K) -column_norms(U[k]' * Z)'
+            step 2 * eta
+        }""",
+    "reduction": """denoise Z by reduction(Z | U, Pi) {
+            norm layer; let Pi[k in K] = softmax(k in K) column_sums((U[k]' * Z) .^ 2)' / p; step eta
+        }""",
+    "position_logits": """learn bias: K of N x 1 = normal(1)
+        denoise Z by reduction(Z | U, Pi) { norm layer; let Pi[k in K] = softmax(k in K) bias[k]; step eta }""",
+    "gelu": """learn c: m x 1 = zeros, gain: d x 1 = constant(0.1)
+        compress Z by potential(Z | W, c) { norm layer; adjoint ~ free(bias); step gain }""",
+    "gelu_slope": "compress Z by activation(Z | W, c) { step eta }",
+    "held_numbers": """learn tau = 1 per head
+        compress Z by weighed(Z, U, n, s) {
+            let n[k in K] = total(exp(tau * U[k]' * Z)) / (N * p); let s = 1 / (1 + norm2(Z))
+            norm layer; step eta / 9
+        }""",
+    "held_matrices": """learn gain: d x 1 = constant(0.1)
+        compress Z by shaped(Z | v, A) { let v = row_sums(exp(Z)) / N; let A = diag(v) * Z; step eta * gain }""",
+    "held_matrices_normed": """compress Z by shaped(Z | v, A) {
+            norm layer; let v = row_sums(Z) / total(Z .* Z); let A = Z .+ v; step eta }""",
     "one_parameter_in_two_steps": """compress Z by rate(Z, U) { norm layer; step eta }
         denoise Z by rate(Z, U) { norm layer; step gamma }
         sparsify Z by lasso(A | Z, D) { from Z; steps 1 of gamma }""",

@@ -35,7 +35,7 @@ def compiled(path: Path) -> Model:
             preset = value
         else:
             name, _, overrides[name] = value.partition("=")
-    return check(parse(Source(path.name, text)), VOCABULARY, preset, overrides)
+    return check(parse(Source(path.name, text, path.parent)), VOCABULARY, preset, overrides)
 
 
 def told(path: Path) -> str:

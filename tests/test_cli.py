@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from crate_dsl.cli import main
+from tests.specs import small_preset
 
 ROOT = Path(__file__).parent.parent
 SPECS = sorted((ROOT / "specs").glob("*.crate"))
@@ -29,7 +30,7 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, 
 
 @pytest.mark.parametrize("path", SPECS, ids=lambda path: path.stem)
 def test_every_spec_passes_its_certificate(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    status, out, _ = run(capsys, str(path), "--preset", "digits", "--check")
+    status, out, _ = run(capsys, str(path), "--preset", small_preset(path.read_text()), "--check")
     assert status == 0
     assert "verified" in out and "FAILED" not in out
 
@@ -54,6 +55,20 @@ def test_output_is_written_whole(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert status == 0 and str(target) in err
     assert "class Crate(" in target.read_text()
     assert [path.name for path in target.parent.iterdir()] == ["model.py"]
+
+
+def test_the_energies_of_the_library_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, _ = run(capsys, "--energies")
+    assert status == 0 and out.startswith("include attention\n") and "    rate(Z: d x N, U: K of d x p)\n" in out
+
+
+def test_the_loss_is_explained_and_counted(capsys: pytest.CaptureFixture[str]) -> None:
+    path = str(ROOT / "specs/crate_srr.crate")
+    loss = "cross_entropy + weight * sparse_rate_reduction(Z, U, epsilon, lambda)"
+    explained = " ".join(run(capsys, path, "--preset", "digits", "--explain")[1].split())
+    assert f"loss {loss}" in explained and "on the tokens that leave each layer of the encoder" in explained
+    counted = run(capsys, path, "--preset", "digits", "--summary")[1]
+    assert f"loss: {loss}; its penalty adds 1.74 M FLOPs per image in training" in counted
 
 
 @pytest.mark.parametrize("ending", ["txt", "md", "tex", "html"])

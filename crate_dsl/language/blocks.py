@@ -8,6 +8,7 @@ from math import prod
 
 from crate_dsl.errors import CrateError, Span, known
 from crate_dsl.language import model, syntax
+from crate_dsl.language.declared import Declared, declare_matrices, warn_unused
 from crate_dsl.language.learned import Learned, declare_learned
 from crate_dsl.language.model import SCALAR, Energy, Parameter, Word
 from crate_dsl.language.presets import changed
@@ -34,6 +35,7 @@ class File:
     tokens: Tokens | None
     learned: dict[str, Learned]
     taken: dict[str, Span]  # every declared number, with its place
+    declared: dict[str, Declared]  # learned matrices declared at the top
 
 
 def check_blocks(spec: syntax.Spec, file: File) -> dict[int, model.Block | None]:
@@ -76,8 +78,12 @@ def _block(item: syntax.BlockDeclaration, file: File) -> model.Block | None:
     groups = [line for line in item.body if isinstance(line, syntax.Learns)]
     own = declare_learned(groups, file.taken, file.scope, file.report)
     learned = {**file.learned, **own}
+    taken = {**file.taken, **{name: scalar.span for name, scalar in own.items()},
+             **{name: matrix.span for name, matrix in file.declared.items()},
+             **({file.tokens.name: file.tokens.span} if file.tokens else {})}  # fmt: skip
+    matrices = declare_matrices(groups, taken, file.scope, file.vocabulary, file.report, top=False)
     block = Block(item.role, file.scope, file.vocabulary, file.report, file.energies, file.tokens, learned,
-                  numbers(file.scope, learned, file.taken))  # fmt: skip
+                  numbers(file.scope, learned, file.taken), declared={**file.declared, **matrices})  # fmt: skip
     statements = [line for line in item.body if isinstance(line, syntax.StepStatement)]
     if len(statements) > MAX_STEPS:
         file.report.error(
@@ -89,6 +95,8 @@ def _block(item: syntax.BlockDeclaration, file: File) -> model.Block | None:
     labels = _labels(statements)
     steps = [check_step(statement, block, label) for statement, label in zip(statements, labels, strict=True)]
     parameters = _parameters(item, block, own, all(steps))
+    if all(steps):
+        warn_unused(matrices, file.report)
     if len(file.report.errors) > before or repeat is None:
         return None
     scalars = tuple(scalar.finished() for scalar in own.values())
@@ -136,8 +144,11 @@ def _parameters(
                 reads = {o.name for o in line.options if isinstance(o, syntax.ReadOption)}
                 names = {name.name for name in line.use.variables + line.use.given} | reads
                 _init(option, names & set(block.weights), "this step", inits, block, complete)
+    tops = {name for name, declared in block.declared.items() if declared.top}
+    inits |= {name: declared.init for name, declared in block.declared.items() if declared.init}
     return tuple(
-        Parameter(w.name, w.shape, inits.get(w.name), w.name in shared, w.span) for w in block.weights.values()
+        Parameter(w.name, w.shape, inits.get(w.name), w.name in shared | tops, w.span, top=w.name in tops)
+        for w in block.weights.values()
     )
 
 
@@ -163,6 +174,9 @@ def _init(
     if line.name in block.learned:
         hint = f'the start value stands in its declaration: "learn {line.name} = ..."'
         block.report.error(f'"{line.name}" is a learned number', place, hint)
+    elif line.name in block.declared:
+        hint = f'how it starts stands in its declaration: "learn {line.name}: ... = {line.word.name}"'
+        block.report.error(f'"{line.name}" is declared with its start', place, hint)
     elif line.name not in names:
         if complete:
             hint = known("learned matrices", line.name, names)

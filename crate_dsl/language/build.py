@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
@@ -81,12 +82,16 @@ class Builder:
         return syntax.Preset(span, parts[0].name, _nodes(parts[1:]))
 
     def learns(self, parts: list, span: Span) -> syntax.Learns:
-        return syntax.Learns(span, tuple(parts))
+        matrices = tuple(part for part in parts if isinstance(part, syntax.LearnMatrix))
+        return syntax.Learns(span, tuple(part for part in parts if part not in matrices), matrices)
 
     def learn(self, parts: list, span: Span) -> syntax.Learn:
         per_head = parts[-1] == "per head"
         name, *values = parts[:-1] if per_head else parts
         return syntax.Learn(span, name.name, values[0] if len(values) == 2 else None, values[-1], per_head)
+
+    def learn_matrix(self, parts: list, span: Span) -> syntax.LearnMatrix:
+        return syntax.LearnMatrix(span, parts[0].name, parts[1], parts[2])
 
     def per_head(self, parts: list, span: Span) -> str:
         if parts[0].name != "per":
@@ -139,6 +144,18 @@ class Builder:
 
     def target(self, parts: list, span: Span) -> str:
         return parts[0].name if isinstance(parts[0], syntax.Name) else str(parts[0])
+
+    def include(self, parts: list, span: Span) -> syntax.Include:
+        path = isinstance(parts[0], Token)
+        return syntax.Include(span, str(parts[0])[1:-1] if path else parts[0].name, path)
+
+    def loss(self, parts: list, span: Span) -> syntax.LossLine:
+        signs = ["PLUS", *(part.type for part in parts if isinstance(part, Token))]
+        terms = zip(signs, _nodes(parts), strict=True)
+        return syntax.LossLine(span, tuple(replace(term, negative=sign == "MINUS") for sign, term in terms))
+
+    def loss_term(self, parts: list, span: Span) -> syntax.LossTerm:
+        return syntax.LossTerm(span, False, parts[0], parts[1] if len(parts) > 1 else None)
 
     # ---- blocks ------------------------------------------------------------------------------------------------------
 
@@ -203,6 +220,14 @@ class Builder:
     def read(self, parts: list, span: Span) -> syntax.ReadOption:
         return syntax.ReadOption(span, parts[0].name)
 
+    def causal(self, parts: list, span: Span) -> syntax.CausalOption:
+        return syntax.CausalOption(span)
+
+    def let(self, parts: list, span: Span) -> syntax.LetOption:
+        name, *bound, value = _nodes(parts)
+        index, family = (part.name for part in bound) if bound else (None, None)
+        return syntax.LetOption(span, name.name, index, family, value)
+
     # ---- expressions -------------------------------------------------------------------------------------------------
 
     def word(self, parts: list, span: Span) -> syntax.Call:
@@ -225,6 +250,13 @@ class Builder:
     def family_sum(self, parts: list, span: Span) -> syntax.FamilySum:
         index, family, body = _nodes(parts)
         return syntax.FamilySum(span, index.name, family.name, body)
+
+    def family_word(self, parts: list, span: Span) -> syntax.FamilySoftmax:
+        word, index, family, body = _nodes(parts)
+        if word.name != "softmax":
+            hint = '"sum(k in K) term" adds a family up, "softmax(k in K) term" makes its members shares of one'
+            raise fail(f'"{word.name}" does not run over a family', word.span, hint)
+        return syntax.FamilySoftmax(span, index.name, family.name, body)
 
     def number(self, parts: list, span: Span) -> syntax.Number:
         return parts[0]

@@ -9,9 +9,12 @@ from fractions import Fraction
 from crate_dsl.errors import CrateError, Span
 from crate_dsl.language import syntax
 from crate_dsl.language.blocks import File, check_blocks
-from crate_dsl.language.energies import Surroundings, declare_energies
+from crate_dsl.language.declared import Declared, declare_matrices, warn_unused
+from crate_dsl.language.energies import Surroundings, declare_energies, uses
 from crate_dsl.language.front import Front, check_front
+from crate_dsl.language.include import resolved, sources, used_energies, with_included
 from crate_dsl.language.learned import Learned, declare_learned
+from crate_dsl.language.losses import check_loss
 from crate_dsl.language.model import Block, Model, NormStage, Shape
 from crate_dsl.language.presets import learned_names, scope_of
 from crate_dsl.language.report import Report, TooMany, names_in, within
@@ -29,6 +32,7 @@ def check(
     Raises:
         CrateError: with every mistake found, in the order of the file, those of the command line first.
     """
+    spec = with_included(spec, vocabulary.energies)
     report = Report(spec.source)
     try:
         return _checked(spec, vocabulary, preset, overrides or {}, report)
@@ -45,16 +49,23 @@ def _checked(
     taken = {declared.name: declared.span for declared in scope.declared}
     learned = declare_learned([i for i in spec.items if isinstance(i, syntax.Learns)], taken, scope, report)
     taken |= {name: scalar.span for name, scalar in learned.items()}
-    energies = declare_energies(spec, _surroundings(spec, scope, learned, taken), vocabulary, report)
-    file = File(scope, vocabulary, report, energies, _tokens(spec, scope), learned, taken)
+    groups = [i for i in spec.items if isinstance(i, syntax.Learns)]
+    tokens = _tokens(spec, scope)
+    named = {**taken, **({tokens.name: tokens.span} if tokens else {})}
+    declared = declare_matrices(groups, named, scope, vocabulary, report, top=True)
+    energies = declare_energies(spec, _surroundings(spec, scope, learned, taken, declared), vocabulary, report)
+    file = File(scope, vocabulary, report, energies, tokens, learned, taken, declared)
     blocks = check_blocks(spec, file)
+    if all(blocks.values()):
+        warn_unused(declared, report)
     stages = _stages(spec, blocks, file)
+    loss = check_loss(spec, front.head, [block for block in blocks.values() if block], file)
     _warn_unused(spec, scope, report)
     warnings = report.finish()
     scalars = tuple(replace(scalar.finished(), shared=True) for scalar in learned.values())
     return Model(
         spec.source, spec.name, spec.description, preset, numbers, scope.sizes, scope.reals, front.input, front.tokens,
-        front.mask, stages, front.head, front.inits, scalars, warnings,
+        front.mask, stages, front.head, front.inits, scalars, warnings, resolved(spec), sources(spec), loss,
     )  # fmt: skip
 
 
@@ -80,18 +91,25 @@ def _tokens(spec: syntax.Spec, scope: Scope) -> Tokens | None:
     return Tokens(line.name, shape, within(line.span, line.name).to(line.dimensions.span))
 
 
-def _surroundings(spec: syntax.Spec, scope: Scope, learned: dict[str, Learned], taken: dict[str, Span]) -> Surroundings:
+def _surroundings(
+    spec: syntax.Spec,
+    scope: Scope,
+    learned: dict[str, Learned],
+    taken: dict[str, Span],
+    declared: dict[str, Declared],
+) -> Surroundings:
     """What energies may name: sizes, the number of tokens, reals, and scalars learned at the top."""
     axes = set(scope.names("size")) | ({scope.tokens_axis} if scope.tokens_axis else set())
     scalars = dict(taken)
     if scope.tokens_axis:
         line = next(item for item in spec.items if isinstance(item, syntax.TokensLine))
         scalars[scope.tokens_axis] = line.dimensions.cols.span
-    names = {item.name for item in spec.items if isinstance(item, syntax.EnergyDeclaration)}
+    names = {item.name for item in (*spec.items, *spec.included) if isinstance(item, syntax.EnergyDeclaration)}
     refused = {name: "an energy is not part of another; write its terms out" for name in names}
     refused |= {name: "it is a real, not a size" for name in scope.names("real")}
     for name in set(learned_names(spec)) - set(learned):
         refused[name] = f'it is learned in a block: pass it as an argument, "{name}: real"'
+    refused |= {name: f'pass it as an argument, "{name}: {matrix.shape}"' for name, matrix in declared.items()}
     for name, scalar in learned.items():
         if scalar.per_head:
             scalars.pop(name)
@@ -122,15 +140,14 @@ def _stages(spec: syntax.Spec, blocks: Mapping[int, Block | None], file: File) -
 
 def _warn_unused(spec: syntax.Spec, scope: Scope, report: Report) -> None:
     """Definitions that nothing refers to: allowed, but often a misspelt name elsewhere."""
-    used = {name for item in spec.items for name in names_in(item)}
+    used = {name for item in (*spec.items, *used_energies(spec)) for name in names_in(item)}
     for declared in scope.declared:
         if declared.name not in used:
             report.warn(f'{declared.kind} "{declared.name}" is not used', declared.span)
     for name, learn in learned_names(spec).items():
         if name not in used:
             report.warn(f'learned scalar "{name}" is not used', within(learn.span, name))
-    uses = {step.use.name for block in spec.items if isinstance(block, syntax.BlockDeclaration)
-            for step in block.body if isinstance(step, syntax.StepStatement)}  # fmt: skip
+    named = uses(spec)
     for energy in (item for item in spec.items if isinstance(item, syntax.EnergyDeclaration)):
-        if energy.name not in uses:
+        if energy.name not in named:
             report.warn(f'energy "{energy.name}" is not used', within(energy.span, energy.name))

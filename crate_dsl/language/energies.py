@@ -26,12 +26,11 @@ class Surroundings:
 def declare_energies(
     spec: syntax.Spec, around: Surroundings, vocabulary: Vocabulary, report: Report
 ) -> dict[str, Energy | None]:
-    """All energies by name, None for one that has been complained about."""
+    """All energies by name, None for one that has been complained about, or is included and not used."""
     found: dict[str, Energy | None] = {}
     places: dict[str, Span] = {}
-    for item in spec.items:
-        if not isinstance(item, syntax.EnergyDeclaration):
-            continue
+    used = uses(spec)
+    for item in (*(item for item in spec.items if isinstance(item, syntax.EnergyDeclaration)), *spec.included):
         place = within(item.span, item.name)
         if item.name in found:
             report.error(
@@ -41,10 +40,33 @@ def declare_energies(
         places[item.name] = place
         if item.name in vocabulary.atoms:
             report.error(f'"{item.name}" is a function of the library', place, "choose another name for the energy")
+        if item in spec.included and item.name not in used:
+            found[item.name] = None
+            continue
         before = len(report.errors)
         energy = _declared(item, around, vocabulary, report)
         found[item.name] = energy if len(report.errors) == before else None
+        if item in spec.included:
+            report.add_note(before, (used[item.name], "it is used here"))
     return found
+
+
+def uses(spec: syntax.Spec) -> dict[str, Span]:
+    """The energies that the steps and the loss of a spec name, each with the place of its first use."""
+    found: dict[str, Span] = {}
+    for name, span in _uses(spec):
+        found.setdefault(name, span)
+    return found
+
+
+def _uses(spec: syntax.Spec) -> Iterator[tuple[str, Span]]:
+    for item in spec.items:
+        if isinstance(item, syntax.BlockDeclaration):
+            for step in (line for line in item.body if isinstance(line, syntax.StepStatement)):
+                yield step.use.name, step.use.span
+        elif isinstance(item, syntax.LossLine):
+            for term in item.terms:
+                yield from ((call.name, call.span) for call in calls(term.product))
 
 
 def _declared(item: syntax.EnergyDeclaration, around: Surroundings, vocabulary: Vocabulary, report: Report) -> Energy:
@@ -142,7 +164,7 @@ def calls(expression: object) -> Iterator[syntax.Call]:
         case syntax.Binary():
             yield from calls(expression.left)
             yield from calls(expression.right)
-        case syntax.FamilySum():
+        case syntax.FamilySum() | syntax.FamilySoftmax():
             yield from calls(expression.body)
 
 

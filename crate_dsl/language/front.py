@@ -8,9 +8,10 @@ from typing import TypeVar
 
 from crate_dsl.errors import Span, known
 from crate_dsl.language import syntax
+from crate_dsl.language.inputs import HEADS, IMAGE, INPUT_KINDS, STEMS, InputKind
 from crate_dsl.language.model import TAKEN, Head, TokensModel, Word
 from crate_dsl.language.report import Report, within
-from crate_dsl.language.sizes import MAX_SIZE, Scope
+from crate_dsl.language.sizes import Scope
 from crate_dsl.language.vocabulary import Vocabulary
 from crate_dsl.language.words import word_of
 
@@ -49,27 +50,33 @@ def check_front(spec: syntax.Spec, scope: Scope, vocabulary: Vocabulary, report:
     """Input, tokens, mask, head and initial values, with the number of tokens."""
     input_line = only(spec, syntax.Input, "input", report)
     tokens_line = only(spec, syntax.TokensLine, "tokens", report)
-    image = word_of("input", input_line.word, vocabulary.inputs, scope, report) if input_line else None
-    tokens = _tokens(tokens_line, image, scope, vocabulary, report) if tokens_line else None
+    given = word_of("input", input_line.word, vocabulary.inputs, scope, report) if input_line else None
+    kind = INPUT_KINDS.get(input_line.word.name) if input_line else None
+    tokens = _tokens(tokens_line, given, kind, scope, vocabulary, report) if tokens_line else None
     stems = {term.name for term in tokens_line.terms} if tokens_line else set()
     mask_line = only(spec, syntax.MaskLine, "mask", report)
     mask = word_of("mask", mask_line.word, vocabulary.masks, scope, report) if mask_line else None
     head_line = only(spec, syntax.HeadLine, "head", report)
-    head = _head(head_line, stems, scope, vocabulary, report) if head_line else None
+    head = _head(head_line, stems, kind, scope, vocabulary, report) if head_line else None
     if mask_line:
-        _check_mask(mask_line, spec, stems, head_line, report)
+        _check_mask(mask_line, spec, stems, kind or IMAGE, head_line, report)
     targets = _targets(stems, tokens_line, mask_line, head_line)
     inits = {}
     for line in (item for item in spec.items if isinstance(item, syntax.InitLine)):
         _init(line, targets, inits, scope, vocabulary, report)
-    return Front(image, tokens, mask, head, inits)
+    return Front(given, tokens, mask, head, inits)
 
 
 # ---- tokens ----------------------------------------------------------------------------------------------------------
 
 
 def _tokens(
-    line: syntax.TokensLine, image: Word | None, scope: Scope, vocabulary: Vocabulary, report: Report
+    line: syntax.TokensLine,
+    given: Word | None,
+    kind: InputKind | None,
+    scope: Scope,
+    vocabulary: Vocabulary,
+    report: Report,
 ) -> TokensModel | None:
     rows, cols = _tokens_axes(line, scope, report)
     words = []
@@ -77,20 +84,41 @@ def _tokens(
         if any(term.name == other.name for other in words if other):
             report.error(f'"{term.name}" stands twice', term.span, "once is enough")
         words.append(word_of("source", term, vocabulary.stems, scope, report))
-    if not any(term.name == "patches" for term in line.terms) and None not in words:
-        report.error("the tokens come from nowhere", line.span, f"add patches: {EXAMPLES['tokens']}")
+        if kind:
+            _check_stem(term, kind, report)
+    sources = [word for word in words if word and word.name in STEMS]
+    if not sources and None not in words:
+        wanted = kind or IMAGE
+        report.error("the tokens come from nowhere", line.span, f"add {wanted.stem}: {wanted.example}")
         return None
     if None in words or rows is None or cols is None:
         return None
     position = next((word for word in words if word.name == "position"), None)
-    if position and "sincos" in position.arguments and scope.values.get(rows, 4) % 4:
-        hint = f"{rows} = {scope.values[rows]} does not divide by 4 (sines and cosines of two coordinates)"
-        report.error("sincos positions do not fit", position.span, hint, _origin(rows, scope))
-    count = _patch_count(next(word for word in words if word.name == "patches"), image, report)
+    if position and "sincos" in position.arguments:
+        _check_sincos(position, STEMS[sources[0].name], rows, scope, report)
+    fits = given is not None and kind is STEMS[sources[0].name]
+    count = kind.count(sources[0], given, report) if fits else None
     if count is None:
         return None
     extra = sum(word.name == "class_token" for word in words)
     return TokensModel(line.name, rows, cols, tuple(words), count, count + extra)
+
+
+def _check_stem(term: syntax.Call, kind: InputKind, report: Report) -> None:
+    """A word of the tokens line must fit what is read."""
+    if term.name in kind.refused:
+        report.error(f"{kind.name} has no {term.name}", term.span, kind.refused[term.name])
+    elif STEMS.get(term.name, kind) is not kind:
+        message = f'"{term.name}" reads {STEMS[term.name].name}, and the input is {kind.name}'
+        report.error(message, term.span, f"write: {kind.example}")
+
+
+def _check_sincos(position: Word, kind: InputKind, rows: str, scope: Scope, report: Report) -> None:
+    step = 2 * kind.coordinates
+    if scope.values.get(rows, step) % step:
+        said = "two coordinates" if kind.coordinates == 2 else "one coordinate"
+        hint = f"{rows} = {scope.values[rows]} does not divide by {step} (sines and cosines of {said})"
+        report.error("sincos positions do not fit", position.span, hint, _origin(rows, scope))
 
 
 def _origin(name: str, scope: Scope) -> list[tuple[Span, str]]:
@@ -129,37 +157,20 @@ def _tokens_axes(line: syntax.TokensLine, scope: Scope, report: Report) -> tuple
     return rows, cols
 
 
-def _patch_count(patches: Word, image: Word | None, report: Report) -> int | None:
-    """How many patches fill the image; patches that do not divide it are an error."""
-    if image is None:
-        return None
-    sizes = [value for value in patches.arguments if isinstance(value, int)]
-    patch = (sizes[0], sizes[-1])
-    lengths, count = image.arguments[1:3], 1
-    notes = [(image.span, f"the image is {lengths[0]} x {lengths[1]}, from here")]
-    for side, length, part in zip(("height", "width"), lengths, patch, strict=True):
-        if length % part:
-            message = f"patches of {patch[0]} x {patch[1]} do not divide the image's {side} of {length}"
-            near = [n for n in range(part, 0, -1) if length % n == 0][0]
-            report.error(message, patches.span, f"{near} would divide it", notes)
-            return None
-        count *= length // part
-    if count + 1 > MAX_SIZE:
-        report.error(f"this makes {count:,} patches", patches.span, f"at most {MAX_SIZE:,} tokens are allowed", notes)
-        return None
-    return count
-
-
 # ---- mask and head ---------------------------------------------------------------------------------------------------
 
 
 def _check_mask(
-    line: syntax.MaskLine, spec: syntax.Spec, stems: set[str], head: syntax.HeadLine | None, report: Report
+    line: syntax.MaskLine,
+    spec: syntax.Spec,
+    stems: set[str],
+    kind: InputKind,
+    head: syntax.HeadLine | None,
+    report: Report,
 ) -> None:
-    if "patches" not in stems and stems:
-        report.error(
-            "there are no patches to mask", line.span, "a mask removes patches: tokens Z: d x N = patches(patch) + ..."
-        )
+    if kind.stem not in stems and stems:
+        hint = f"a mask removes what comes from the input: {kind.example}"
+        report.error(f"there are no {kind.units} to mask", line.span, hint)
     blocks = [i.role for i in spec.items if isinstance(i, syntax.BlockDeclaration | syntax.InverseDeclaration)]
     if line.before not in blocks:
         hint = f"the blocks here: {', '.join(blocks)}" if blocks else ""
@@ -169,18 +180,29 @@ def _check_mask(
         report.error(
             f"the {line.before} is not the first block", place, f"masking stands before the first: {blocks[0]}"
         )
-    if head and head.word.name != "patches":
+    if head and head.word.name != kind.head:
         note = (line.span, "the mask is here")
-        report.error("a masked network predicts its patches", head.word.span, "write: head patches", [note])
+        report.error(f"a masked network predicts its {kind.units}", head.word.span, f"write: head {kind.head}", [note])
 
 
-def _head(line: syntax.HeadLine, stems: set[str], scope: Scope, vocabulary: Vocabulary, report: Report) -> Head | None:
+def _head(
+    line: syntax.HeadLine,
+    stems: set[str],
+    kind: InputKind | None,
+    scope: Scope,
+    vocabulary: Vocabulary,
+    report: Report,
+) -> Head | None:
     word = word_of("head", line.word, vocabulary.heads, scope, report)
     if word is None:
         return None
-    if word.name == "patches":
-        if line.of:
-            report.error("a head of patches reads every patch", line.of.span, f'leave "of {line.of.name}" out')
+    if word.name in HEADS:
+        if kind and HEADS[word.name] is not kind:
+            message = f'"{word.name}" gives {HEADS[word.name].name} back, and the input is {kind.name}'
+            report.error(message, line.word.span, f"write: head {kind.head}")
+        elif line.of:
+            message = f"a head of {word.name} reads all {HEADS[word.name].units}"
+            report.error(message, line.of.span, f'leave "of {line.of.name}" out')
     elif line.of is None:
         hint = "add: " + ", or: ".join(f"of {pool}" for pool in vocabulary.pools)
         report.error(f'"{word.name}" must say what it reads', line.word.span, hint)
@@ -190,6 +212,7 @@ def _head(line: syntax.HeadLine, stems: set[str], scope: Scope, vocabulary: Voca
         )
     elif line.of.name == "class_token" and stems and "class_token" not in stems:
         hint = "add it to the tokens, patches(patch) + class_token, or write: of mean"
+        hint = "write: of mean" if kind and "class_token" in kind.refused else hint
         report.error("there is no class_token to read", line.of.span, hint)
     return Head(word, line.of.name if line.of else None)
 
@@ -207,9 +230,15 @@ def _targets(
         "class_token": "class_token" in stems,
         "position": learned,
         "mask_token": mask is not None,
-        "head": head is not None and head.word.name != "features",
+        "head": head is not None and head.word.name != "features" and not _is_tied(head.word),
         "patches": "patches" in stems,
+        "embedding": "embedding" in stems,
     }
+
+
+def _is_tied(word: syntax.Call) -> bool:
+    """Whether a head has no parameters of its own."""
+    return any(getattr(argument, "name", "") == "tied" for argument in word.arguments)
 
 
 def _init(
@@ -228,7 +257,7 @@ def _init(
     elif not targets[line.name]:
         hints = {
             "position": "positions are fixed unless they say position(learned)",
-            "head": "a head of features has no parameters",
+            "head": "a head of features has no parameters, a tied head is the embedding: init embedding ...",
         }
         hint = hints.get(line.name, "")
         report.error(f"there is no learned {line.name} to initialise", place, hint)

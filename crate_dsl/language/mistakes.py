@@ -27,7 +27,10 @@ EXAMPLES = {
     "mask": "mask random(0.75) before encoder", "norm": "norm layer",
     "head": "head classify(classes) of class_token", "init": "init U orthogonal",
     "encoder": "encoder repeat L { compress Z by rate(Z, U) }", "decoder": "decoder repeat L = inverse(encoder)",
+    "include": 'include rates, or include "mine.crate"', "loss": "loss cross_entropy + 0.01 * rate(Z, U)",
     "shared": "shared U, D", "from": "from Z", "step": "step kappa", "steps": "steps 2 of eta", "read": "read D1",
+    "causal": "compress Z by rate(Z, U) { causal }",
+    "let": "let Pi[k in K] = softmax(k in K) temp * column_sums((U[k]' * Z) .^ 2)'",
 }  # fmt: skip
 EXPRESSION = {"NUMBER", "LEFT_PARENTHESIS", "MINUS"}
 
@@ -258,6 +261,18 @@ def _operand_missing(at: Place) -> Diagnostic | None:
     return at.says(f'an expression is missing after "{at.text_at(-1)}"', f"{at.found} follows instead")
 
 
+def _loss(at: Place) -> Diagnostic | None:
+    if at.opening != "LOSS":
+        return None
+    if at.kind == "BAR":
+        return at.says(
+            'a "|" among the arguments of a loss', "nothing is held in a loss: separate all arguments by commas"
+        )
+    if at.kind_at(-1) == "IN":
+        return at.says(f"{at.found} where a block should stand", 'write "in encoder" or "in decoder" behind a term')
+    return None
+
+
 def _quotes(at: Place) -> Diagnostic | None:
     if at.opening == "NETWORK" and at.kind in {"TRANSPOSE", "NAME"} and at.index == 2:
         return at.says("the description needs double quotes", 'network Crate "what this network is"')
@@ -289,7 +304,7 @@ def _general(at: Place) -> Diagnostic:
 
 RULES: tuple[Callable[[Place], Diagnostic | None], ...] = (
     _characters, _closes_nothing, _doubled, _first_word, _quotes, _unclosed_options, _misplaced, _site_sign, _sum,
-    _energy_use, _shape, _value_missing, _trailing_comma, _steps, _index, _unclosed_bracket, _unclosed_block,
+    _loss, _energy_use, _shape, _value_missing, _trailing_comma, _steps, _index, _unclosed_bracket, _unclosed_block,
     _reserved, _one_per_line, _comma_missing, _operator_missing, _operand_missing,
 )  # fmt: skip
 

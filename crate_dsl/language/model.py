@@ -83,6 +83,7 @@ class Parameter:
     shared: bool
     span: Span = field(repr=False, compare=False)
     origin: str | None = None  # the parameter that an approximation freed it from; then it belongs to its step alone
+    top: bool = False  # declared at the top: one for the whole network
 
 
 @dataclass(frozen=True)
@@ -108,12 +109,28 @@ class SiteRule:
 
 
 @dataclass(frozen=True)
+class Let:
+    """A quantity computed from the tokens as the step reads them and held constant by the derivation.
+
+    `shape` has a family where the let has an index, `let Pi[k in K] = ...`.
+    """
+
+    name: str
+    index: str | None
+    shape: Shape
+    value: Expression
+    span: Span = field(repr=False, compare=False)
+
+
+@dataclass(frozen=True)
 class Step:
     """One step of a layer: which energy it optimises, of which of its arguments, starting where, how approximated.
 
     `actuals` maps every argument of the energy to what stands there: the tokens' name, the unknown's name, a parameter,
-    a real or a learned scalar. `unknown` is the fresh name, if any (`A` in `lasso(A | Z, D)`), which replaces the
-    tokens; without one the tokens themselves are optimised. `residual` is "raw", "normed" or None (no skip).
+    a real, a learned scalar or a let. `unknown` is the fresh name, if any (`A` in `lasso(A | Z, D)`), that replaces the
+    tokens; without one the tokens themselves are optimised. `residual` is "raw", "normed" or None (no skip). `size` may
+    also be a column of learned numbers, a step size for every feature. Where `causal`, column t of the step is that of
+    the step applied to tokens 1..t.
     """
 
     verb: str
@@ -130,6 +147,8 @@ class Step:
     read: str | None  # the parameter of a decoupled read-out
     sites: tuple[SiteRule, ...]
     span: Span = field(repr=False, compare=False)
+    causal: bool = False
+    lets: tuple[Let, ...] = ()  # in the order of the file; a later one may use an earlier one
 
 
 @dataclass(frozen=True)
@@ -157,12 +176,15 @@ class NormStage:
 
 @dataclass(frozen=True)
 class TokensModel:
-    """How tokens come about: the stem and what is added. `count` tokens of which `patches` come from the input."""
+    """How tokens come about: the stem and what is added.
+
+    `count` tokens of which `patches` come from the input: the patches of an image, the tokens of a text.
+    """
 
     name: str
     rows: str  # axis of the features, "d"
     cols: str  # axis of the tokens, "N"
-    words: tuple[Word, ...]  # patches, class_token, position in the order of the file
+    words: tuple[Word, ...]  # patches or embedding, class_token, position in the order of the file
     patches: int
     count: int
 
@@ -173,9 +195,55 @@ class Head:
     of: str | None
 
 
+def written(span: Span) -> str:
+    """The text of a place on one line, without comments."""
+    lines = (line.partition("#")[0] for line in span.source.text[span.start : span.end].splitlines())
+    return " ".join(" ".join(lines).split())
+
+
+@dataclass(frozen=True)
+class Penalty:
+    """A weighted energy of the loss.
+
+    With a `block` it is evaluated in each of its layers, with the layer's own matrices, on the tokens that leave the
+    layer, and averaged over the layers; without one, on the tokens that the head reads. `actuals` maps the energy's
+    arguments to the tokens' name, parameters of the block, reals and learned scalars.
+    """
+
+    weight: Expression
+    negative: bool
+    energy: Energy
+    actuals: Mapping[str, str]
+    block: str | None
+    span: Span = field(repr=False, compare=False)
+
+    @property
+    def text(self) -> str:
+        """The term as it is written, with its sign."""
+        return f"-{written(self.span)}" if self.negative else written(self.span)
+
+
+@dataclass(frozen=True)
+class Loss:
+    """What training minimises: a data loss by its name ("" where the head has none), and weighted energies."""
+
+    data: str
+    penalties: tuple[Penalty, ...]
+    span: Span = field(repr=False, compare=False)
+
+    @property
+    def text(self) -> str:
+        """The loss as it is written."""
+        return written(self.span).removeprefix("loss ")
+
+
 @dataclass(frozen=True)
 class Model:
-    """The whole network. `sizes` are the numbers in force at the top; `reals` the exact values of fixed scalars."""
+    """The whole network. `sizes` are the numbers in force at the top; `reals` the exact values of fixed scalars.
+
+    `text` is the spec with the included energies that it uses in place: its identity. `sources` are the files it came
+    from, the spec itself first.
+    """
 
     source: Source
     name: str
@@ -189,9 +257,17 @@ class Model:
     mask: Word | None
     stages: tuple[Block | NormStage, ...]
     head: Head
-    inits: Mapping[str, Word]  # of class_token, position, mask_token and head
+    inits: Mapping[str, Word]  # of patches, embedding, class_token, position, mask_token and head
     scalars: tuple[LearnedScalar, ...]  # declared at the top: one for the whole network
     warnings: tuple[Diagnostic, ...]
+    text: str
+    sources: tuple[Source, ...]
+    loss: Loss | None = None
+
+    @property
+    def example(self) -> str:
+        """One element of a batch, as messages call it: an image, a text."""
+        return self.input.name
 
     @property
     def blocks(self) -> tuple[Block, ...]:

@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from crate_dsl.errors import CrateError, Span, known
 from crate_dsl.language import syntax
-from crate_dsl.language.model import SCALAR, SiteRule, Step, Word
+from crate_dsl.language.model import ONE, SCALAR, Shape, SiteRule, Step, Word
 from crate_dsl.language.report import Report, names_in, shown, within
-from crate_dsl.language.roles import Block, Roles, Tokens
-from crate_dsl.language.shapes import Shapes
+from crate_dsl.language.roles import Block, Roles, Tokens, add_declared
+from crate_dsl.language.shapes import Environment, Shapes
 from crate_dsl.language.sizes import Broken, evaluate, whole_number
 from crate_dsl.language.words import check_symbolic, find, word_of
 
 OPTION_NAMES = {
     syntax.NormLine: "norm", syntax.FromOption: "from", syntax.StepOption: "step", syntax.StepsOption: "steps",
-    syntax.ResidualOption: "residual", syntax.ReadOption: "read",
+    syntax.ResidualOption: "residual", syntax.ReadOption: "read", syntax.CausalOption: "causal",
 }  # fmt: skip
 MAX_ITERATIONS = 100  # they are unrolled
 RESIDUALS = ("raw", "normed")
 GRADIENT, PROXIMAL, SYNTHESIS = "gradient", "proximal", "synthesis"
 ALLOWED = {
-    GRADIENT: {"norm", "step", "residual"},
+    GRADIENT: {"norm", "step", "residual", "causal"},
     PROXIMAL: {"norm", "from", "step", "steps", "residual", "read"},
     SYNTHESIS: {"norm", "residual"},
 }
@@ -29,9 +29,11 @@ INSTEAD = {
     ("from", GRADIENT): "a gradient step starts at the tokens; from is an option of sparsify",
     ("steps", GRADIENT): 'a gradient step has one size: "step kappa"',
     ("read", GRADIENT): "a gradient step moves the tokens themselves; read is an option of sparsify",
+    ("causal", PROXIMAL): "leave it out: a step that acts on every token by itself is causal as it is",
     ("from", SYNTHESIS): "a synthesis is solved at once and starts nowhere",
     ("step", SYNTHESIS): "a synthesis is solved at once and has no step size",
     ("steps", SYNTHESIS): "a synthesis is solved at once and has no step size",
+    ("causal", SYNTHESIS): "leave it out: a step that acts on every token by itself is causal as it is",
     ("read", SYNTHESIS): "a synthesis puts the unknown in the place of the tokens; read is an option of sparsify",
 }
 
@@ -82,7 +84,8 @@ class Options:
         return Step(
             draft.statement.verb, label, tokens.name, roles.energy, roles.actuals,
             roles.unknown.name if roles.unknown else None, self.norm, self.residual, self.size, self.iterations,
-            self.start, read.name if read else None, self.sites, draft.statement.span,
+            self.start, read.name if read else None, self.sites, draft.statement.span, "causal" in draft.options,
+            tuple(let for let in self.block.lets.values() if let),
         )  # fmt: skip
 
     def _allowed(self) -> None:
@@ -127,9 +130,9 @@ class Options:
 
     def _check_size(self, size: syntax.Expression) -> None:
         shapes = Shapes(self.block.vocabulary)
-        shape = shapes.of(size, self.block.scalars)
+        shape = shapes.of(size, with_declared(self.block))
         self.report.absorb(*shapes.diagnostics)
-        if shape is None:
+        if shape is None or self._per_feature(shape, size):
             return
         if shape != SCALAR:
             self.report.error(f"a step size is a number, and this is {shape}", size.span)
@@ -138,6 +141,15 @@ class Options:
             scalar.belongs_to(self._family(), size.span, self.report)
         if not learned:
             self._check_positive(size)
+
+    def _per_feature(self, shape: Shape, size: syntax.Expression) -> bool:
+        """Whether the size is a learned vector, one number for each feature of the tokens."""
+        tokens = self.block.tokens
+        if self.draft.kind != GRADIENT or tokens is None or shape != Shape(tokens.shape.rows, ONE):
+            return False
+        for name in set(names_in(size)) & self.block.declared.keys():
+            add_declared(name, self.block)
+        return True
 
     def _family(self) -> str | None:
         if self.draft.roles is None or self.draft.kind != GRADIENT:
@@ -197,6 +209,14 @@ class Options:
 
     def _tokens_name(self) -> str:
         return self.block.tokens.name if self.block.tokens else "Z"
+
+
+def with_declared(block: Block) -> Environment:
+    """The numbers and the declared learned matrices of a block."""
+    shapes = {name: declared.shape for name, declared in block.declared.items()}
+    origins = {name: declared.span for name, declared in block.declared.items()}
+    numbers = block.scalars
+    return replace(numbers, shapes={**shapes, **numbers.shapes}, origins={**origins, **numbers.origins})
 
 
 def _shape_notes(roles: Roles, tokens: Tokens) -> list[tuple[Span, str]]:

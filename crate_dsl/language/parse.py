@@ -16,7 +16,7 @@ from crate_dsl.language.build import Builder
 from crate_dsl.language.layout import Item, split, without_statement
 from crate_dsl.language.mistakes import explain
 from crate_dsl.language.place import Place
-from crate_dsl.language.syntax import Spec
+from crate_dsl.language.syntax import EnergyDeclaration, Include, Spec
 
 MAX_CHARACTERS = 1_000_000
 MAX_TOKENS = 20_000
@@ -50,6 +50,37 @@ def parse(source: Source) -> Spec:
     Raises:
         CrateError: with all syntax errors found; each item of a file is parsed by itself.
     """
+    nodes, diagnostics = _nodes(source)
+    networks = [node for node in nodes if isinstance(node, tuple)]
+    if not diagnostics:
+        diagnostics = _network_errors(source, networks)
+    if diagnostics:
+        raise CrateError(*sorted(diagnostics, key=_place)[:MAX_DIAGNOSTICS])
+    name, description = networks[0]
+    items = tuple(node for node in nodes if not isinstance(node, tuple))
+    return Spec(source, name.name, name.span, description, items)
+
+
+def parse_energies(source: Source) -> tuple[EnergyDeclaration | Include, ...]:
+    """The energies of a file that is included, and what it includes itself.
+
+    Raises:
+        CrateError: with all syntax errors, and for every line that belongs into a spec.
+    """
+    nodes, diagnostics = _nodes(source)
+    for node in nodes:
+        if not isinstance(node, EnergyDeclaration | Include):
+            span = node[0].span if isinstance(node, tuple) else node.span
+            word = "network" if isinstance(node, tuple) else source.text[span.start : span.end].split()[0]
+            hint = "it may hold energies and further includes; everything else belongs into the spec"
+            diagnostics.append(Diagnostic(f'a "{word}" line in an included file', span, hint))
+    if diagnostics:
+        raise CrateError(*sorted(diagnostics, key=_place)[:MAX_DIAGNOSTICS])
+    return tuple(nodes)
+
+
+def _nodes(source: Source) -> tuple[list, list[Diagnostic]]:
+    """The items of a file, a "network" line as a pair, and what is wrong with the others."""
     if len(source.text) > MAX_CHARACTERS:
         raise fail(f"{source.name} has {len(source.text):,} characters", hint=f"at most {MAX_CHARACTERS:,} are read")
     builder, nodes, diagnostics = Builder(source), [], []
@@ -60,14 +91,7 @@ def parse(source: Source) -> Spec:
             diagnostics += error.diagnostics
         if len(diagnostics) >= MAX_DIAGNOSTICS:
             break
-    networks = [node for node in nodes if isinstance(node, tuple)]
-    if not diagnostics:
-        diagnostics = _network_errors(source, networks)
-    if diagnostics:
-        raise CrateError(*sorted(diagnostics, key=_place)[:MAX_DIAGNOSTICS])
-    name, description = networks[0]
-    items = tuple(node for node in nodes if not isinstance(node, tuple))
-    return Spec(source, name.name, name.span, description, items)
+    return nodes, diagnostics
 
 
 def _tokens(source: Source) -> list[Token]:

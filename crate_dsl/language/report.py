@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 
 from crate_dsl.errors import CrateError, Diagnostic, Source, Span
 from crate_dsl.language import syntax
@@ -38,11 +38,15 @@ class Report:
         if len(self.errors) >= MAX_ERRORS:
             raise TooMany
 
+    def add_note(self, first: int, note: tuple[Span, str]) -> None:
+        """Put a further place under every error from number `first` on."""
+        self.errors[first:] = [replace(error, notes=(*error.notes, note)) for error in self.errors[first:]]
+
     def finish(self) -> tuple[Diagnostic, ...]:
         """The warnings.
 
         Raises:
-            CrateError: with all errors, sorted by place, those of the command line first.
+            CrateError: with all errors, sorted by place, those of the command line and of included files first.
         """
         if self.errors:
             raise CrateError(*self.sorted_errors())
@@ -80,7 +84,9 @@ def names_in(node: object) -> Iterator[str]:
 def _names(node: object) -> Iterator[str]:
     if isinstance(node, syntax.Name):
         yield node.name
-    if isinstance(node, syntax.FamilySum):
+    if isinstance(node, syntax.FamilySum | syntax.FamilySoftmax):
+        yield node.family
+    if isinstance(node, syntax.LetOption) and node.family:
         yield node.family
     if isinstance(node, tuple):
         for part in node:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 
 from crate_dsl.errors import Span, known
 from crate_dsl.language import syntax
+from crate_dsl.language.declared import Declared
 from crate_dsl.language.learned import Learned
-from crate_dsl.language.model import TAKEN, Argument, Energy, Shape
+from crate_dsl.language.model import TAKEN, Argument, Energy, Let, Shape
 from crate_dsl.language.report import Report, article, within
 from crate_dsl.language.shapes import Environment
 from crate_dsl.language.sizes import Scope
@@ -48,6 +49,8 @@ class Block:
     scalars: Environment  # everything that is a number here
     weights: dict[str, Weight] = field(default_factory=dict)
     unknowns: dict[str, Span] = field(default_factory=dict)
+    declared: dict[str, Declared] = field(default_factory=dict)  # learned matrices of the block and of the top
+    lets: dict[str, Let | None] = field(default_factory=dict)  # of the step being checked; None: complained about
 
 
 @dataclass(frozen=True)
@@ -128,6 +131,9 @@ def barred(energy: Energy) -> bool:
 def _resolve(argument: Argument, name: syntax.Name, energy: Energy, tokens: Tokens, block: Block) -> bool:
     """Check one name against its argument; true where it is a fresh name that runs over the tokens."""
     note = [(argument.span, f'"{energy.name}" declares it here')]
+    if name.name in block.lets:
+        _resolve_let(argument, name, energy, block)
+        return False
     if argument.shape.is_scalar:
         _resolve_scalar(argument, name, energy, tokens, block)
         return False
@@ -144,10 +150,28 @@ def _resolve(argument: Argument, name: syntax.Name, energy: Energy, tokens: Toke
                 message, name.span, "axes agree by name", [*note, (tokens.span, "the tokens come from here")]
             )
         return False
-    if tokens.shape.cols in (argument.shape.rows, argument.shape.cols):
+    if name.name in block.declared:
+        add_declared(name.name, block)
+    elif tokens.shape.cols in (argument.shape.rows, argument.shape.cols):
         return True
     add_weight(Weight(name.name, argument.shape, name.span), block)
     return False
+
+
+def _resolve_let(argument: Argument, name: syntax.Name, energy: Energy, block: Block) -> None:
+    """A let in the place of an argument has its shape; a family of numbers stands for one number per head."""
+    let = block.lets[name.name]
+    if let is None:
+        return
+    wanted, found = argument.shape, let.shape
+    notes = [(argument.span, f'"{energy.name}" declares it here'), (let.span, "it is computed here")]
+    if (replace(found, family=None) if wanted.is_scalar else found) != wanted:
+        what = "a number" if wanted.is_scalar else str(wanted)
+        block.report.error(f'"{name.name}" is {found}, and {what} should stand here', name.span, "", notes)
+    elif wanted.is_scalar and found.family:
+        for place in outside(energy.body, argument.name, found.family):
+            message = f'"{name.name}" is a number per member of {found.family}, and stands outside a sum over it'
+            block.report.error(message, name.span, "", [(place, "here"), *notes])
 
 
 def _resolve_scalar(argument: Argument, name: syntax.Name, energy: Energy, tokens: Tokens, block: Block) -> None:
@@ -162,26 +186,33 @@ def _resolve_scalar(argument: Argument, name: syntax.Name, energy: Energy, token
         families = {a.shape.family for a in energy.arguments if a.shape.family}
         family = families.pop() if len(families) == 1 else None
         block.learned[name.name].belongs_to(family, name.span, block.report)
-        for place in _outside(energy.body, argument.name, family):
+        for place in outside(energy.body, argument.name, family):
             message = f'"{name.name}" is learned per head, but "{argument.name}" stands outside a sum over {family}'
             block.report.error(message, name.span, "", [(place, "here")])
 
 
-def _outside(node: object, name: str, family: str | None) -> Iterator[Span]:
+def outside(node: object, name: str, family: str | None) -> Iterator[Span]:
     """The places where a name stands outside a sum over the family."""
     match node:
         case syntax.Name() if node.name == name:
             yield node.span
-        case syntax.FamilySum() if node.family != family:
-            yield from _outside(node.body, name, family)
+        case syntax.FamilySum() | syntax.FamilySoftmax() if node.family != family:
+            yield from outside(node.body, name, family)
         case syntax.Binary():
-            yield from _outside(node.left, name, family)
-            yield from _outside(node.right, name, family)
+            yield from outside(node.left, name, family)
+            yield from outside(node.right, name, family)
         case syntax.Negate() | syntax.Transpose():
-            yield from _outside(node.operand, name, family)
+            yield from outside(node.operand, name, family)
         case syntax.Call():
             for argument in node.arguments:
-                yield from _outside(argument, name, family)
+                yield from outside(argument, name, family)
+
+
+def add_declared(name: str, block: Block) -> None:
+    """Note that a step uses a declared learned matrix."""
+    declared = block.declared[name]
+    declared.used = True
+    add_weight(Weight(name, declared.shape, declared.span), block)
 
 
 def add_weight(weight: Weight, block: Block) -> None:

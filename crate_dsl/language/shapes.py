@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 
 from crate_dsl.errors import CrateError, Diagnostic, Span, known
 from crate_dsl.language import syntax
-from crate_dsl.language.model import SCALAR, Shape
+from crate_dsl.language.model import ONE, SCALAR, Shape
 from crate_dsl.language.report import article, within
 from crate_dsl.language.vocabulary import AtomSignature, ShapeClash, Vocabulary
 
@@ -33,6 +33,7 @@ class Environment:
     indices: Mapping[str, str] = field(default_factory=dict)
     refused: Mapping[str, str] = field(default_factory=dict)
     broken: frozenset[str] = frozenset()
+    quantities: bool = False  # the expression is a let, in which memberships may be formed
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,8 @@ class Shapes:
                 return self._transpose(expression, environment)
             case syntax.FamilySum():
                 return self._sum(expression, environment)
+            case syntax.FamilySoftmax():
+                return self._softmax(expression, environment)
             case syntax.Call():
                 return self._call(expression, environment)
             case syntax.Binary():
@@ -162,6 +165,16 @@ class Shapes:
             raise self._fail(f'the index "{node.index}" has a meaning already', node.span, hint)
         inner = replace(environment, indices={**environment.indices, node.index: node.family})
         return self._typed(node.body, inner)
+
+    def _softmax(self, node: syntax.FamilySoftmax, environment: Environment) -> Typed:
+        """Its index is that of the let around it: a member of the softmax stands for a member of the let."""
+        if environment.indices.get(node.index) != node.family:
+            hint = f'it stands in a let over that family: "let Pi[{node.index} in {node.family}] = softmax(...) ..."'
+            message = f'nothing binds "{node.index}" to {node.family} around this softmax'
+            raise self._fail(message, within(node.span, node.index), hint)
+        if not environment.quantities:
+            raise self._fail("softmax over a family stands in a let", node.span, "energies are held to sums and atoms")
+        return self._typed(node.body, environment)
 
     # ---- functions ---------------------------------------------------------------------------------------------------
 
@@ -242,6 +255,8 @@ class Shapes:
                 return self._divided(node, left, right)
             case "^" | ".^":
                 return self._raised(node, left, right)
+            case ".+":
+                return self._spread(node, left, right)
             case _:
                 return self._entrywise(node, left, right)
 
@@ -262,6 +277,13 @@ class Shapes:
         raise self._mismatch(
             f"cannot {word} {_operands(node, left, right)}", node, left, right, "both must have one shape"
         )
+
+    def _spread(self, node: syntax.Binary, left: Typed, right: Typed) -> Typed:
+        """A column added to every column."""
+        if left.shape.is_scalar or left.shape == IDENTITY or right.shape != Shape(left.shape.rows, ONE):
+            hint = '".+" adds a column (rows x 1) to every column of a matrix'
+            raise self._mismatch(f'".+" between {_operands(node, left, right)}', node, left, right, hint)
+        return left
 
     def _mixed(self, node: syntax.Binary) -> Unknown:
         hint = 'write "s * I + M" to add a number to the diagonal; "total(M)" or "norm2(M)" make a number of a matrix'

@@ -5,6 +5,7 @@ from __future__ import annotations
 from crate_dsl.errors import known
 from crate_dsl.language import syntax
 from crate_dsl.language.energies import depends, inseparable, kinks
+from crate_dsl.language.lets import check_lets
 from crate_dsl.language.model import Shape, Step
 from crate_dsl.language.options import GRADIENT, PROXIMAL, SYNTHESIS, Draft, Options, collect
 from crate_dsl.language.report import within
@@ -24,6 +25,7 @@ def check_step(statement: syntax.StepStatement, block: Block, label: str) -> Ste
         tokens = None
     energy = find_energy(statement, block)
     if energy and tokens:
+        check_lets(statement, energy, tokens, block)
         roles = roles_of(statement, energy, tokens, block)
     draft = Draft(statement, options, roles, _kind(statement, roles))
     if roles and tokens:

@@ -41,7 +41,7 @@ class Transpose(Node):
 
 @dataclass(frozen=True)
 class Binary(Node):
-    operator: str  # one of + - * / ^ .* ./ .^
+    operator: str  # one of + - * / ^ .+ .* ./ .^
     left: Expression
     right: Expression
 
@@ -63,7 +63,16 @@ class FamilySum(Node):
     body: Expression
 
 
-Expression = Number | Name | Negate | Transpose | Binary | Call | FamilySum
+@dataclass(frozen=True)
+class FamilySoftmax(Node):
+    """`softmax(index in family) body`: the member `index` of the softmax of all members of the family."""
+
+    index: str
+    family: str
+    body: Expression
+
+
+Expression = Number | Name | Negate | Transpose | Binary | Call | FamilySum | FamilySoftmax
 
 
 # ---- declarations ------------------------------------------------------------------------------------------------
@@ -102,17 +111,27 @@ class Learn(Node):
 
 
 @dataclass(frozen=True)
-class Learns(Node):
-    learns: tuple[Learn, ...]
-
-
-@dataclass(frozen=True)
 class Dimensions(Node):
     """`d x N`, `K of d x p`, or `real` (rows and cols None)."""
 
     rows: Expression | None
     cols: Expression | None
     family: Expression | None = None
+
+
+@dataclass(frozen=True)
+class LearnMatrix(Node):
+    """`learn NAME: K of p x 1 = zeros`."""
+
+    name: str
+    dimensions: Dimensions
+    init: Call
+
+
+@dataclass(frozen=True)
+class Learns(Node):
+    learns: tuple[Learn, ...]
+    matrices: tuple[LearnMatrix, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -168,6 +187,30 @@ class InitLine(Node):
     word: Call
 
 
+@dataclass(frozen=True)
+class Include(Node):
+    """`include rates` (energies of the standard library) or `include "mine.crate"` (a file beside this one)."""
+
+    name: str
+    path: bool  # whether it is a path in double quotes
+
+
+@dataclass(frozen=True)
+class LossTerm(Node):
+    """A data loss by its name, or `weight * energy(arguments)`, optionally `in encoder`; the sign stands before it."""
+
+    negative: bool
+    product: Expression
+    block: str | None
+
+
+@dataclass(frozen=True)
+class LossLine(Node):
+    """`loss cross_entropy + 0.01 * rate(Z, U)`."""
+
+    terms: tuple[LossTerm, ...]
+
+
 # ---- blocks and steps --------------------------------------------------------------------------------------------
 
 
@@ -215,7 +258,33 @@ class ReadOption(Node):
     name: str  # `read D1`
 
 
-Option = NormLine | SiteLine | FromOption | StepOption | StepsOption | ResidualOption | ReadOption | InitLine
+@dataclass(frozen=True)
+class CausalOption(Node):
+    """`causal`: column t of the operator is that of tokens 1..t."""
+
+
+@dataclass(frozen=True)
+class LetOption(Node):
+    """`let NAME = value`, or `let NAME[index in family] = value`."""
+
+    name: str
+    index: str | None
+    family: str | None
+    value: Expression
+
+
+Option = (
+    NormLine
+    | SiteLine
+    | FromOption
+    | StepOption
+    | StepsOption
+    | ResidualOption
+    | ReadOption
+    | CausalOption
+    | InitLine
+    | LetOption
+)
 
 
 @dataclass(frozen=True)
@@ -262,6 +331,8 @@ Item = (
     | NormLine
     | HeadLine
     | InitLine
+    | Include
+    | LossLine
     | BlockDeclaration
     | InverseDeclaration
 )
@@ -269,10 +340,11 @@ Item = (
 
 @dataclass(frozen=True)
 class Spec:
-    """A parsed file."""
+    """A parsed file; `included` are the energies of the files that it includes, empty until those have been read."""
 
     source: Source
     name: str
     name_span: Span
     description: str
     items: tuple[Item, ...]
+    included: tuple[EnergyDeclaration, ...] = ()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 
 from crate_dsl.language.model import Shape
 
@@ -22,7 +23,8 @@ class AtomSignature:
     """An atom as the checker sees it.
 
     `shape` maps the shapes of the arguments to the shape of the value and raises `ShapeClash`. `smooth` says whether a
-    gradient exists, `separable` whether the atom is a sum over the entries of its one matrix argument.
+    gradient exists, `separable` whether the atom is a sum over the entries of its one matrix argument, `flat` whether
+    its slope is zero wherever it has one, so that training cannot follow it.
     """
 
     name: str
@@ -31,6 +33,7 @@ class AtomSignature:
     smooth: bool
     separable: bool
     usage: str  # "logdet(M): log-determinant of a square matrix"
+    flat: bool = False
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,16 @@ class WordSignature:
 
 
 @dataclass(frozen=True)
+class LossSignature:
+    """A data loss: the heads that it fits, and whether it is counted on what a mask has removed."""
+
+    name: str
+    heads: tuple[str, ...]
+    masked: bool = False
+    usage: str = ""
+
+
+@dataclass(frozen=True)
 class Vocabulary:
     """All fixed words, by kind."""
 
@@ -61,3 +74,5 @@ class Vocabulary:
     heads: Mapping[str, WordSignature]
     pools: tuple[str, ...]  # what a head may read: class_token, mean
     inits: Mapping[str, WordSignature]
+    losses: Mapping[str, LossSignature] = field(default_factory=dict)
+    energies: Mapping[str, Path] = field(default_factory=dict)  # files of the standard library

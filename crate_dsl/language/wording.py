@@ -6,9 +6,9 @@ import unicodedata
 from collections.abc import Iterable
 
 SIGNS = {
-    "PLUS": "+", "MINUS": "-", "TIMES": "*", "DIVIDE": "/", "POWER": "^", "DOT_TIMES": ".*", "DOT_DIVIDE": "./",
-    "DOT_POWER": ".^", "TRANSPOSE": "'", "EQUALS": "=", "TILDE": "~", "GREATER": ">", "COLON": ":", "COMMA": ",",
-    "SEMICOLON": ";", "BAR": "|", "LEFT_PARENTHESIS": "(", "RIGHT_PARENTHESIS": ")", "LEFT_BRACKET": "[",
+    "PLUS": "+", "MINUS": "-", "TIMES": "*", "DIVIDE": "/", "POWER": "^", "DOT_PLUS": ".+", "DOT_TIMES": ".*",
+    "DOT_DIVIDE": "./", "DOT_POWER": ".^", "TRANSPOSE": "'", "EQUALS": "=", "TILDE": "~", "GREATER": ">", "COLON": ":",
+    "COMMA": ",", "SEMICOLON": ";", "BAR": "|", "LEFT_PARENTHESIS": "(", "RIGHT_PARENTHESIS": ")", "LEFT_BRACKET": "[",
     "RIGHT_BRACKET": "]", "LEFT_BRACE": "{", "RIGHT_BRACE": "}",
 }  # fmt: skip
 KINDS = {"NAME": "a name", "NUMBER": "a number", "STRING": 'a text in "double quotes"'}
@@ -16,8 +16,11 @@ KINDS = {"NAME": "a name", "NUMBER": "a number", "STRING": 'a text in "double qu
 # Terminals that say one thing together; the first group that is accepted as a whole stands for its members.
 GROUPS = (
     ("an expression", {"NAME", "NUMBER", "LEFT_PARENTHESIS", "MINUS", "SUM"}),
-    ("an operator", {"PLUS", "MINUS", "TIMES", "DIVIDE", "DOT_TIMES", "DOT_DIVIDE", "POWER", "DOT_POWER", "TRANSPOSE"}),
-    ("an operator", {"PLUS", "MINUS", "TIMES", "DIVIDE", "DOT_TIMES", "DOT_DIVIDE"}),
+    (
+        "an operator",
+        {"PLUS", "MINUS", "TIMES", "DIVIDE", "DOT_PLUS", "DOT_TIMES", "DOT_DIVIDE", "POWER", "DOT_POWER", "TRANSPOSE"},
+    ),
+    ("an operator", {"PLUS", "MINUS", "TIMES", "DIVIDE", "DOT_PLUS", "DOT_TIMES", "DOT_DIVIDE"}),
     ("the end of the line", {"NEWLINE", "$END"}),
     ("the end of the line", {"$END"}),
     ("a new line", {"NEWLINE", "SEMICOLON"}),

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 import sympy
 
-from crate_dsl.language.model import ONE, SCALAR, Shape
+from crate_dsl.language.model import SCALAR, Shape
 from crate_dsl.language.vocabulary import ShapeClash
-from crate_dsl.library.form import Form, Function, Inverse, Leaf, Word
+from crate_dsl.library.form import Form, Function, Inverse
+from crate_dsl.library.products import hadamard, ones, single
 
 oo, zero, one = sympy.oo, sympy.Integer(0), sympy.Integer(1)
 
@@ -63,6 +64,14 @@ class Atom:
     def smooth(self) -> bool:
         return self.pull is not None
 
+    @property
+    def flat(self) -> bool:
+        """Whether its slope is zero wherever it has one: a count of entries, a constraint."""
+        if self.smooth or self.entry is None:
+            return False
+        pieces = self.entry(*sympy.symbols(f"a:{self.arity - 1}")).pieces
+        return all(piece.square == 0 == piece.linear for piece in pieces)
+
 
 ATOMS: dict[str, Atom] = {}
 
@@ -97,16 +106,6 @@ def bounded(shapes: tuple[Shape, ...]) -> Shape:
 
 
 # ---- smooth scalar-valued atoms ------------------------------------------------------------------------------------
-
-
-def ones(rows: str, cols: str) -> Form:
-    """The matrix of ones, as the product of two vectors of ones."""
-    left, right = Leaf("ones", rows, ONE), Leaf("ones", cols, ONE)
-    return Form(rows, cols, (Word(one, (left, right.T)),))
-
-
-def single(rows: str, cols: str, *factors: Function | Inverse | Leaf) -> Form:
-    return Form(rows, cols, (Word(one, factors),))
 
 
 def _pull_logdet(forms: tuple[Form, ...], adjoint: sympy.Expr) -> tuple[Form]:
@@ -251,13 +250,6 @@ register(
 
 
 # ---- matrix-valued atoms, entry by entry ---------------------------------------------------------------------------
-
-
-def hadamard(left: Form, right: Form) -> Form:
-    for constant, other in ((left, right), (right, left)):
-        if len(constant.words) == 1 and constant.words[0].factors == ones(left.rows, left.cols).words[0].factors:
-            return other.scaled(constant.words[0].coefficient)  # c 1 1' .* X = c X
-    return single(left.rows, left.cols, Function("hadamard", (left, right)))
 
 
 def _apply(name: str) -> Callable[..., Form]:

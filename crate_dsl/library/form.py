@@ -16,7 +16,7 @@ import sympy
 
 from crate_dsl.errors import fail
 from crate_dsl.language.model import ONE
-from crate_dsl.library.scalars import rename_index, scalar_indices, size
+from crate_dsl.library.scalars import rename_index, scalar_indices, size, tidy
 
 MOST_WORDS = 4096  # of a form; products of sums grow exponentially when they are distributed
 
@@ -88,7 +88,25 @@ class Function:
         return f"{self.name}({inner})" + ("'" if self.transposed else "")
 
 
-Factor = Leaf | Inverse | Function
+@dataclass(frozen=True)
+class Diagonal:
+    """The diagonal matrix of a column, `of` being n x 1; made by `diagonal`. It is never stored as a matrix."""
+
+    of: Form
+
+    @property
+    def shape(self) -> tuple[str, str]:
+        return (self.of.rows, self.of.rows)
+
+    @property
+    def T(self) -> Diagonal:
+        return self
+
+    def __str__(self) -> str:
+        return f"Diag({self.of})"
+
+
+Factor = Leaf | Inverse | Function | Diagonal
 
 
 @dataclass(frozen=True)
@@ -137,7 +155,7 @@ class Form:
         merged: dict[str, Word] = {}
         for word in words:
             held = merged.get(word.key)
-            total = sympy.expand(word.coefficient + (held.coefficient if held else 0))
+            total = tidy(word.coefficient + (held.coefficient if held else 0))
             merged[word.key] = replace(word, coefficient=total)
         return Form(rows, cols, tuple(word for word in merged.values() if word.coefficient != 0))
 
@@ -173,7 +191,7 @@ class Form:
         """Equal as sums, whatever the order of the words."""
         mine = {word.key: word.coefficient for word in self.words}
         theirs = {word.key: word.coefficient for word in other.words}
-        return mine.keys() == theirs.keys() and all(sympy.expand(mine[k] - theirs[k]) == 0 for k in mine)
+        return mine.keys() == theirs.keys() and all(tidy(mine[k] - theirs[k]) == 0 for k in mine)
 
     def __add__(self, other: Form) -> Form:
         return Form.of(self.rows, self.cols, self.words + other.words)
@@ -216,7 +234,7 @@ def indices(factor: Factor) -> frozenset[str]:
     match factor:
         case Leaf():
             return frozenset({factor.index} if factor.index else ())
-        case Inverse():
+        case Inverse() | Diagonal():
             return form_indices(factor.of)
         case Function():
             return frozenset().union(*map(form_indices, factor.arguments))
@@ -244,7 +262,21 @@ def multiply(left: Word, right: Word) -> Word:
     for index, _ in right.over:
         if index in clash:
             right = _renamed(right, index, _fresh(index, _all_indices(left) | _all_indices(right)))
-    return Word(left.coefficient * right.coefficient, left.factors + right.factors, left.over + right.over)
+    factors = _ordered(left.factors + right.factors)
+    return Word(left.coefficient * right.coefficient, factors, left.over + right.over)
+
+
+def _ordered(factors: tuple[Factor, ...]) -> tuple[Factor, ...]:
+    """Diagonal matrices side by side commute: they stand in one order, so that equal words merge."""
+    result: list[Factor] = []
+    for factor in factors:
+        place = len(result)
+        while isinstance(factor, Diagonal) and place and isinstance(result[place - 1], Diagonal):
+            if str(result[place - 1]) <= str(factor):
+                break
+            place -= 1
+        result.insert(place, factor)
+    return tuple(result)
 
 
 def _fresh(index: str, taken: frozenset[str]) -> str:
@@ -261,11 +293,11 @@ def _all_indices(word: Word) -> frozenset[str]:
 
 
 def inner_forms(factor: Factor) -> tuple[Form, ...]:
-    """The forms inside a factor: of an inverse, of a function's arguments."""
+    """The forms inside a factor: of an inverse, of a diagonal, of a function's arguments."""
     match factor:
         case Leaf():
             return ()
-        case Inverse():
+        case Inverse() | Diagonal():
             return (factor.of,)
         case Function():
             return factor.arguments
@@ -282,8 +314,8 @@ def _renamed_factor(factor: Factor, old: str, new: str) -> Factor:
     match factor:
         case Leaf():
             return replace(factor, index=new) if factor.index == old else factor
-        case Inverse():
-            return Inverse(_renamed_form(factor.of, old, new))
+        case Inverse() | Diagonal():
+            return replace(factor, of=_renamed_form(factor.of, old, new))
         case Function():
             return replace(factor, arguments=tuple(_renamed_form(a, old, new) for a in factor.arguments))
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
+
+SMALLEST_NORM = 1e-12  # that a row is divided by, as torch's F.normalize has it
 
 
 def softmax(matrix: np.ndarray) -> np.ndarray:
@@ -13,11 +16,46 @@ def softmax(matrix: np.ndarray) -> np.ndarray:
     return powers / powers.sum(axis=-2, keepdims=True)
 
 
+def unit_rows(matrix: np.ndarray) -> np.ndarray:
+    """Every row divided by its norm."""
+    return matrix / np.maximum(np.linalg.norm(matrix, axis=-1, keepdims=True), SMALLEST_NORM)
+
+
+def _distribution(matrix: np.ndarray) -> np.ndarray:
+    """That of the standard normal."""
+    return 0.5 * (1 + np.vectorize(math.erf, otypes=[float])(matrix / math.sqrt(2)))
+
+
+def _density(matrix: np.ndarray) -> np.ndarray:
+    return np.exp(-(matrix**2) / 2) / math.sqrt(2 * math.pi)
+
+
+def gelu(matrix: np.ndarray) -> np.ndarray:
+    """`x Phi(x)` (Hendrycks & Gimpel 2016)."""
+    return matrix * _distribution(matrix)
+
+
+def gelu_slope(matrix: np.ndarray) -> np.ndarray:
+    """The derivative of `gelu`: `Phi(x) + x phi(x)`."""
+    return _distribution(matrix) + matrix * _density(matrix)
+
+
+def gelu_potential(matrix: np.ndarray) -> np.ndarray:
+    """The antiderivative of `gelu`: `((x^2 - 1) Phi(x) + x phi(x)) / 2`."""
+    return 0.5 * ((matrix**2 - 1) * _distribution(matrix) + matrix * _density(matrix))
+
+
 FUNCTIONS: dict[str, Callable[..., np.ndarray]] = {
     "softmax": softmax,
     "exp": np.exp,
     "log": np.log,
+    "log1p": np.log1p,
+    "root": np.sqrt,
     "reciprocal": lambda a: 1 / a,
     "scaled": lambda a: a,
     "hadamard": lambda a, b: a * b,
+    "unit_rows": unit_rows,
+    "gelu": gelu,
+    "gelu_slope": gelu_slope,
+    "gelu_potential": gelu_potential,
 }

@@ -19,6 +19,20 @@ def sign_of(value: Fraction) -> str:
     return "positive" if value > 0 else "negative" if value < 0 else "zero"
 
 
+def tidy(value: sympy.Expr) -> sympy.Expr:
+    """A coefficient multiplied out; what stands above and below a fraction bar alike is cancelled.
+
+    >>> n, m = sympy.symbols("n m")
+    >>> tidy((n + 1) / (m * (n + 1)))
+    1/m
+    """
+    value = sympy.expand(value)
+    if any(power.exp.is_negative and power.base.is_Add for power in value.atoms(sympy.Pow)):
+        shorter = sympy.cancel(value)
+        return shorter if shorter.count_ops() < value.count_ops() else value
+    return value
+
+
 def size(axis: str) -> sympy.Expr:
     """The symbol of a size, or the number that the axis spells."""
     return sympy.Integer(int(axis)) if axis.isdigit() else sympy.Symbol(axis, positive=True, integer=True)

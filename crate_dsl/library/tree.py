@@ -6,6 +6,7 @@ A tree is what the user wrote, one node per operation; its derivatives and matri
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import sympy
@@ -62,4 +63,44 @@ class SumOver:
         return self.body.shape
 
 
-Tree = Matrix | Scalar | Apply | SumOver
+@dataclass(frozen=True)
+class SoftmaxOver:
+    """`softmax(index in family) body`: the member at the index of the softmax of all members, entry by entry."""
+
+    index: str
+    family: str
+    body: Tree
+    span: Span | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def shape(self) -> tuple[str, str]:
+        return self.body.shape
+
+
+Tree = Matrix | Scalar | Apply | SumOver | SoftmaxOver
+
+
+def children(tree: Tree) -> tuple[Tree, ...]:
+    """The trees that a node is made of."""
+    match tree:
+        case Apply():
+            return tree.arguments
+        case SumOver() | SoftmaxOver():
+            return (tree.body,)
+    return ()
+
+
+def tree_leaves(tree: Tree) -> Iterator[Leaf]:
+    """Every matrix in a tree."""
+    if isinstance(tree, Matrix):
+        yield tree.leaf
+    for child in children(tree):
+        yield from tree_leaves(child)
+
+
+def tree_scalars(tree: Tree) -> Iterator[sympy.Symbol]:
+    """Every scalar symbol in a tree."""
+    if isinstance(tree, Scalar):
+        yield from sorted(tree.value.free_symbols, key=str)
+    for child in children(tree):
+        yield from tree_scalars(child)

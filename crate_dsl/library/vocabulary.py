@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from crate_dsl.language.vocabulary import AtomSignature, Vocabulary, WordSignature
+from crate_dsl.language.vocabulary import AtomSignature, LossSignature, Vocabulary, WordSignature
 from crate_dsl.library.approximations import SITES
 from crate_dsl.library.atoms import ATOMS
+from crate_dsl.library.standard import FILES
 
-STRUCTURAL = {"plus", "minus", "transpose", "times", "scale", "hadamard"}  # written as operators, not by name
+STRUCTURAL = {"plus", "minus", "transpose", "times", "scale", "hadamard", "add_column"}  # written as operators
 
 
 def _words(*signatures: WordSignature) -> dict[str, WordSignature]:
@@ -15,7 +16,7 @@ def _words(*signatures: WordSignature) -> dict[str, WordSignature]:
 
 VOCABULARY = Vocabulary(
     atoms={
-        name: AtomSignature(name, atom.arity, atom.shape, atom.smooth, atom.entry is not None, atom.usage)
+        name: AtomSignature(name, atom.arity, atom.shape, atom.smooth, atom.entry is not None, atom.usage, atom.flat)
         for name, atom in ATOMS.items()
         if name not in STRUCTURAL
     },
@@ -25,15 +26,17 @@ VOCABULARY = Vocabulary(
     },
     inputs=_words(
         WordSignature("image", ("size", "size", "size"), usage="image(channels, height, width)"),
+        WordSignature("text", ("size", "size"), usage="text(length, vocabulary): token numbers below vocabulary"),
     ),
     stems=_words(
         WordSignature(
             "patches", ("size",), ("size", "norm"), "patches(patch), patches(height, width), patches(patch, norm)"
         ),
+        WordSignature("embedding", usage="embedding: one learned vector for every word of the vocabulary of a text"),
         WordSignature("class_token", usage="class_token: one learned token in front"),
         WordSignature("position", ("learned|sincos",), usage="position(learned) or position(sincos)"),
     ),
-    masks=_words(WordSignature("random", ("fraction",), usage="random(0.75): remove this share of the patches")),
+    masks=_words(WordSignature("random", ("fraction",), usage="random(0.75): remove this share of the tokens")),
     norms=_words(
         WordSignature("layer", optional=("positive",), usage="layer or layer(1e-6): LayerNorm with its epsilon")
     ),
@@ -41,6 +44,7 @@ VOCABULARY = Vocabulary(
         WordSignature("classify", ("size",), usage="classify(classes) of class_token, or of mean"),
         WordSignature("patches", usage="patches: the pixels of every patch"),
         WordSignature("features", usage="features of class_token, or of mean: what it reads, as it is"),
+        WordSignature("vocabulary", (), ("tied",), "vocabulary, or vocabulary(tied): by the transposed embedding"),
     ),
     pools=("class_token", "mean"),
     inits=_words(
@@ -50,5 +54,16 @@ VOCABULARY = Vocabulary(
         WordSignature("xavier", usage="xavier: uniform, bound sqrt(6 / (fan_in + fan_out)) (Glorot & Bengio 2010)"),
         WordSignature("linear", usage="linear: uniform, bound 1 / sqrt(fan_in), the default of torch.nn.Linear"),
         WordSignature("zeros", usage="zeros"),
+        WordSignature("constant", ("real",), usage="constant(0.1): every entry is this number"),
     ),
+    losses={
+        loss.name: loss
+        for loss in (
+            LossSignature("cross_entropy", ("classify", "vocabulary"), usage="of the classes, or of every next token"),
+            LossSignature("masked_cross_entropy", ("vocabulary",), True, "of the removed tokens"),
+            LossSignature("squared_error", ("patches",), usage="mean over the pixels of all patches"),
+            LossSignature("masked_squared_error", ("patches",), True, "mean over the pixels of removed patches"),
+        )
+    },
+    energies=FILES,
 )

@@ -21,13 +21,24 @@ from crate_dsl.mathematics.derivation import (
     DerivedBlock,
     DerivedStep,
 )
-from crate_dsl.mathematics.evaluate import Point, execute, form_value, prox_value, scalar_value, tree_value
+from crate_dsl.mathematics.evaluate import (
+    Point,
+    execute,
+    form_value,
+    prefix_by_prefix,
+    prefix_point,
+    prox_value,
+    scalar_value,
+    step_result,
+    tree_value,
+)
 from crate_dsl.mathematics.proximal_step import split
 from crate_dsl.mathematics.reference import normalised, reference_point
 
 TOLERANCE = 1e-6  # of finite differences; what is measured is printed beside it
 DIRECTIONS = 3
 POWER_ITERATIONS = 30
+PREFIXES = 32  # tokens of the reference point that a causal step is measured on, every prefix of them by itself
 
 
 @dataclass(frozen=True)
@@ -52,6 +63,7 @@ def certify(derivation: Derivation) -> tuple[Finding, ...]:
     for block in derivation.blocks:
         for step in block.steps:
             point = reference_point(derivation.model, block.block, step)
+            point = prefix_point(step, point, min(point.size(step.raw.cols), PREFIXES)) if step.step.causal else point
             findings += _step_findings(f"{block.block.role}.{step.step.label}", step, point)
     return (*findings, *_round_trips(derivation))
 
@@ -61,6 +73,8 @@ def _step_findings(place: str, step: DerivedStep, point: Point) -> Iterator[Find
         match line.rule:
             case "gradient":
                 yield _gradient_finding(place, step, line, point)
+                if step.step.causal:
+                    yield _causal_finding(place, step, line, point)
             case "solve":
                 yield _solution_finding(place, step, line, point)
             case "prox":
@@ -83,6 +97,19 @@ def _gradient_finding(place: str, step: DerivedStep, line: DerivationStep, point
     return Finding(place, f"gradient in {variable.name} against finite differences", error, bool(error < TOLERANCE))
 
 
+def _causal_finding(place: str, step: DerivedStep, line: DerivationStep, point: Point) -> Finding:
+    """Column t of the operator against finite differences in z_t of the energy of tokens 1..t, for some t."""
+    variable, count = step.objective.variable, point.size(step.raw.cols)
+    columns, errors = _columns(step, line.after, point), []
+    for t in sorted({1, 2, count // 2, count} & set(range(1, count + 1))):
+        at = prefix_point(step, point, t)
+        gradient = np.zeros_like(at.matrices[variable.name])
+        gradient[:, -1] = columns[:, t - 1]
+        errors.append(_difference(_smooth_part(step, line.before, variable), variable, gradient, at, last=True))
+    claim = f"column t against finite differences in token t of the energy of tokens 1..t, t up to {count}"
+    return Finding(place, claim, max(errors), bool(max(errors) < TOLERANCE))
+
+
 def _with_start(step: DerivedStep, variable: Leaf, point: Point) -> Point:
     """The point with a value for the variable: a perturbation of the tokens where it is a code."""
     if variable.name in point.matrices:
@@ -102,12 +129,15 @@ def _smooth_part(step: DerivedStep, energy: Tree, variable: Leaf) -> Callable[[P
     return lambda point: sum(scalar_value(t.weight, point) * float(tree_value(t.tree, point)) for t in summands)
 
 
-def _difference(energy: Callable[[Point], float], variable: Leaf, gradient: np.ndarray, point: Point) -> float:
-    """The largest relative error of directional derivatives along a few random directions."""
+def _difference(
+    energy: Callable[[Point], float], variable: Leaf, gradient: np.ndarray, point: Point, last: bool = False
+) -> float:
+    """The largest relative error of directional derivatives along a few random directions, or in the last column."""
     rng, worst = np.random.default_rng(2), 0.0
     value = point.matrices[variable.name]
     for _ in range(DIRECTIONS):
         direction = rng.standard_normal(value.shape)
+        direction[:, : -1 if last else 0] = 0
         direction *= np.linalg.norm(value) / np.linalg.norm(direction)
 
         def along(t: float, direction: np.ndarray = direction) -> float:
@@ -175,10 +205,10 @@ def _approximation_findings(place: str, step: DerivedStep, point: Point) -> Iter
     if not lines:
         return
     start = point.matrices[step.raw.name]
-    exact = form_value(lines[0].before, point) - start
+    exact = _columns(step, lines[0].before, point) - start
     yield Finding(place, "exact step", None, None, _movement(step, start, start + exact, point))
     for line in lines:
-        now = form_value(line.after, point) - start
+        now = _columns(step, line.after, point) - start
         error = float(np.linalg.norm(now - exact) / np.linalg.norm(exact))
         detail = f"cosine to the exact step {_cosine(now, exact):+.3f}; {_movement(step, start, start + now, point)}"
         radius = _spectral_radius(line.before, point) if line.rule.startswith("inverse") else None
@@ -186,6 +216,10 @@ def _approximation_findings(place: str, step: DerivedStep, point: Point) -> Iter
             state = "converges" if radius < 1 else "the Neumann series diverges here"
             detail += f"; spectral radius {radius:.3g} ({state})"
         yield Finding(place, line.rule, error, None, detail)
+
+
+def _columns(step: DerivedStep, form: Form, point: Point) -> np.ndarray:
+    return prefix_by_prefix(step, lambda at: form_value(form, at), point)
 
 
 def _movement(step: DerivedStep, start: np.ndarray, end: np.ndarray, point: Point) -> str:
@@ -232,7 +266,7 @@ def _members(word: Word, point: Point) -> list[Point]:
 def _energy_finding(place: str, step: DerivedStep, point: Point) -> Finding:
     """The stated energy before and after the step as compiled: as read (normed), and raw."""
     objective = step.objective
-    after = execute(step.assignments, point)
+    after = execute(step.assignments, point).with_matrix(step.result.name, step_result(step, point))
     values = [_energy(step, form, after) for form in (objective.before, objective.after)]
     detail = ""
     if objective.renorm:

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 import sympy
 
 from crate_dsl.errors import Span
-from crate_dsl.language.model import Block, Model, Parameter, Step
+from crate_dsl.language.model import Block, Model, Parameter, Penalty, Step
 from crate_dsl.library.form import Form, Leaf
 from crate_dsl.library.tree import Tree
+from crate_dsl.mathematics.quantities import Quantity
 
 EXACT, APPROXIMATION, CHOICE = "exact", "approximation", "choice"
 
@@ -97,6 +98,7 @@ class DerivedStep:
     objective: Objective
     record: tuple[DerivationStep, ...]
     size: sympy.Expr = sympy.Integer(1)  # kappa of a gradient step, eta of a proximal one
+    quantities: tuple[Quantity, ...] = ()  # held constant by the derivation; computed first, in their order
 
 
 @dataclass(frozen=True)
@@ -109,8 +111,37 @@ class DerivedBlock:
 
 
 @dataclass(frozen=True)
+class DerivedPenalty:
+    """The weighted energies of a loss that are evaluated in one place, as one tree over the tokens' leaf.
+
+    `block` is the block on whose layers' results they are evaluated, None for the tokens that the head reads; `terms`
+    are the trees of the energies without their weights.
+    """
+
+    block: Block | None
+    tokens: Leaf
+    tree: Tree
+    penalties: tuple[Penalty, ...]
+    terms: tuple[Tree, ...]
+
+    @property
+    def place(self) -> str:
+        return f"{self.block.role if self.block else 'head'}.penalty"
+
+    @property
+    def where(self) -> str:
+        """On which tokens it is evaluated, in words."""
+        return (
+            f"the tokens that leave each layer of the {self.block.role}"
+            if self.block
+            else "the tokens that the head reads"
+        )
+
+
+@dataclass(frozen=True)
 class Derivation:
     """The whole network, derived."""
 
     model: Model
     blocks: tuple[DerivedBlock, ...]
+    penalties: tuple[DerivedPenalty, ...] = ()

@@ -9,6 +9,7 @@ from crate_dsl.language.model import Block, Model, Step
 from crate_dsl.mathematics.derivation import Derivation, DerivedBlock, DerivedStep
 from crate_dsl.mathematics.gradient_step import derive_gradient_step
 from crate_dsl.mathematics.invert import invert
+from crate_dsl.mathematics.penalty import derive_penalties
 from crate_dsl.mathematics.proximal_step import derive_proximal_step
 from crate_dsl.mathematics.statement import Statement, state
 from crate_dsl.mathematics.synthesis_step import derive_synthesis_step
@@ -26,9 +27,13 @@ def derive(model: Model) -> Derivation:
             blocks.append(_derive_block(model, block))
         except CrateError as error:
             problems += error.diagnostics
+    try:
+        penalties = derive_penalties(model, {block.block.role: block.block for block in blocks})
+    except CrateError as error:
+        problems += error.diagnostics
     if problems:
         raise CrateError(*sorted(set(problems), key=_place))
-    return Derivation(model, tuple(blocks))
+    return Derivation(model, tuple(blocks), penalties)
 
 
 def _place(diagnostic: Diagnostic) -> int:

@@ -12,22 +12,14 @@ import sympy
 from crate_dsl.errors import fail
 from crate_dsl.library.atoms import ATOMS
 from crate_dsl.library.form import Form, Leaf
-from crate_dsl.library.tree import Apply, Matrix, Scalar, SumOver, Tree
+from crate_dsl.library.tree import Apply, Matrix, Scalar, SumOver, Tree, tree_leaves
 
 Adjoint = Form | sympy.Expr  # of a matrix, of a scalar
 
 
 def depends(tree: Tree, variable: Leaf) -> bool:
     """Whether the variable occurs in the tree; what does not depend on it needs no rule."""
-    match tree:
-        case Matrix():
-            return tree.leaf.name == variable.name
-        case Apply():
-            return any(depends(argument, variable) for argument in tree.arguments)
-        case SumOver():
-            return depends(tree.body, variable)
-        case Scalar():
-            return False
+    return any(leaf.name == variable.name for leaf in tree_leaves(tree))
 
 
 def form_of(tree: Tree) -> Form:
@@ -86,7 +78,7 @@ def _arguments(tree: Apply, adjoint: Adjoint, variable: Leaf) -> list[tuple[Tree
     if tree.atom in ("plus", "minus") and not isinstance(adjoint, Form):
         adjoints = (adjoint, adjoint if tree.atom == "plus" else -adjoint)  # sums of energies have no forms
     else:
-        if tree.atom in ("times", "transpose", "hadamard") and not isinstance(adjoint, Form):
+        if ATOMS[tree.atom].form is not None and not isinstance(adjoint, Form):
             adjoint = Form.scalar(adjoint)  # a 1 x 1 product is a matrix as well
         adjoints = rule(tuple(map(form_of, tree.arguments)), adjoint)
     return [(t, a) for t, a in zip(tree.arguments, adjoints, strict=True) if depends(t, variable)]

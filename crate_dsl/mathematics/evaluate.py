@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -10,10 +10,11 @@ import sympy
 
 from crate_dsl.errors import CompilerBug
 from crate_dsl.library.atoms import ATOMS
-from crate_dsl.library.form import Factor, Form, Function, Inverse, Leaf, Word
+from crate_dsl.library.form import Diagonal, Factor, Form, Function, Inverse, Leaf, Word, leaves
 from crate_dsl.library.functions import FUNCTIONS
-from crate_dsl.library.tree import Apply, Matrix, Scalar, SumOver, Tree
-from crate_dsl.mathematics.derivation import Assignment, Prox
+from crate_dsl.library.tree import Apply, Matrix, Scalar, SoftmaxOver, SumOver, Tree
+from crate_dsl.mathematics.derivation import Assignment, DerivedStep, Prox
+from crate_dsl.mathematics.quantities import Quantity
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,8 @@ def _factor_value(factor: Factor, point: Point) -> np.ndarray:
             return leaf_value(factor, point)
         case Inverse():
             return np.linalg.inv(form_value(factor.of, point))
+        case Diagonal():
+            return np.diagflat(form_value(factor.of, point))
         case Function():
             matrices = [form_value(argument, point) for argument in factor.arguments]
             value = FUNCTIONS[factor.name](*matrices, *(scalar_value(p, point) for p in factor.parameters))
@@ -97,6 +100,9 @@ def tree_value(tree: Tree, point: Point) -> np.ndarray:
             return np.array(scalar_value(tree.value, point))
         case SumOver():
             return sum(tree_value(tree.body, point.at(tree.index, k)) for k in range(point.size(tree.family)))
+        case SoftmaxOver():
+            powers = [np.exp(tree_value(tree.body, point.at(tree.index, k))) for k in range(point.size(tree.family))]
+            return powers[point.members[tree.index]] / sum(powers)
         case Apply(atom="I"):
             return np.eye(point.size(tree.shape[0]))
         case Apply(atom="scale"):
@@ -104,6 +110,22 @@ def tree_value(tree: Tree, point: Point) -> np.ndarray:
         case Apply():
             return ATOMS[tree.atom].value(*(tree_value(argument, point) for argument in tree.arguments))
     raise CompilerBug(f"no numpy meaning for {tree}")
+
+
+def with_quantities(quantities: tuple[Quantity, ...], point: Point) -> Point:
+    """The point with the values of all quantities, from the tokens that it holds."""
+    for quantity in quantities:
+        if quantity.family is None or quantity.index is None:
+            value = tree_value(quantity.tree, point)
+        else:
+            members = (point.at(quantity.index, k) for k in range(point.size(quantity.family)))
+            value = np.stack([tree_value(quantity.tree, member) for member in members])
+        if quantity.is_scalar:
+            scalars = np.reshape(value, value.shape[:1] if quantity.family else ())
+            point = replace(point, scalars={**point.scalars, quantity.name: scalars})
+        else:
+            point = point.with_matrix(quantity.name, value)
+    return point
 
 
 def prox_value(prox: Prox, v: np.ndarray, point: Point) -> np.ndarray:
@@ -129,3 +151,31 @@ def execute(assignments: tuple[Assignment, ...], point: Point) -> Point:
             value = prox_value(assignment.prox, value, point)
         point = point.with_matrix(assignment.target.name, value)
     return point
+
+
+# ---- prefix by prefix ----------------------------------------------------------------------------------------------
+
+
+def prefix_point(step: DerivedStep, point: Point, count: int) -> Point:
+    """The point with the first tokens only: whatever in the step has their axis is cut."""
+    axis, matrices = step.raw.cols, dict(point.matrices)
+    held = {leaf.name: leaf for assignment in step.assignments for leaf in leaves(assignment.value)}
+    held |= {leaf.name: leaf for leaf in (step.raw, step.read)}
+    for leaf in (leaf for leaf in held.values() if leaf.name in matrices):
+        for place, name in ((-2, leaf.rows), (-1, leaf.cols)):
+            if name == axis:
+                matrices[leaf.name] = np.take(matrices[leaf.name], range(count), axis=place)
+    return replace(point, sizes={**point.sizes, axis: count}, matrices=matrices)
+
+
+def prefix_by_prefix(step: DerivedStep, value: Callable[[Point], np.ndarray], point: Point) -> np.ndarray:
+    """A value with tokens as columns; in a causal step, column t is its last column for tokens 1..t."""
+    if not step.step.causal:
+        return value(point)
+    points = (prefix_point(step, point, count) for count in range(1, point.size(step.raw.cols) + 1))
+    return np.concatenate([value(at)[:, -1:] for at in points], axis=1)
+
+
+def step_result(step: DerivedStep, point: Point) -> np.ndarray:
+    """The tokens after a step."""
+    return prefix_by_prefix(step, lambda at: execute(step.assignments, at).matrices[step.result.name], point)

@@ -133,8 +133,10 @@ def cells(verdict: Verdict) -> tuple[str, ...]:
 
 
 def place(span: Span | None) -> str:
-    """`line:column` in the spec."""
-    return ":".join(map(str, span.source.position(span.start))) if span else ""
+    """`line:column` in the spec, with the name of the file before it where that is an included one."""
+    if span is None:
+        return ""
+    return str(span) if span.source.asked else ":".join(map(str, span.source.position(span.start)))
 
 
 def _table(rows: list[tuple[str, ...]], indent: str = "  ") -> Iterator[str]:

@@ -3,52 +3,100 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import sympy
 
 from crate_dsl.errors import fail
 from crate_dsl.language import syntax
-from crate_dsl.language.model import ONE, Block, Model, Step
+from crate_dsl.language.model import ONE, Block, Energy, Model, Shape, Step
+from crate_dsl.library.atoms import ATOMS
 from crate_dsl.library.form import Leaf
 from crate_dsl.library.scalars import scalar, sign_of, size
-from crate_dsl.library.tree import Apply, Matrix, Scalar, SumOver, Tree
+from crate_dsl.library.tree import Apply, Matrix, Scalar, SoftmaxOver, SumOver, Tree
+from crate_dsl.mathematics.differentiate import depends
+from crate_dsl.mathematics.quantities import Held
 
-OPERATORS = {"+": "plus", "-": "minus", ".*": "hadamard"}
+OPERATORS = {"+": "plus", "-": "minus", ".*": "hadamard", ".+": "add_column"}
 
-ENTRYWISE = {"exp": sympy.exp, "log": sympy.log, "reciprocal": lambda value: 1 / value}
+ENTRYWISE = {
+    "exp": sympy.exp,
+    "log": sympy.log,
+    "log1p": lambda value: sympy.log(1 + value),
+    "reciprocal": lambda value: 1 / value,
+}
+ARITHMETIC = {"plus": "+", "minus": "-", "scale": "*", "times": "*", "hadamard": "*"}
 
 
 @dataclass(frozen=True)
 class Scope:
-    """What the names of an expression stand for: matrices by their leaves, scalars by their symbols."""
+    """What the names of an expression stand for: matrices by their leaves, scalars by their symbols.
+
+    `families` are the open indices with their families; `held` collects the numbers made of held matrices.
+    """
 
     matrices: Mapping[str, Leaf]
     scalars: Mapping[str, sympy.Expr]
+    families: Mapping[str, str] = field(default_factory=dict)
+    held: Held = field(default_factory=Held)
+
+    def inside(self, index: str, family: str) -> Scope:
+        """The scope of a family's member."""
+        scalars = _indexed(self.scalars, index)
+        return replace(self, scalars=scalars, families={**self.families, index: family})
 
 
-def scalars_in_force(model: Model, block: Block) -> dict[str, sympy.Expr]:
-    """Sizes, reals and learned scalars by name; a learned scalar per head is a member of its family."""
-    scalars: dict[str, sympy.Expr] = {name: size(name) for name in block.sizes}
+def scalars_in_force(model: Model, block: Block | None) -> dict[str, sympy.Expr]:
+    """Sizes, reals and learned scalars by name, at the top without a block; one per head is a member of its family."""
+    scalars: dict[str, sympy.Expr] = {name: size(name) for name in (block or model).sizes}
     scalars |= {name: scalar(name, sign=sign_of(value)) for name, value in model.reals.items()}
-    for learned in model.scalars + block.scalars:
+    for learned in model.scalars + (block.scalars if block else ()):
         sign = "positive" if learned.lower is not None and learned.lower >= 0 else "real"
         scalars[learned.name] = scalar(learned.name, sign=sign, index="k" if learned.family else None)
     return scalars
 
 
-def step_scope(model: Model, block: Block, step: Step) -> Scope:
+def let_scope(model: Model, block: Block, step: Step, read: Leaf) -> Scope:
+    """The scope of a step's lets, which it holds itself as they are expressed one after the other.
+
+    A let reads the tokens as the step reads them, and learned matrices.
+    """
+    matrices = {p.name: Leaf(p.name, p.shape.rows, p.shape.cols, _any(p.shape.family)) for p in block.parameters}
+    scope = Scope({**matrices, step.tokens: read}, scalars_in_force(model, block))
+    for let in step.lets:
+        inner = scope.inside(let.index, let.shape.family) if let.index and let.shape.family else scope
+        quantity = scope.held.add(let.name, express(let.value, inner), let.index, let.shape.family, True, let.span)
+        if quantity.is_scalar:
+            scope = replace(scope, scalars={**scope.scalars, let.name: quantity.symbol()})
+        else:
+            scope = replace(scope, matrices={**scope.matrices, let.name: quantity.leaf})
+    return scope
+
+
+def _any(family: str | None) -> str | None:
+    return "k" if family else None  # replaced where a member is written
+
+
+def step_scope(model: Model, block: Block, step: Step, held: Held) -> Scope:
     """The scope of a step's energy: its arguments, bound to what the step puts there."""
     outer = scalars_in_force(model, block)
+    outer |= {name: quantity.symbol() for name, quantity in held.quantities.items() if quantity.stated}
+    return energy_scope(step.energy, step.actuals, outer, held)
+
+
+def energy_scope(
+    energy: Energy, actuals: Mapping[str, str], outer: Mapping[str, sympy.Expr], held: Held | None = None
+) -> Scope:
+    """The scope of an energy: its arguments, bound to what stands for them."""
     matrices, scalars = {}, dict(outer)
-    for argument in step.energy.arguments:
-        actual = step.actuals[argument.name]
+    for argument in energy.arguments:
+        actual = actuals[argument.name]
         if argument.shape.is_scalar:
             scalars[argument.name] = outer[actual]
         else:
-            index = "k" if argument.shape.family else None  # replaced where a member is written
+            index = _any(argument.shape.family)
             matrices[argument.name] = Leaf(actual, argument.shape.rows, argument.shape.cols, index)
-    return Scope(matrices, scalars)
+    return Scope(matrices, scalars, held=held or Held())
 
 
 def express(expression: syntax.Expression, scope: Scope) -> Tree:
@@ -72,9 +120,11 @@ def express(expression: syntax.Expression, scope: Scope) -> Tree:
         case syntax.Call():
             return _call(expression, scope)
         case syntax.FamilySum():
-            inner = Scope(scope.matrices, _indexed(scope.scalars, expression.index))
-            body = express(expression.body, inner)
+            body = express(expression.body, scope.inside(expression.index, expression.family))
             return SumOver(expression.index, expression.family, body, expression.span)
+        case syntax.FamilySoftmax():
+            body = express(expression.body, scope)
+            return SoftmaxOver(expression.index, expression.family, body, expression.span)
         case syntax.Binary():
             return _binary(expression, scope)
 
@@ -95,18 +145,18 @@ def _name(name: syntax.Name, scope: Scope) -> Tree:
         return Matrix(Leaf(leaf.name, leaf.rows, leaf.cols, name.index), name.span)
     if name.name == "I":
         return Apply("I", (), ("?", "?"), name.span)  # takes its size from what it is added to
-    return Scalar(scope.scalars[name.name], name.span)
+    value = scope.scalars[name.name]
+    return Scalar(_indexed({name.name: value}, name.index)[name.name] if name.index else value, name.span)
 
 
 def _call(call: syntax.Call, scope: Scope) -> Tree:
     arguments = tuple(express(argument, scope) for argument in call.arguments)
     if call.name == "sqrt":
-        return Scalar(sympy.sqrt(_constant(arguments[0])), call.span)
-    if call.name in ENTRYWISE:
-        if isinstance(arguments[0], Scalar):
-            return Scalar(ENTRYWISE[call.name](arguments[0].value), call.span)
-        return Apply(call.name, arguments, arguments[0].shape, call.span)
-    return Apply(call.name, arguments, (ONE, ONE), call.span)
+        return Scalar(sympy.sqrt(_constant(arguments[0], scope)), call.span)
+    if call.name in ENTRYWISE and isinstance(arguments[0], Scalar):
+        return Scalar(ENTRYWISE[call.name](arguments[0].value), call.span)
+    shape = ATOMS[call.name].shape(tuple(Shape(*argument.shape) for argument in arguments))
+    return Apply(call.name, arguments, (shape.rows, shape.cols), call.span)
 
 
 def _binary(node: syntax.Binary, scope: Scope) -> Tree:
@@ -116,15 +166,19 @@ def _binary(node: syntax.Binary, scope: Scope) -> Tree:
     match node.operator:
         case "./":
             return Apply("hadamard", (left, Apply("reciprocal", (right,), right.shape)), left.shape, node.span)
-        case "+" | "-" | ".*":
+        case "+" | "-" | ".*" | ".+":
             left, right = _fitted(left, right), _fitted(right, left)
             return Apply(OPERATORS[node.operator], (left, right), left.shape, node.span)
         case "*":
+            if not (isinstance(left, Scalar) or isinstance(right, Scalar)):
+                left, right = _settled(left, scope), _settled(right, scope)
             return _times(left, right, node)
         case "/":
-            return _scale(Scalar(1 / _constant(right)), left, node)
+            return _scale(Scalar(1 / _constant(right, scope)), left, node)
+        case "^":
+            return Scalar(_constant(left, scope) ** _constant(right, scope), node.span)
         case ".^":
-            return _power(left, right, node)
+            return _power(left, right, scope, node)
     raise fail(f'"{node.operator}" has no derivative rule here', node.span, "it works between constants only")
 
 
@@ -157,8 +211,8 @@ def _scale(factor: Scalar, tree: Tree, node: syntax.Expression) -> Tree:
     return Apply("scale", (factor, tree), tree.shape, node.span)
 
 
-def _power(base: Tree, exponent: Tree, node: syntax.Binary) -> Tree:
-    value = _constant(exponent)
+def _power(base: Tree, exponent: Tree, scope: Scope, node: syntax.Binary) -> Tree:
+    value = _constant(exponent, scope)
     if not (value.is_Integer and 1 <= value <= 8):
         raise fail("an entry-wise power needs a whole exponent from 1 to 8", node.span)
     result = base
@@ -167,11 +221,34 @@ def _power(base: Tree, exponent: Tree, node: syntax.Binary) -> Tree:
     return result
 
 
-def _constant(tree: Tree) -> sympy.Expr:
-    if not isinstance(tree, Scalar):
-        hint = "divide by sizes, reals and learned scalars only; write the energy without this quotient"
+def _constant(tree: Tree, scope: Scope) -> sympy.Expr:
+    value = _number(tree, scope)
+    if value is None:
+        hint = "divide by numbers and by quantities that are held; write the energy without this quotient"
         raise fail("this is no constant", tree.span, hint)
-    return tree.value
+    return value
+
+
+def _settled(tree: Tree, scope: Scope) -> Tree:
+    """A held number as the scalar that it is, everything else unchanged."""
+    value = _number(tree, scope)
+    return tree if value is None else Scalar(value, tree.span)
+
+
+def _number(tree: Tree, scope: Scope) -> sympy.Expr | None:
+    """The value of a 1 x 1 tree that does not depend on what is optimised, None where it does."""
+    if isinstance(tree, Scalar):
+        return tree.value
+    variable = scope.held.variable
+    if tree.shape != (ONE, ONE) or (variable is not None and depends(tree, variable)):
+        return None
+    parts = [_number(argument, scope) for argument in tree.arguments] if isinstance(tree, Apply) else []
+    if parts and None not in parts:
+        if tree.atom in ARITHMETIC:
+            return _arithmetic(ARITHMETIC[tree.atom], *parts)
+        if tree.atom in ENTRYWISE:
+            return ENTRYWISE[tree.atom](*parts)
+    return scope.held.symbol(tree, scope.families)
 
 
 def _arithmetic(operator: str, left: sympy.Expr, right: sympy.Expr) -> sympy.Expr:

@@ -11,7 +11,7 @@ from crate_dsl.errors import CompilerBug
 from crate_dsl.language.model import Block, LearnedScalar, Model
 from crate_dsl.library.atoms import ATOMS
 from crate_dsl.library.form import Factor, Form, Function, Leaf, inner_forms, leaves
-from crate_dsl.library.tree import Apply, Matrix, Scalar, SumOver, Tree
+from crate_dsl.library.tree import Apply, Tree, children, tree_scalars
 from crate_dsl.mathematics.derivation import Assignment, DerivedStep
 from crate_dsl.mathematics.equations import Left
 from crate_dsl.mathematics.record import energy_tree
@@ -23,8 +23,14 @@ FUNCTION_NOTES = {
     "reciprocal": "reciprocal(A): 1 / a, entry by entry",
     "scaled": "scaled(A): A itself, kept together until all approximations are made",
     "hadamard": "hadamard(A, B): product entry by entry",
+    "log1p": "log1p(A): log(1 + a), entry by entry",
+    "root": "root(A): square root, entry by entry",
+    "unit_rows": "unit_rows(A): every row divided by its norm",
+    "gelu": "gelu(A): a Phi(a), entry by entry, Phi being the normal distribution",
+    "gelu_slope": "gelu_slope(A): the derivative of gelu, entry by entry",
+    "gelu_potential": "gelu_potential(A): the antiderivative of gelu, entry by entry",
 }
-SPELLED_OUT = {"plus", "minus", "times", "transpose", "hadamard", "scale", "I"}
+SPELLED_OUT = {"plus", "minus", "times", "transpose", "hadamard", "add_column", "scale", "I"}
 
 
 @dataclass(frozen=True)
@@ -55,6 +61,10 @@ def _matrices(model: Model, derived: DerivedStep) -> Iterator[Entry]:
         index = "k" if parameter.shape.family else None
         yield Entry(_left(Leaf(parameter.name, parameter.shape.rows, parameter.shape.cols, index)),
                     f"learned, {parameter.shape}")  # fmt: skip
+    for quantity in (q for q in derived.quantities if q.stated and not q.is_scalar):
+        shape = " x ".join(quantity.tree.shape)
+        family = f", one for each of {quantity.family}" if quantity.family else ""
+        yield Entry(_left(quantity.leaf), f"held: computed from the tokens, {shape}{family}")
     for axis in dict.fromkeys(leaf.rows for form in _forms(derived) for leaf in leaves(form) if leaf.name == "ones"):
         yield Entry(_left(Leaf("ones", axis, "1")), f"the column vector of {axis} ones")
 
@@ -73,7 +83,8 @@ def _forms(derived: DerivedStep) -> list[Form]:
 
 def scalars_of(derived: DerivedStep) -> list[sympy.Symbol]:
     """The scalar symbols of a step, by name."""
-    values = [derived.size, *_tree_scalars(energy_tree(derived))]
+    trees = (energy_tree(derived), *(quantity.tree for quantity in derived.quantities))
+    values = [derived.size, *(symbol for tree in trees for symbol in tree_scalars(tree))]
     values += [s for form in _forms(derived) for s in _form_scalars(form)]
     return sorted({symbol for value in values for symbol in value.free_symbols}, key=lambda symbol: symbol.name)
 
@@ -87,23 +98,14 @@ def _form_scalars(form: Form) -> Iterator[sympy.Expr]:
                 yield from _form_scalars(inner)
 
 
-def _tree_scalars(tree: Tree) -> Iterator[sympy.Expr]:
-    match tree:
-        case Scalar():
-            yield tree.value
-        case SumOver():
-            yield from _tree_scalars(tree.body)
-        case Apply():
-            for argument in tree.arguments:
-                yield from _tree_scalars(argument)
-        case Matrix():
-            return
-
-
 def _scalars(model: Model, block: Block, derived: DerivedStep) -> Iterator[Entry]:
     learned = {scalar.name: scalar for scalar in (*model.scalars, *block.scalars)}
+    held = {quantity.name for quantity in derived.quantities}
     for symbol in scalars_of(derived):
         name = symbol.name.partition("[")[0]
+        if name in held:
+            yield Entry(Left("symbol", name=symbol.name), "held: a number computed from the tokens")
+            continue
         yield Entry(Left("symbol", name=symbol.name), _meaning(name, model, block, learned))
 
 
@@ -124,7 +126,8 @@ def _meaning(name: str, model: Model, block: Block, learned: dict[str, LearnedSc
 
 def _functions(derived: DerivedStep) -> Iterator[Entry]:
     """The atoms of the energy and the functions of the operator, by their usage."""
-    atoms = sorted(set(_atoms(energy_tree(derived))) - SPELLED_OUT)
+    trees = (energy_tree(derived), *(quantity.tree for quantity in derived.quantities))
+    atoms = sorted({atom for tree in trees for atom in _atoms(tree)} - SPELLED_OUT)
     names = sorted({name for form in _forms(derived) for name in _names(form)} - set(atoms))
     for usage in [*(ATOMS[atom].usage for atom in atoms), *map(function_note, names)]:
         head, _, meaning = usage.partition(": ")
@@ -138,13 +141,10 @@ def function_note(name: str) -> str:
 
 
 def _atoms(tree: Tree) -> Iterator[str]:
-    match tree:
-        case SumOver():
-            yield from _atoms(tree.body)
-        case Apply():
-            yield tree.atom
-            for argument in tree.arguments:
-                yield from _atoms(argument)
+    if isinstance(tree, Apply):
+        yield tree.atom
+    for child in children(tree):
+        yield from _atoms(child)
 
 
 def _names(form: Form) -> Iterator[str]:

@@ -11,6 +11,7 @@ from crate_dsl.language.model import Parameter, SiteRule
 from crate_dsl.language.syntax import Name
 from crate_dsl.library.approximations import SITES, Absent, Context, Refusal, Rewriting, Rule, dissolved, present
 from crate_dsl.library.form import Form, Leaf, Word
+from crate_dsl.library.products import diagonal
 from crate_dsl.library.scalars import rename_index, scalar_indices
 from crate_dsl.mathematics.derivation import (
     APPROXIMATION,
@@ -25,8 +26,10 @@ from crate_dsl.mathematics.differentiate import gradient
 from crate_dsl.mathematics.express import Scope, express, scalars_in_force
 from crate_dsl.mathematics.statement import (
     Statement,
+    causal_record,
     inserted,
     introduced_parameter,
+    let_record,
     norm_record,
     stated,
     used,
@@ -49,13 +52,19 @@ def derive_gradient_step(statement: Statement) -> DerivedStep:
     update = exact_update(statement, slope)
     record = [
         stated(statement),
+        *let_record(statement),
         DerivationStep("gradient", statement.energy, slope, "reverse mode over the atoms", EXACT, step.span),
         DerivationStep("step", slope, update, _direction_text(statement), EXACT, step.span),
     ]
     update, introduced, rewritings = _approximate(statement, update)
+    record += rewritings
+    if statement.sizes is not None:
+        record.append(_scaling(statement, update))
+        update = record[-1].after
     placed = inserted(dissolved(update), tokens, statement.skip, statement.read)
     result = Leaf(f"{tokens.name}+", tokens.rows, tokens.cols)
-    record += [*rewritings, *norm_record(statement, update, placed)]
+    record += norm_record(statement, update, placed)
+    record += causal_record(statement, result)
     objective = Objective(
         without_constraints(statement.energy),
         tokens,
@@ -67,13 +76,34 @@ def derive_gradient_step(statement: Statement) -> DerivedStep:
         step,
         statement.raw,
         statement.read,
-        (Assignment(result, placed),),
+        _assignments(statement, placed, result),
         result,
-        used(statement.parameters + introduced, placed),
+        used(statement.parameters + introduced, placed, quantities=statement.quantities),
         objective,
         tuple(record),
         statement.size,
+        statement.quantities,
     )
+
+
+def _scaling(statement: Statement, update: Form) -> DerivationStep:
+    """`Z + Diag(gamma) (T(Z) - Z)`: a step size per feature stands outside all approximations and biases."""
+    tokens = Form.leaf(statement.tokens)
+    scaled = tokens + diagonal(statement.sizes) @ (update - tokens)
+    return DerivationStep("step size", update, scaled, "one for each feature of the tokens", EXACT, statement.step.span)
+
+
+def _assignments(statement: Statement, placed: Form, result: Leaf) -> tuple[Assignment, ...]:
+    """The step; with a size per feature its direction is a value of its own, which is then scaled once."""
+    if statement.sizes is None:
+        return (Assignment(result, placed),)
+    scale = diagonal(statement.sizes).words[0].factors[:1]
+    moved = [word for word in placed.words if word.factors[:1] == scale]
+    rest = tuple(word for word in placed.words if word not in moved)
+    step = Leaf(f"{statement.tokens.name}^step", result.rows, result.cols)
+    direction = Form.of(result.rows, result.cols, (replace(word, factors=word.factors[1:]) for word in moved))
+    last = Form(result.rows, result.cols, (*rest, Word(sympy.Integer(1), (*scale, step))))
+    return Assignment(step, direction), Assignment(result, last)
 
 
 def exact_update(statement: Statement, slope: Form) -> Form:

@@ -13,15 +13,19 @@ import sympy
 from crate_dsl.errors import CompilerBug
 from crate_dsl.language.model import ONE
 from crate_dsl.library.atoms import ATOMS
-from crate_dsl.library.form import Factor, Form, Function, Inverse, Leaf, Word
+from crate_dsl.library.form import Diagonal, Factor, Form, Function, Inverse, Leaf, Word
 from crate_dsl.library.functions import FUNCTIONS
-from crate_dsl.library.tree import Apply, Matrix, Scalar, SumOver, Tree
+from crate_dsl.library.tree import Apply, Matrix, Scalar, SoftmaxOver, SumOver, Tree
 from crate_dsl.mathematics.derivation import Piece, Prox
 from crate_dsl.mathematics.equations import Bound, Equation, Left, ProxOf, Right, around
 from crate_dsl.mathematics.latex_names import decorated, leaf, member, parens, scalar, symbol
 
 TEMPLATES = {"reciprocal": r"\left({0}\right)^{{\odot -1}}", "hadamard": r"{0} \odot {1}",
-             "scaled": r"\left({0}\right)", "exp": r"\exp\left({0}\right)", "log": r"\log\left({0}\right)"}  # fmt: skip
+             "scaled": r"\left({0}\right)", "exp": r"\exp\left({0}\right)", "log": r"\log\left({0}\right)",
+             "log1p": r"\log\left(1 + {0}\right)", "root": r"\left({0}\right)^{{\odot 1/2}}",
+             "unit_rows": r"\operatorname{{unit}}\left({0}\right)", "gelu": r"\operatorname{{GELU}}\left({0}\right)",
+             "gelu_slope": r"\operatorname{{GELU}}'\left({0}\right)",
+             "gelu_potential": r"\Gamma\left({0}\right)"}  # fmt: skip
 
 
 # ---- forms ---------------------------------------------------------------------------------------------------------
@@ -66,6 +70,8 @@ def _factor(factor: Factor, among: bool) -> str:
             return leaf(factor)
         case Inverse():
             return f"{parens(_whole(factor.of))}^{{-1}}"
+        case Diagonal():
+            return rf"\operatorname{{Diag}}{parens(_whole(factor.of))}"
         case Function():
             return _function(factor, among)
 
@@ -104,9 +110,9 @@ def _enclosed(template: str, place: int) -> bool:
 # ---- trees ---------------------------------------------------------------------------------------------------------
 
 SUM, OPEN, PRODUCT, TIGHT = range(4)  # how strongly a text holds together; a family sum is open to its right
-NEEDS = {"plus": (SUM, SUM), "minus": (SUM, OPEN), "times": (PRODUCT, TIGHT), "hadamard": (TIGHT, TIGHT),
-         "transpose": (TIGHT,)}  # fmt: skip
-LEVELS = {"plus": SUM, "minus": SUM, "times": PRODUCT, "hadamard": OPEN, "transpose": TIGHT}
+NEEDS = {"plus": (SUM, SUM), "minus": (SUM, OPEN), "add_column": (SUM, OPEN), "times": (PRODUCT, TIGHT),
+         "hadamard": (TIGHT, TIGHT), "transpose": (TIGHT,)}  # fmt: skip
+LEVELS = {"plus": SUM, "minus": SUM, "add_column": SUM, "times": PRODUCT, "hadamard": OPEN, "transpose": TIGHT}
 
 
 def tree(value: Tree) -> list[str]:
@@ -134,6 +140,9 @@ def _tree(value: Tree) -> tuple[str, int]:
             return scalar(value.value), SUM if value.value.is_Add else PRODUCT
         case SumOver():
             sign = rf"\sum_{{{member(value.index)}=1}}^{{{symbol(value.family)}}}"
+            return f"{sign} {_bounded(value.body, OPEN)}", OPEN
+        case SoftmaxOver():
+            sign = rf"\operatorname{{softmax}}_{{{member(value.index)} \leq {symbol(value.family)}}}"
             return f"{sign} {_bounded(value.body, OPEN)}", OPEN
         case Apply(atom="I"):
             return "I", TIGHT

@@ -59,9 +59,17 @@ def symbol(text: str) -> str:
     if text.isdigit():
         return text
     stem, _, index = text.partition("[")
+    if not re.fullmatch(r"\w+", stem):  # a held number: `total(Pi)[k]`
+        return _held(stem) + (f"_{{{member(index[:-1])}}}" if index else "")
     base, words, numbers = _parts(stem)
     below = [*(rf"\mathrm{{{word}}}" for word in words), *numbers, *([member(index[:-1])] if index else [])]
     return base + (f"_{{{','.join(below)}}}" if below else "")
+
+
+def _held(text: str) -> str:
+    """An expression in the language's notation, its names set as such."""
+    words = re.sub(r"[A-Za-z]\w*", lambda found: name(found[0])[0], text)
+    return words.replace("^", r"\hat{}").replace(" * ", " ").replace(".*", r"\odot").replace(".+", r"\oplus")
 
 
 def decorated(text: str, index: str | None, transposed: bool) -> str:

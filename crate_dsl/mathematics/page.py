@@ -53,7 +53,9 @@ def _tex_lines(page: Report) -> Iterator[str]:
         rows = [(*map(escaped, cells(verdict)),) for verdict in verdicts]
         yield from _tex_table("P{3.6cm}P{4cm}P{6.2cm}l", VERDICT_HEADINGS, rows) if rows else ["nothing"]
     yield r"\section{The specification}"
-    yield from _tex_source(page.model.source)
+    for source in page.model.sources:
+        yield from [rf"\subsection*{{{escaped(source.name)}}}"] if source.asked else []
+        yield from _tex_source(source)
     yield r"\end{document}"
 
 

@@ -7,18 +7,22 @@ import sympy
 from crate_dsl.errors import CompilerBug
 from crate_dsl.language.model import ONE
 from crate_dsl.library.atoms import ATOMS
-from crate_dsl.library.form import Factor, Form, Function, Inverse, Leaf, Word
+from crate_dsl.library.form import Diagonal, Factor, Form, Function, Inverse, Leaf, Word
 from crate_dsl.library.functions import FUNCTIONS
-from crate_dsl.library.tree import Apply, Matrix, Scalar, SumOver, Tree
+from crate_dsl.library.tree import Apply, Matrix, Scalar, SoftmaxOver, SumOver, Tree
 from crate_dsl.mathematics.derivation import Piece, Prox
 from crate_dsl.mathematics.equations import Bound, Equation, Left, ProxOf, Right, around
 
 SUM, OPEN, PRODUCT, TIGHT = range(4)  # how strongly a text holds together; a family sum is open to its right
 OPERATORS = {"plus": (" + ", SUM, SUM, SUM), "minus": (" - ", SUM, OPEN, SUM),
-             "times": (" * ", PRODUCT, TIGHT, PRODUCT), "hadamard": (" .* ", TIGHT, TIGHT, OPEN)}  # fmt: skip
+             "add_column": (" .+ ", SUM, OPEN, SUM), "times": (" * ", PRODUCT, TIGHT, PRODUCT),
+             "hadamard": (" .* ", TIGHT, TIGHT, OPEN)}  # fmt: skip
 
 
 def scalar(value: sympy.Expr) -> str:
+    """A coefficient; small decimals are written as such: 1e-08, not 1/100000000."""
+    small = {r for r in value.atoms(sympy.Rational) if r.q > 1000 and sympy.Rational(repr(float(r))) == r}
+    value = value.xreplace({r: sympy.Symbol(repr(float(r)), positive=True) for r in small})
     return str(value).replace("**", "^").replace("Abs(", "abs(")
 
 
@@ -69,6 +73,8 @@ def _factor(factor: Factor) -> str:
             return leaf(factor)
         case Inverse():
             return f"({_whole(factor.of)})^-1"
+        case Diagonal():
+            return f"diag({_whole(factor.of)})"
         case Function():
             if factor.name not in FUNCTIONS:
                 raise CompilerBug(f"no notation for the function {factor.name}")
@@ -103,6 +109,8 @@ def _tree(value: Tree) -> tuple[str, int]:
             return scalar(value.value), SUM if value.value.is_Add else PRODUCT
         case SumOver():
             return f"sum({value.index} in {value.family}) {_bounded(value.body, OPEN)}", OPEN
+        case SoftmaxOver():
+            return f"softmax({value.index} in {value.family}) {_bounded(value.body, OPEN)}", OPEN
         case Apply(atom="I"):
             return "I", TIGHT
         case Apply(atom="plus" | "minus"):

@@ -14,11 +14,20 @@ import sympy
 from crate_dsl.errors import fail
 from crate_dsl.library.atoms import ATOMS, Separable
 from crate_dsl.library.form import Form, Leaf, Word, leaves
-from crate_dsl.library.tree import Apply, Matrix, Scalar, SumOver, Tree
+from crate_dsl.library.tree import Apply, Matrix, Scalar, Tree
 from crate_dsl.mathematics.derivation import CHOICE, EXACT, Assignment, DerivationStep, DerivedStep, Objective, Prox
 from crate_dsl.mathematics.differentiate import depends, gradient
 from crate_dsl.mathematics.proximal import add, derive_prox
-from crate_dsl.mathematics.statement import Statement, norm_record, stated, substituted, used, without_constraints
+from crate_dsl.mathematics.statement import (
+    Statement,
+    let_record,
+    norm_record,
+    renamed,
+    stated,
+    substituted,
+    used,
+    without_constraints,
+)
 
 ONE = sympy.Integer(1)
 
@@ -44,6 +53,7 @@ def derive_proximal_step(statement: Statement) -> DerivedStep:
     descent = Form.leaf(unknown) - slope.scaled(statement.size)
     record = [
         stated(statement),
+        *let_record(statement),
         DerivationStep(
             "gradient", statement.energy, slope, "the smooth part, reverse mode over its atoms", EXACT, step.span
         ),
@@ -70,10 +80,11 @@ def derive_proximal_step(statement: Statement) -> DerivedStep:
         statement.read,
         assignments,
         result,
-        used(statement.parameters, *(a.value for a in assignments)),
+        used(statement.parameters, *(a.value for a in assignments), quantities=statement.quantities),
         objective,
         tuple(record),
         statement.size,
+        statement.quantities,
     )
 
 
@@ -120,7 +131,18 @@ def _prox(penalties: list[Term], unknown: Leaf, statement: Statement) -> Prox:
         if not statement.start_value(piece.lower) < statement.start_value(piece.upper):
             values = ", ".join(f"{end} = {statement.start_value(end):g}" for end in (piece.lower, piece.upper))
             raise fail("no value satisfies the bounds of this penalty", penalties[0].tree.span, f"in force: {values}")
+    _check_constant(total, statement)
     return derive_prox(total, statement.size, statement.step.span)
+
+
+def _check_constant(penalty: Separable, statement: Statement) -> None:
+    """A threshold is one number for all tokens of all images."""
+    held = {quantity.name for quantity in statement.quantities}
+    values = [v for piece in penalty.pieces for v in (piece.lower, piece.upper, piece.square, piece.linear)]
+    for symbol in {symbol for value in values for symbol in value.free_symbols}:
+        if symbol.name.partition("[")[0] in held:
+            hint = "weigh penalties by reals and learned scalars"
+            raise fail(f'a penalty cannot be weighted by "{symbol.name}"', statement.step.span, hint)
 
 
 def _weight(term: Term) -> sympy.Expr:
@@ -208,11 +230,4 @@ def _unrolling(statement: Statement, descent: Form, iterates: tuple[Assignment, 
 
 def held(energy: Tree, statement: Statement) -> Tree:
     """The energy with the tokens held as the step reads them."""
-    match energy:
-        case Matrix() if energy.leaf.name == statement.tokens.name:
-            return replace(energy, leaf=replace(energy.leaf, name=statement.read.name))
-        case Apply():
-            return replace(energy, arguments=tuple(held(a, statement) for a in energy.arguments))
-        case SumOver():
-            return replace(energy, body=held(energy.body, statement))
-    return energy
+    return renamed(energy, statement.tokens.name, statement.read.name)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from crate_dsl.library.form import Form, Leaf
-from crate_dsl.library.tree import Apply, Matrix, Scalar, SumOver, Tree
+from crate_dsl.library.tree import Tree
 from crate_dsl.mathematics.derivation import Assignment, DerivationStep, DerivedStep, Prox
 from crate_dsl.mathematics.equations import (
     NOTHING,
@@ -25,10 +25,10 @@ def record_lines(derived: DerivedStep, names: frozenset[str]) -> list[Shown]:
     """The equations of every line of the record; `names` are taken by sizes and reals."""
     letters, previous, lines = _letters(derived, names), None, []
     for line in derived.record:
-        known = line.rule in ("energy", "prox") or _known(line.before, previous)
+        known = line.rule in ("energy", "let", "prox") or _known(line.before, previous)
         before = None if known else _equation(line, line.before, derived, letters)
         lines.append((before, _results(line, derived, letters)))
-        previous = line.after
+        previous = previous if line.rule == "let" else line.after
     return lines
 
 
@@ -44,7 +44,7 @@ def step_operator(derived: DerivedStep, names: frozenset[str]) -> tuple[Equation
 
 def energy_tree(derived: DerivedStep) -> Tree:
     """The stated energy, constraints and all."""
-    return next(line.after for line in derived.record if isinstance(line.after, Apply | SumOver | Matrix | Scalar))
+    return next(line.after for line in derived.record if line.rule == "energy")
 
 
 def energy_name(derived: DerivedStep) -> Left:
@@ -60,6 +60,7 @@ def _letters(derived: DerivedStep, names: frozenset[str]) -> Letters:
         derived.raw.name,
         derived.step.unknown,
         *derived.step.actuals.values(),
+        *(quantity.name for quantity in derived.quantities),
         *(p.name for p in derived.parameters),
     }
     return Letters(set(names | RESERVED) | {name for name in own if name})
@@ -99,7 +100,15 @@ def _equation(
             return _of_form(_left_of(line, value, derived), value, letters)
         case str():
             return Equation(NOTHING, value)
-    return Equation(energy_name(derived), value)
+    return Equation(_quantity(line, derived) if line.rule == "let" else energy_name(derived), value)
+
+
+def _quantity(line: DerivationStep, derived: DerivedStep) -> Left:
+    """The name of a let."""
+    quantity = next(q for q in derived.quantities if q.name == line.before)
+    if quantity.is_scalar:
+        return Left("symbol", name=quantity.symbol().name)
+    return Left("leaf", leaf=quantity.leaf)
 
 
 def _left_of(line: DerivationStep, value: Form, derived: DerivedStep) -> Left:

@@ -13,7 +13,7 @@ import numpy as np
 
 from crate_dsl.language.model import ONE, Block, Model, Parameter
 from crate_dsl.mathematics.derivation import DerivedStep
-from crate_dsl.mathematics.evaluate import Point
+from crate_dsl.mathematics.evaluate import Point, with_quantities
 
 NOISE, PERTURBATION = 0.3, 0.1
 
@@ -26,7 +26,7 @@ def reference_point(model: Model, block: Block, step: DerivedStep, seed: int = 0
     matrices |= _tied(parameters, matrices)
     tokens = _tokens(model, block, parameters, matrices, rng)
     matrices |= {step.raw.name: tokens, step.read.name: tokens}
-    return Point(block.sizes, _scalars(model, block), matrices)
+    return with_quantities(step.quantities, Point(block.sizes, _scalars(model, block), matrices))
 
 
 def normalised(tokens: np.ndarray) -> np.ndarray:
@@ -38,6 +38,11 @@ def normalised(tokens: np.ndarray) -> np.ndarray:
 def parameter_value(parameter: Parameter, sizes: Mapping[str, int], rng: np.random.Generator) -> np.ndarray:
     shape = parameter.shape
     rows, cols = (int(a) if a.isdigit() else sizes[a] for a in (shape.rows, shape.cols))
+    if parameter.init and parameter.init.name == "constant":
+        front = [sizes[shape.family]] if shape.family else []
+        return np.full((*front, rows, cols), float(parameter.init.arguments[0]))
+    if shape.family and shape.cols == ONE:
+        return PERTURBATION * rng.standard_normal((sizes[shape.family], rows, cols))
     if shape.family:
         return orthonormal_family(sizes[shape.family], rows, cols, rng)
     if shape.cols == ONE:

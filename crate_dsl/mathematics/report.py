@@ -20,6 +20,7 @@ from crate_dsl.mathematics.derivation import (
 )
 from crate_dsl.mathematics.equations import NOTHING, Equation
 from crate_dsl.mathematics.glossary import Entry, glossary, scalars_of
+from crate_dsl.mathematics.penalty import formulas
 from crate_dsl.mathematics.record import record_lines, step_operator
 
 KINDS = {EXACT: "derived exactly", APPROXIMATION: "approximated", CHOICE: "chosen"}
@@ -90,7 +91,8 @@ def report(derivation: Derivation) -> Report:
     """Everything that an explanation shows."""
     blocks = tuple(_block(derivation.model, block) for block in derivation.blocks)
     summary = tuple((kind, heading, tuple(_verdicts(blocks, kind))) for kind, heading in KINDS.items())
-    return Report(derivation.model, tuple(_facts(derivation.model)), blocks, summary)
+    facts = (*_facts(derivation.model), *_loss_facts(derivation))
+    return Report(derivation.model, facts, blocks, summary)
 
 
 def _verdicts(blocks: Iterable[BlockReport], kind: str) -> Iterator[Verdict]:
@@ -118,11 +120,27 @@ def _facts(model: Model) -> Iterator[tuple[str, str]]:
     yield "input", word(model.input)
     tokens = model.tokens
     yield "tokens", f"{tokens.name}: {tokens.rows} x {tokens.cols} = {' + '.join(map(word, tokens.words))}"
-    yield "", f"{tokens.count} tokens, {tokens.patches} of them patches of the input"
+    yield "", f"{tokens.count} tokens, {_origin(model)}"
     if model.mask:
         yield "mask", f"{word(model.mask)} before the encoder"
     yield "order", ", then ".join(_stage(stage) for stage in model.stages)
     yield "head", word(model.head.word) + (f" of {model.head.of}" if model.head.of else "")
+
+
+def _origin(model: Model) -> str:
+    if model.input.name == "text":
+        return f"one for every place of the text, from a vocabulary of {model.input.arguments[1]}"
+    return f"{model.tokens.patches} of them patches of the input"
+
+
+def _loss_facts(derivation: Derivation) -> Iterator[tuple[str, str]]:
+    """The loss as stated, and of every energy in it where it is evaluated."""
+    if derivation.model.loss:
+        yield "loss", derivation.model.loss.text
+    for penalty in derivation.penalties:
+        mean = "mean over its layers and the batch" if penalty.block else "mean over the batch"
+        yield "", f"added in training: {mean}, on {penalty.where}"
+        yield from (("", line) for line in formulas(penalty))
 
 
 def _stage(stage: Block | NormStage) -> str:

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
-from crate_dsl.library.form import Factor, Form, Function, Inverse, Leaf, Word, inner_forms
+from crate_dsl.library.form import Diagonal, Factor, Form, Function, Inverse, Leaf, Word, inner_forms
 
 LETTERS = ("W", "V", "S", "P", "Q", "R", "T", "H", "M", "B", "C", "E", "F")
 Pair = tuple[Leaf, Leaf]
@@ -105,8 +105,8 @@ def _named_factors(factors: Iterable[Factor], pair: Pair, leaf: Leaf) -> list[Fa
     result: list[Factor] = []
     for factor in factors:
         match factor:
-            case Inverse():
-                factor = Inverse(_named(factor.of, pair, leaf))
+            case Inverse() | Diagonal():
+                factor = replace(factor, of=_named(factor.of, pair, leaf))
             case Function():
                 factor = replace(factor, arguments=tuple(_named(a, pair, leaf) for a in factor.arguments))
         found = (result[-1], factor) if result else None

@@ -10,10 +10,12 @@ from crate_dsl.errors import fail
 from crate_dsl.language.model import ONE, Block, Model, Parameter, Shape, Step
 from crate_dsl.language.model import Word as LibraryWord
 from crate_dsl.library.atoms import ATOMS
-from crate_dsl.library.form import Factor, Form, Function, Inverse, Leaf, Word, leaves
-from crate_dsl.library.tree import Apply, Scalar, SumOver, Tree
+from crate_dsl.library.form import Diagonal, Factor, Form, Function, Inverse, Leaf, Word, leaves
+from crate_dsl.library.tree import Apply, Matrix, Scalar, SoftmaxOver, SumOver, Tree, tree_leaves
 from crate_dsl.mathematics.derivation import CHOICE, EXACT, DerivationStep
-from crate_dsl.mathematics.express import Scope, express, scalars_in_force, step_scope
+from crate_dsl.mathematics.differentiate import form_of
+from crate_dsl.mathematics.express import Scope, express, let_scope, scalars_in_force, step_scope
+from crate_dsl.mathematics.quantities import Quantity
 
 
 @dataclass(frozen=True)
@@ -21,7 +23,8 @@ class Statement:
     """A step and its energy.
 
     `tokens` is the leaf of the tokens as the derivation sees them, plain; `raw` and `read` are what stands for them
-    once the norm is put in. `size` is kappa or eta. `scope` resolves the scalars of options.
+    once the norm is put in. `size` is kappa or eta; where it is a column, one step size for each feature, `sizes` holds
+    it and `size` is 1. `scope` resolves the scalars of options; `quantities` are computed first, in their order.
     """
 
     model: Model
@@ -32,6 +35,8 @@ class Statement:
     tokens: Leaf
     read: Leaf
     size: sympy.Expr
+    sizes: Form | None
+    quantities: tuple[Quantity, ...]
 
     @property
     def raw(self) -> Leaf:
@@ -45,6 +50,8 @@ class Statement:
     @property
     def parameters(self) -> tuple[Parameter, ...]:
         names = {*self.step.actuals.values(), self.step.read}
+        names |= {leaf.name for quantity in self.quantities for leaf in tree_leaves(quantity.tree)}
+        names |= {leaf.name for leaf in leaves(self.sizes)} if self.sizes else set()
         return tuple(p for p in self.block.parameters if p.name in names)
 
     def start_value(self, value: sympy.Expr) -> float:
@@ -56,12 +63,46 @@ class Statement:
 
 
 def state(model: Model, block: Block, step: Step) -> Statement:
-    scope = step_scope(model, block, step)
     tokens = Leaf(model.tokens.name, model.tokens.rows, model.tokens.cols)
     read = replace(tokens, name=f"norm({tokens.name})") if step.norm else tokens
-    outer = Scope({}, scalars_in_force(model, block))
-    size = express(step.size, outer).value if step.size is not None else sympy.Integer(1)
-    return Statement(model, block, step, express(step.energy.body, scope), scope, tokens, read, size)
+    held = let_scope(model, block, step, read).held
+    held.variable = _variable(step, tokens)
+    scope = step_scope(model, block, step, held)
+    energy = express(step.energy.body, scope)
+    size, sizes = _sizes(model, block, step)
+    quantities = tuple(_read(quantity, tokens, read) for quantity in held.quantities.values())
+    return Statement(model, block, step, energy, scope, tokens, read, size, sizes, quantities)
+
+
+def _variable(step: Step, tokens: Leaf) -> Leaf:
+    """What the step optimises: the tokens, or its unknown."""
+    return replace(tokens, name=step.unknown) if step.unknown else tokens
+
+
+def _sizes(model: Model, block: Block, step: Step) -> tuple[sympy.Expr, Form | None]:
+    """The step size: a number, or a column of them."""
+    if step.size is None:
+        return sympy.Integer(1), None
+    matrices = {p.name: Leaf(p.name, p.shape.rows, p.shape.cols) for p in block.parameters if not p.shape.family}
+    size = express(step.size, Scope(matrices, scalars_in_force(model, block)))
+    return (size.value, None) if isinstance(size, Scalar) else (sympy.Integer(1), form_of(size))
+
+
+def _read(quantity: Quantity, tokens: Leaf, read: Leaf) -> Quantity:
+    """The quantity, of the tokens as the step reads them."""
+    return replace(quantity, tree=renamed(quantity.tree, tokens.name, read.name))
+
+
+def renamed(tree: Tree, old: str, new: str) -> Tree:
+    """Another name for a matrix."""
+    match tree:
+        case Matrix() if tree.leaf.name == old:
+            return replace(tree, leaf=replace(tree.leaf, name=new))
+        case Apply():
+            return replace(tree, arguments=tuple(renamed(argument, old, new) for argument in tree.arguments))
+        case SumOver() | SoftmaxOver():
+            return replace(tree, body=renamed(tree.body, old, new))
+    return tree
 
 
 # ---- constraints, and tokens replaced by normed tokens -------------------------------------------------------------
@@ -102,8 +143,8 @@ def _put(factor: Factor, old: Leaf, new: Leaf) -> Factor:
     match factor:
         case Leaf():
             return replace(factor, name=new.name) if factor.name == old.name else factor
-        case Inverse():
-            return Inverse(substituted(factor.of, old, new))
+        case Inverse() | Diagonal():
+            return replace(factor, of=substituted(factor.of, old, new))
         case Function():
             return replace(factor, arguments=tuple(substituted(a, old, new) for a in factor.arguments))
 
@@ -125,10 +166,30 @@ def norm_record(statement: Statement, before: Form, after: Form) -> tuple[Deriva
     return (DerivationStep("norm", before, after, why, CHOICE, norm.span),)
 
 
+def causal_record(statement: Statement, result: Leaf) -> tuple[DerivationStep, ...]:
+    """The line of a derivation that says how a causal step reads its operator."""
+    if not statement.step.causal:
+        return ()
+    z, count = statement.tokens.name, statement.tokens.cols
+    text = f"column t of {result.name} is column t of this operator applied to tokens 1..t of {z}, {count} meaning t"
+    why = (
+        f"token t follows the energy of its own prefix, the gradient in token t of {statement.step.energy.name} of "
+        "tokens 1..t, what is given held; this is not the gradient of the energies of all prefixes added up"
+    )
+    return (DerivationStep("causal", text, text, why, CHOICE, statement.step.span),)
+
+
 def stated(statement: Statement) -> DerivationStep:
     """The first line of every derivation."""
     what = statement.step.energy.name
     return DerivationStep("energy", what, statement.energy, "as stated in the spec", EXACT, statement.step.energy.span)
+
+
+def let_record(statement: Statement) -> list[DerivationStep]:
+    """One line for every let of the step."""
+    why = "computed from the tokens as the step reads them, and held constant in what follows"
+    stated = (quantity for quantity in statement.quantities if quantity.stated)
+    return [DerivationStep("let", q.name, q.tree, why, CHOICE, q.span) for q in stated]
 
 
 def introduced_parameter(name: str, shape: Shape, origin: str, statement: Statement) -> Parameter:
@@ -146,7 +207,10 @@ def introduced_parameter(name: str, shape: Shape, origin: str, statement: Statem
     return Parameter(name, shape, init, source.shared, statement.step.span, origin)
 
 
-def used(parameters: tuple[Parameter, ...], *forms: Form) -> tuple[Parameter, ...]:
-    """The parameters that the forms hold: a rule may have taken the last use of one away."""
+def used(
+    parameters: tuple[Parameter, ...], *forms: Form, quantities: tuple[Quantity, ...] = ()
+) -> tuple[Parameter, ...]:
+    """The parameters that the forms and quantities hold: a rule may have taken the last use of one away."""
     names = {leaf.name for form in forms for leaf in leaves(form)}
+    names |= {leaf.name for quantity in quantities for leaf in tree_leaves(quantity.tree)}
     return tuple(parameter for parameter in parameters if parameter.name in names)

@@ -13,7 +13,15 @@ from crate_dsl.library.form import Form, Inverse, Leaf, Word, leaves
 from crate_dsl.mathematics.derivation import EXACT, Assignment, DerivationStep, DerivedStep, Objective
 from crate_dsl.mathematics.differentiate import depends, gradient
 from crate_dsl.mathematics.proximal_step import held, terms, unknown_leaf
-from crate_dsl.mathematics.statement import Statement, norm_record, stated, substituted, used, without_constraints
+from crate_dsl.mathematics.statement import (
+    Statement,
+    let_record,
+    norm_record,
+    stated,
+    substituted,
+    used,
+    without_constraints,
+)
 
 
 def derive_synthesis_step(statement: Statement) -> DerivedStep:
@@ -33,6 +41,7 @@ def derive_synthesis_step(statement: Statement) -> DerivedStep:
     assignments, result = _assign(statement, placed, unknown)
     record = (
         stated(statement),
+        *let_record(statement),
         DerivationStep(
             "gradient", statement.energy, slope, f"in {unknown.name}, the code being given", EXACT, step.span
         ),
@@ -41,8 +50,11 @@ def derive_synthesis_step(statement: Statement) -> DerivedStep:
     )
     energy = held(without_constraints(statement.energy), statement)
     objective = Objective(energy, unknown, Form.zero(unknown.rows, unknown.cols), placed, False)
-    parameters = used(statement.parameters, *(a.value for a in assignments))
-    return DerivedStep(step, statement.raw, statement.read, assignments, result, parameters, objective, record)
+    parameters = used(statement.parameters, *(a.value for a in assignments), quantities=statement.quantities)
+    return DerivedStep(
+        step, statement.raw, statement.read, assignments, result, parameters, objective, record,
+        quantities=statement.quantities,
+    )  # fmt: skip
 
 
 def _solve(slope: Form, unknown: Leaf, statement: Statement) -> Form:

@@ -36,8 +36,11 @@ def _html_lines(page: Report) -> Iterator[str]:
     for number, block in enumerate(page.blocks):
         yield from _html_block(block, number)
     yield from _html_summary(page)
-    yield '<h2 id="source">The specification</h2>\n<pre class="source">' + "".join(_html_source(page.model.source))
-    yield "</pre>\n</body>\n</html>"
+    yield '<h2 id="source">The specification</h2>'
+    for source in page.model.sources:
+        yield f"<h3>{escape(source.name)}</h3>" if source.asked else ""
+        yield '<pre class="source">' + "".join(_html_source(source)) + "</pre>"
+    yield "</body>\n</html>"
 
 
 def _contents(page: Report) -> Iterator[str]:
@@ -154,9 +157,14 @@ def _link(span: Span | None) -> str:
     if span is None:
         return ""
     line, _ = span.source.position(span.start)
-    return f'<a href="#L{line}">{place(span)}</a>'
+    return f'<a href="#{_anchor(span.source)}{line}">{escape(place(span))}</a>'
+
+
+def _anchor(source: Source) -> str:
+    """What the lines of a file are called in the page."""
+    return re.sub(r"\W", "-", source.name) + "-L" if source.asked else "L"
 
 
 def _html_source(source: Source) -> Iterator[str]:
     for count, line in enumerate(source.text.rstrip("\n").split("\n"), 1):
-        yield f'<span id="L{count}">{escape(line)}</span>'
+        yield f'<span id="{_anchor(source)}{count}">{escape(line)}</span>'

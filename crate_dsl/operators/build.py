@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 import sympy
 
@@ -11,7 +12,9 @@ from crate_dsl.language.model import ONE
 from crate_dsl.operators.graph import Builder, Operator, Type, coefficient_family
 
 one = sympy.Integer(1)
-ENTRYWISE = {"exp", "log", "reciprocal", "hadamard"}  # functions that commute with transposition
+ENTRYWISE = {  # functions that commute with transposition
+    "exp", "log", "log1p", "root", "reciprocal", "hadamard", "gelu", "gelu_slope", "gelu_potential",
+}  # fmt: skip
 
 Terms = Iterable[tuple[sympy.Expr, int]]
 
@@ -51,7 +54,45 @@ def product(builder: Builder, factors: Iterable[int], *, flat: bool = False) -> 
     if len(kept) < 2:
         return kept[0] if kept else first
     types = [builder.type(n) for n in kept]
-    return builder.add(Operator("product", tuple(kept), joined(types, types[0].rows, types[-1].cols)))
+    kind = replace(joined(types, types[0].rows, types[-1].cols), diagonal=all(t.diagonal for t in types))
+    return builder.add(Operator("product", tuple(kept), kind))
+
+
+def diagonal(builder: Builder, column: int) -> int:
+    """The diagonal matrix of a column."""
+    if builder[column].kind == "ones":
+        return identity(builder, builder.type(column).rows)
+    kind = builder.type(column)
+    return builder.add(Operator("diagonal", (column,), replace(kind, cols=kind.rows, diagonal=True)))
+
+
+def weighted(builder: Builder, scalar: int, number: int) -> int:
+    """A 1 x 1 value times a value; among matrices as a multiple of the identity, so that products stay products.
+
+    It stands behind the weights of a product: `U (s X)`.
+    """
+    if builder.type(number).is_scalar:
+        first, second = sympy.symbols("#0 #1", real=True)
+        return formula(builder, first * second, ((first, scalar), (second, number)))
+    factors = list(factors_of(builder, number))
+    place = next((n for n, factor in enumerate(factors) if builder.type(factor).batch), 0)
+    kind = builder.type(scalar)
+    axis = builder.type(factors[place]).rows
+    scaling = builder.add(Operator("diagonal", (scalar,), Type(axis, axis, kind.family, kind.batch, True)))
+    return product(builder, [*factors[:place], scaling, *factors[place:]])
+
+
+def formula(builder: Builder, value: sympy.Expr, parts: Iterable[tuple[sympy.Symbol, int]]) -> int:
+    """A number computed from 1 x 1 values, which stand for symbols of an expression."""
+    parts = list(parts)
+    names = tuple(sympy.Symbol(f"#{n}", **symbol.assumptions0) for n, (symbol, _) in enumerate(parts))
+    value = value.xreplace({symbol: name for (symbol, _), name in zip(parts, names, strict=True)})
+    if value == names[0]:
+        return parts[0][1]
+    numbers = tuple(number for _, number in parts)
+    family = coefficient_family(value)
+    kind = joined(map(builder.type, numbers), ONE, ONE, family)
+    return builder.add(Operator("formula", numbers, kind, (value, names)))
 
 
 def combine(builder: Builder, terms: Terms, rows: str | None = None, cols: str | None = None) -> int:
@@ -102,8 +143,12 @@ def family_sum(builder: Builder, number: int) -> int:
     return builder.add(Operator("family_sum", (number,), Type(kind.rows, kind.cols, None, kind.batch)))
 
 
+def family_softmax(builder: Builder, number: int) -> int:
+    return builder.add(Operator("family_softmax", (number,), builder.type(number)))
+
+
 def inverse(builder: Builder, number: int) -> int:
-    return builder.add(Operator("inverse", (number,), builder.type(number).T))
+    return builder.add(Operator("inverse", (number,), replace(builder.type(number).T, diagonal=False)))
 
 
 def function(builder: Builder, name: str, arguments: tuple[int, ...], parameters: tuple[sympy.Expr, ...] = ()) -> int:
@@ -124,6 +169,8 @@ def transposed(builder: Builder, number: int) -> int:
     A shared value that stands transposed as a whole already keeps doing so.
     """
     operator = builder[number]
+    if operator.type.diagonal:
+        return number
     whole = Operator("transpose", (number,), operator.type.T)
     if whole in builder:
         return builder.add(whole)
@@ -139,6 +186,8 @@ def transposed(builder: Builder, number: int) -> int:
             return inverse(builder, transposed(builder, operator.inputs[0]))
         case "family_sum":
             return family_sum(builder, transposed(builder, operator.inputs[0]))
+        case "family_softmax":
+            return family_softmax(builder, transposed(builder, operator.inputs[0]))
         case "zero":
             return zero(builder, operator.type.cols, operator.type.rows)
         case "function" if operator.attributes[0] in ENTRYWISE:

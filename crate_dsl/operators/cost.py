@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
+from crate_dsl.operators import causal_kinds  # noqa: F401 (registers its kinds)
 from crate_dsl.operators.graph import Graph, Operator, Type
 from crate_dsl.operators.kinds import KINDS, entries
 
@@ -40,7 +41,7 @@ def operator_cost(graph: Graph, number: int, batch: int = BATCH) -> Cost:
     """Operations of one operator, and bytes read and written; views and leaves are free."""
     operator = graph[number]
     types = [graph[n].type for n in operator.inputs]
-    if operator.kind in ("transpose", "column") or not types:
+    if operator.kind in ("transpose", "column", "diagonal", "quantity") or not types:
         return Cost(0, 0)
     if operator.kind == "product" and len(types) > 2:
         return chain_cost(graph, types, batch)
@@ -105,7 +106,7 @@ def pair_cost(graph: Graph, left: Type, right: Type, batch: int) -> Cost:
 
 def product_type(types: Sequence[Type]) -> Type:
     family = next((t.family for t in types if t.family), None)
-    return Type(types[0].rows, types[-1].cols, family, any(t.batch for t in types))
+    return Type(types[0].rows, types[-1].cols, family, any(t.batch for t in types), all(t.diagonal for t in types))
 
 
 # ---- printing --------------------------------------------------------------------------------------------------

@@ -26,6 +26,7 @@ class Type:
     cols: str
     family: str | None = None
     batch: bool = False
+    diagonal: bool = False  # a diagonal matrix, of which only the diagonal is ever stored
 
     @property
     def T(self) -> Type:
@@ -40,11 +41,11 @@ class Type:
         return self.rows == self.cols
 
     def of(self, rows: str, cols: str) -> Type:
-        return replace(self, rows=rows, cols=cols)
+        return replace(self, rows=rows, cols=cols, diagonal=False)
 
     def __str__(self) -> str:
         front = ("batch x " if self.batch else "") + (f"{self.family} of " if self.family else "")
-        return f"{front}{self.rows} x {self.cols}"
+        return f"{front}{'diagonal ' * self.diagonal}{self.rows} x {self.cols}"
 
 
 @dataclass(frozen=True)
@@ -72,13 +73,19 @@ def _printable(attribute: object) -> bool:
 
 @dataclass(frozen=True)
 class Graph:
-    """Operators with named outputs; `sizes` are those of its block, `tokens` is the axis of the tokens."""
+    """Operators with named outputs; `sizes` are those of its block, `tokens` is the axis of the tokens.
+
+    A causal graph is to be read prefix by prefix: column t of an output is its last column where the tokens are 1..t
+    and their number is t. What holds of all matrices holds of every prefix, so passes need not know; one of them
+    (`passes/causal.py`) turns it into an ordinary graph that computes all columns at once.
+    """
 
     name: str
     network: nx.DiGraph = field(compare=False)
     outputs: tuple[tuple[str, int], ...]
     sizes: Mapping[str, int] = field(compare=False)
     tokens: str
+    causal: bool = False
 
     def __getitem__(self, number: int) -> Operator:
         return self.network.nodes[number]["operator"]
@@ -101,7 +108,7 @@ class Graph:
         return int(axis) if axis.isdigit() else self.sizes[axis]
 
     def __str__(self) -> str:
-        lines = [f"graph {self.name}"]
+        lines = [f"graph {self.name}" + (", prefix by prefix" if self.causal else "")]
         lines += [f"  %{n} = {self[n]} : {self[n].type}" for n in self]
         return "\n".join(lines + [f"  {name} -> %{n}" for name, n in self.outputs])
 
@@ -114,8 +121,8 @@ def coefficient_family(coefficient: sympy.Expr) -> str | None:
 class Builder:
     """Grows a graph; an operator that exists already is shared, not added."""
 
-    def __init__(self, name: str, sizes: Mapping[str, int], tokens: str) -> None:
-        self.name, self.sizes, self.tokens = name, sizes, tokens
+    def __init__(self, name: str, sizes: Mapping[str, int], tokens: str, causal: bool = False) -> None:
+        self.name, self.sizes, self.tokens, self.causal = name, sizes, tokens, causal
         self._operators: list[Operator] = []
         self._known: dict[Operator, int] = {}
 
@@ -141,4 +148,4 @@ class Builder:
             network.add_node(number, operator=operator)
             network.add_edges_from((source, number) for source in operator.inputs)
         needed = {n for _, n in outputs}.union(*(nx.ancestors(network, n) for _, n in outputs))
-        return Graph(self.name, network.subgraph(needed).copy(), outputs, self.sizes, self.tokens)
+        return Graph(self.name, network.subgraph(needed).copy(), outputs, self.sizes, self.tokens, self.causal)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import sympy
 
+from crate_dsl.operators import causal_kinds  # noqa: F401 (registers its kinds)
 from crate_dsl.operators.graph import Graph
 from crate_dsl.operators.kinds import KINDS, Numbers
+
+LEAVES = ("input", "parameter")
 
 
 @dataclass(frozen=True)
@@ -24,12 +27,36 @@ class Inputs:
 
 
 def interpret(graph: Graph, inputs: Inputs) -> dict[str, np.ndarray]:
-    """The outputs by name, each with the axes (batch or 1, family or 1, rows, cols)."""
+    """The outputs by name, each with the axes (batch or 1, family or 1, rows, cols).
+
+    Of a causal graph, column t of an output is the last column of the graph read with tokens 1..t.
+    """
+    return _prefix_by_prefix(graph, inputs) if graph.causal else _whole(graph, inputs)
+
+
+def _prefix_by_prefix(graph: Graph, inputs: Inputs) -> dict[str, np.ndarray]:
+    length = graph.sizes[graph.tokens]
+    found = [_whole(*prefix(graph, inputs, count)) for count in range(1, length + 1)]
+    return {name: np.concatenate([values[name][..., -1:] for values in found], axis=-1) for name in found[0]}
+
+
+def prefix(graph: Graph, inputs: Inputs, count: int) -> tuple[Graph, Inputs]:
+    """The graph and its inputs with the first tokens only, whatever has their axis cut."""
+    matrices = dict(inputs.matrices)
+    for kind, name in ((graph[n].type, graph[n].attributes[0]) for k in LEAVES for n in graph.operators(k)):
+        for place, axis in ((-2, kind.rows), (-1, kind.cols)):
+            if axis == graph.tokens:
+                matrices[name] = np.take(np.asarray(matrices[name]), range(count), axis=place)
+    sizes = {**graph.sizes, graph.tokens: count}
+    return replace(graph, sizes=sizes, causal=False), replace(inputs, matrices=matrices)
+
+
+def _whole(graph: Graph, inputs: Inputs) -> dict[str, np.ndarray]:
     numbers = numbers_of(graph, inputs)
     values: dict[int, np.ndarray] = {}
     for number in graph:
         operator = graph[number]
-        if operator.kind in ("input", "parameter"):
+        if operator.kind in LEAVES:
             values[number] = _leaf(inputs.matrices[operator.attributes[0]], operator.type.batch)
         else:
             arguments = [values[n] for n in operator.inputs]

@@ -40,7 +40,7 @@ def register(name: str, value: Callable[..., np.ndarray], flops: Callable[..., i
 
 
 def entries(kind: Type, size: Size) -> int:
-    return size(kind.rows) * size(kind.cols)
+    return size(kind.rows) * (1 if kind.diagonal else size(kind.cols))
 
 
 def free(operator: Operator, types: list[Type], size: Size) -> int:
@@ -78,6 +78,8 @@ def _product(op: Operator, x: Values, numbers: Numbers, size: Size) -> np.ndarra
 
 def _product_flops(op: Operator, types: list[Type], size: Size) -> int:
     """From the left to the right; `operators/cost.py` orders longer products before it counts them."""
+    if any(t.diagonal for t in types):
+        return per_entry(op, types, size) * (len(types) - 1)
     return sum(2 * size(types[0].rows) * size(t.rows) * size(t.cols) for t in types[1:])
 
 
@@ -117,6 +119,51 @@ def _log_determinant(op: Operator, x: Values, numbers: Numbers, size: Size) -> n
 
 
 register("logdet", _log_determinant, _logdet_flops)
+
+
+# ---- diagonals, quantities and numbers computed from values --------------------------------------------------------
+
+
+def _formula(op: Operator, x: Values, numbers: Numbers, size: Size) -> np.ndarray:
+    """An expression of 1 x 1 values, which stand for its symbols, and of scalars."""
+    value, names = op.attributes
+    others = sorted(value.free_symbols - set(names), key=str)
+    evaluate = sympy.lambdify([*names, *others], value, "numpy")
+    return np.asarray(evaluate(*x, *map(numbers, others)), dtype=float)
+
+
+def _family_softmax(op: Operator, x: Values, numbers: Numbers, size: Size) -> np.ndarray:
+    powers = np.exp(x[0] - x[0].max(axis=1, keepdims=True))
+    return powers / powers.sum(axis=1, keepdims=True)
+
+
+def _broadcast(op: Operator, x: Values, numbers: Numbers, size: Size) -> np.ndarray:
+    """`Diag(v) X`, or `X Diag(v)`; v may be a single number."""
+    return x[0] * x[1] if op.attributes[0] == "rows" else np.swapaxes(x[0], -1, -2) * x[1]
+
+
+def _of_argument(op: Operator, types: list[Type], size: Size) -> int:
+    return entries(types[0], size)
+
+
+LINES: dict[str, tuple[int, Callable[..., np.ndarray]]] = {  # along which axis, and how a line becomes a number
+    "column_sums": (-2, np.sum),
+    "row_sums": (-1, np.sum),
+    "column_norms": (-2, np.linalg.norm),
+}
+
+
+def _lines(op: Operator, x: Values, numbers: Numbers, size: Size) -> np.ndarray:
+    axis, reduction = LINES[op.attributes[0]]
+    return reduction(x[0], axis=axis, keepdims=True)
+
+
+register("diagonal", lambda op, x, numbers, size: x[0] * np.eye(size(op.type.rows)), free)
+register("broadcast", _broadcast, per_entry)
+register("lines", _lines, _of_argument)
+register("formula", _formula, lambda op, types, size: int(op.attributes[0].count_ops()))
+register("quantity", lambda op, x, numbers, size: x[0], free)
+register("family_softmax", _family_softmax, lambda op, types, size: SOFTMAX_FLOPS * entries(op.type, size))
 
 
 # ---- entry by entry --------------------------------------------------------------------------------------------
@@ -163,14 +210,28 @@ register("reduce", _reduce, lambda op, types, size: entries(types[0], size))
 
 
 def _attention(op: Operator, x: Values, numbers: Numbers, size: Size) -> np.ndarray:
-    """`V softmax(s K' Q)`, the columns being queries (Vaswani et al. 2017, with tokens as columns)."""
+    """`V softmax(s K' Q)`, the columns being queries (Vaswani et al. 2017, with tokens as columns).
+
+    Where it is causal, column t attends to the keys 1..t.
+    """
     value, key, query = x
-    return value @ softmax(numbers(op.attributes[0]) * np.swapaxes(key, -1, -2) @ query)
+    scores = numbers(op.attributes[0]) * np.swapaxes(key, -1, -2) @ query
+    return value @ softmax(until(scores, -np.inf) if is_causal(op) else scores)
+
+
+def is_causal(op: Operator) -> bool:
+    """Whether an attention is."""
+    return op.attributes[1:] == (True,)
+
+
+def until(scores: np.ndarray, otherwise: float) -> np.ndarray:
+    """The rows up to the column, another number below."""
+    return np.where(np.tri(scores.shape[-2], scores.shape[-1], dtype=bool).T, scores, otherwise)
 
 
 def _attention_flops(op: Operator, types: list[Type], size: Size) -> int:
     value, key, query = types
-    scores = size(key.cols) * size(query.cols)
+    scores = size(key.cols) * size(query.cols) // (2 if is_causal(op) else 1)
     return 2 * scores * (size(key.rows) + size(value.rows)) + SOFTMAX_FLOPS * scores
 
 

@@ -15,13 +15,26 @@ import sympy
 from crate_dsl.errors import Span, fail
 from crate_dsl.language.model import Block, Shape
 from crate_dsl.library.approximations import SCALED
-from crate_dsl.library.form import Factor, Form, Function, Inverse, Leaf, Word, indices
+from crate_dsl.library.form import Diagonal, Factor, Form, Function, Inverse, Leaf, Word, indices
 from crate_dsl.library.scalars import rename_index, scalar_indices
-from crate_dsl.mathematics.derivation import Assignment, Derivation, DerivedBlock, DerivedStep
-from crate_dsl.operators.build import combine, family_sum, function, identity, inverse, ones, product, transposed
+from crate_dsl.mathematics.derivation import Assignment, Derivation, DerivedBlock, DerivedPenalty, DerivedStep
+from crate_dsl.operators.build import (
+    combine,
+    constant,
+    diagonal,
+    family_sum,
+    formula,
+    function,
+    identity,
+    inverse,
+    ones,
+    product,
+    transposed,
+    weighted,
+)
 from crate_dsl.operators.graph import Builder, Graph, Operator, Type
 from crate_dsl.operators.lower_energy import lower_tree
-from crate_dsl.operators.program import BlockProgram, Program, StepProgram
+from crate_dsl.operators.program import BlockProgram, PenaltyProgram, Program, StepProgram
 
 
 @dataclass(frozen=True)
@@ -45,6 +58,27 @@ class Scope:
         for index in scalar_indices(value):
             value = rename_index(value, index, self.families.get(index, index))
         return value
+
+    def weighted(self, value: sympy.Expr, number: int) -> tuple[sympy.Expr, int]:
+        """`value * number` as a coefficient of scalars and a value: held numbers are values and join the latter."""
+        value = self.coefficient(value)
+        held = [symbol for symbol in value.free_symbols if self._base(symbol) in self.values]
+        if not held:
+            return value, number
+        rest, own = value.as_independent(*held, as_Add=False)
+        return rest, weighted(self.builder, self.number(own), number)
+
+    def number(self, value: sympy.Expr) -> int:
+        """A scalar as a value."""
+        value = self.coefficient(value)
+        held = sorted((s for s in value.free_symbols if self._base(s) in self.values), key=str)
+        if not held:
+            return constant(self.builder, value)
+        return formula(self.builder, value, [(symbol, self.values[self._base(symbol)]) for symbol in held])
+
+    @staticmethod
+    def _base(symbol: sympy.Symbol) -> str:
+        return symbol.name.partition("[")[0]
 
     def leaf(self, leaf: Leaf) -> int:
         number = self._plain(leaf)
@@ -79,7 +113,7 @@ def _word(word: Word, form: Form, scope: Scope) -> tuple[sympy.Expr, int]:
     order = sorted((index for index, _ in word.over), key=lambda index: _width(values, index))
     for index in order:
         coefficient, values = _summed(index, index == order[-1], coefficient, values, inner)
-    return scope.coefficient(coefficient), product(scope.builder, [n for n, _ in values], flat=True)
+    return scope.weighted(coefficient, product(scope.builder, [n for n, _ in values], flat=True))
 
 
 Indexed = list[tuple[int, frozenset[str]]]
@@ -109,8 +143,8 @@ def _summed(
     own = [s for s in coefficient.free_symbols if s.name.endswith(f"[{index}]")]
     rest, weight = coefficient.as_independent(*own, as_Add=False) if own else (coefficient, sympy.Integer(1))
     builder = scope.builder
-    inner = product(builder, [n for n, _ in segment], flat=True)
-    total = family_sum(builder, combine(builder, [(scope.coefficient(weight), inner)]))
+    inner = scope.weighted(weight, product(builder, [n for n, _ in segment], flat=True))
+    total = family_sum(builder, combine(builder, [inner]))
     return rest, [*values[:first], (total, frozenset()), *values[last + 1 :]]
 
 
@@ -120,6 +154,8 @@ def _factor(factor: Factor, scope: Scope) -> int:
             return scope.leaf(factor)
         case Inverse():
             return inverse(scope.builder, lower_form(factor.of, scope))
+        case Diagonal():
+            return diagonal(scope.builder, lower_form(factor.of, scope))
         case Function():
             arguments = tuple(lower_form(argument, scope) for argument in factor.arguments)
             if factor.name == SCALED:  # a bracket, no operation
@@ -134,7 +170,8 @@ def _factor(factor: Factor, scope: Scope) -> int:
 
 def lower(derivation: Derivation) -> Program:
     """All graphs of a network, as the derivation states them, nothing made fast."""
-    return Program(derivation, tuple(_block(derivation, block) for block in derivation.blocks))
+    blocks = tuple(_block(derivation, block) for block in derivation.blocks)
+    return Program(derivation, blocks, tuple(_penalty(derivation, penalty) for penalty in derivation.penalties))
 
 
 def _block(derivation: Derivation, block: DerivedBlock) -> BlockProgram:
@@ -152,19 +189,37 @@ def lower_step(step: DerivedStep, block: Block, sizes: Mapping[str, int], tokens
     name = f"{block.role}.{step.step.label}"
     parameters = {p.name: p.shape for p in (*block.parameters, *step.parameters)}
 
-    def scope(suffix: str = "") -> Scope:
-        return Scope(Builder(name + suffix, sizes, tokens), {}, parameters, span=step.step.span)
+    def scope(suffix: str = "", causal: bool = False) -> Scope:
+        empty = Scope(Builder(name + suffix, sizes, tokens, causal), {}, parameters, span=step.step.span)
+        return with_quantities(step, empty)
 
-    whole = _assigned(step.assignments, scope())
+    whole = _assigned(step.assignments, scope(causal=step.step.causal))
     after = lower_form(step.objective.after, whole)
     forward, code = whole.builder.graph((("result", whole.values[step.result.name]),)), None
     if after != whole.values[step.result.name]:
         code = whole.builder.graph((("code", after),))
         forward = _from_code(step, scope())
-    energy = _energy(step, scope(".energy"))
+    energy = _energy(step, Scope(Builder(f"{name}.energy", sizes, tokens), {}, parameters, span=step.step.span))
     start = scope(".start")
     before = start.builder.graph((("start", lower_form(step.objective.before, start)),))
     return StepProgram(step, block, forward, code, energy, before)
+
+
+def with_quantities(step: DerivedStep, scope: Scope) -> Scope:
+    """The scope with the values of all quantities; those that nothing reads are left out of the graph later."""
+    for quantity in step.quantities:
+        inner = scope.inside(((quantity.index, quantity.family),)) if quantity.index else scope
+        number = lower_tree(quantity.tree, inner)
+        kind = replace(scope.builder.type(number), diagonal=False)
+        value = scope.builder.add(Operator("quantity", (number,), kind, (quantity.name,)))
+        scope = scope.bound(quantity.name, value)
+    return scope
+
+
+def held_name(step: DerivedStep) -> str:
+    """The input of an energy's graph that its quantities are computed from: the tokens before the step, as read."""
+    variable = step.objective.variable.name
+    return step.read.name if step.read.name != variable else f"held({variable})"
 
 
 def _assigned(assignments: tuple[Assignment, ...], scope: Scope) -> Scope:
@@ -193,5 +248,17 @@ def _from_code(step: DerivedStep, scope: Scope) -> Graph:
 
 
 def _energy(step: DerivedStep, scope: Scope) -> Graph:
-    number = lower_tree(step.objective.energy, scope)
+    kind = Type(step.read.rows, step.read.cols, batch=True)
+    before = scope.bound(step.read.name, scope.builder.add(Operator("input", (), kind, (held_name(step),))))
+    values = {**with_quantities(step, before).values}
+    values.pop(step.read.name)
+    number = lower_tree(step.objective.energy, replace(scope, values=values))
     return scope.builder.graph((("energy", number),))
+
+
+def _penalty(derivation: Derivation, penalty: DerivedPenalty) -> PenaltyProgram:
+    model, block = derivation.model, penalty.block
+    sizes = {**(block or model).sizes, model.tokens.cols: model.tokens.count}
+    parameters = {p.name: p.shape for p in block.parameters} if block else {}
+    scope = Scope(Builder(penalty.place, sizes, model.tokens.cols), {}, parameters, span=penalty.penalties[0].span)
+    return PenaltyProgram(penalty, scope.builder.graph((("penalty", lower_tree(penalty.tree, scope)),)))

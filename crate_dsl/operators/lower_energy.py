@@ -8,17 +8,20 @@ from typing import Protocol
 import sympy
 
 from crate_dsl.errors import CompilerBug
+from crate_dsl.language.model import ONE
 from crate_dsl.library.atoms import ATOMS
 from crate_dsl.library.form import Leaf
 from crate_dsl.library.functions import FUNCTIONS
-from crate_dsl.library.tree import Apply, Matrix, Scalar, SumOver, Tree
+from crate_dsl.library.tree import Apply, Matrix, Scalar, SoftmaxOver, SumOver, Tree
 from crate_dsl.operators.build import (
     combine,
-    constant,
+    diagonal,
     factors_of,
+    family_softmax,
     family_sum,
     function,
     identity,
+    ones,
     product,
     reduced,
     terms_of,
@@ -37,6 +40,8 @@ class Scope(Protocol):
 
     def leaf(self, leaf: Leaf) -> int: ...
     def coefficient(self, value: sympy.Expr) -> sympy.Expr: ...
+    def weighted(self, value: sympy.Expr, number: int) -> tuple[sympy.Expr, int]: ...
+    def number(self, value: sympy.Expr) -> int: ...
     def inside(self, over: tuple[tuple[str, str], ...]) -> Scope: ...
 
 
@@ -50,13 +55,15 @@ def lower_tree(tree: Tree, scope: Scope) -> int:
         case Matrix():
             return scope.leaf(tree.leaf)
         case Scalar():
-            return constant(scope.builder, scope.coefficient(tree.value))
+            return scope.number(tree.value)
         case SumOver():
             return _family(tree, scope)
+        case SoftmaxOver():
+            return family_softmax(scope.builder, lower_tree(tree.body, scope))
         case Apply(atom="I"):
             return identity(scope.builder, tree.shape[0])
         case Apply(atom="scale", arguments=(Scalar() as factor, operand)):
-            return _linear([(scope.coefficient(factor.value), lower_tree(operand, scope))], scope)
+            return _linear([scope.weighted(factor.value, lower_tree(operand, scope))], scope)
         case Apply() if tree.atom in STRUCTURE:
             return STRUCTURE[tree.atom](scope, *(lower_tree(a, scope) for a in tree.arguments))
         case Apply() if tree.atom in FUNCTIONS:
@@ -104,9 +111,34 @@ def _reduction(tree: Apply, scope: Scope) -> int:
     return reduced(scope.builder, tree.atom, argument, parameters)
 
 
+def _ones(scope: Scope, axis: str, turned: bool) -> int:
+    number = ones(scope.builder, axis)
+    return transposed(scope.builder, number) if turned else number
+
+
+def _every_column(scope: Scope, column: int, beside: int) -> int:
+    """`b 1'`, with as many columns as the matrix beside it."""
+    return product(scope.builder, [column, _ones(scope, scope.builder.type(beside).cols, True)])
+
+
+def _turned(scope: Scope, number: int) -> int:
+    """The transpose; a row or a column is turned as it is, so that what it is made of stays the right way up."""
+    kind = scope.builder.type(number)
+    if ONE in (kind.rows, kind.cols) and scope.builder[number].inputs and not kind.is_scalar:
+        return scope.builder.add(Operator("transpose", (number,), kind.T))
+    return transposed(scope.builder, number)
+
+
 STRUCTURE: dict[str, Callable[..., int]] = {
     "plus": lambda scope, a, b: _linear([(one, a), (one, b)], scope),
     "minus": lambda scope, a, b: _linear([(one, a), (-one, b)], scope),
-    "transpose": lambda scope, a: transposed(scope.builder, a),
+    "transpose": lambda scope, a: _turned(scope, a),
     "times": _times,
+    "add_column": lambda scope, a, b: _linear([(one, a), (one, _every_column(scope, b, a))], scope),
+    "diag": lambda scope, a: diagonal(scope.builder, a),
+    "column_sums": lambda scope, a: product(scope.builder, [_ones(scope, scope.builder.type(a).rows, True), a]),
+    "row_sums": lambda scope, a: product(scope.builder, [a, _ones(scope, scope.builder.type(a).cols, False)]),
+    "column_norms": lambda scope, a: scope.builder.add(
+        Operator("lines", (a,), scope.builder.type(a).of(ONE, scope.builder.type(a).cols), ("column_norms",))
+    ),
 }

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 from crate_dsl.language.model import Block
-from crate_dsl.mathematics.derivation import Derivation, DerivedBlock, DerivedStep
+from crate_dsl.mathematics.derivation import Derivation, DerivedBlock, DerivedPenalty, DerivedStep
 from crate_dsl.operators.cost import table
 from crate_dsl.operators.graph import Graph
 
@@ -51,11 +51,20 @@ class BlockProgram:
 
 
 @dataclass(frozen=True)
+class PenaltyProgram:
+    """The weighted energies of a loss in one place: `graph` maps the tokens there to one number per image."""
+
+    derived: DerivedPenalty
+    graph: Graph
+
+
+@dataclass(frozen=True)
 class Program:
     """All graphs of a network; layers are lowered once, the repeat count stays in the block."""
 
     derivation: Derivation
     blocks: tuple[BlockProgram, ...]
+    penalties: tuple[PenaltyProgram, ...] = ()
 
     @property
     def steps(self) -> Iterator[StepProgram]:
@@ -64,8 +73,10 @@ class Program:
 
     def mapped(self, change: Callable[[Graph], Graph]) -> Program:
         blocks = (replace(b, steps=tuple(s.mapped(change) for s in b.steps)) for b in self.blocks)
-        return replace(self, blocks=tuple(blocks))
+        penalties = (replace(penalty, graph=change(penalty.graph)) for penalty in self.penalties)
+        return replace(self, blocks=tuple(blocks), penalties=tuple(penalties))
 
     def __str__(self) -> str:
         """Every graph with the shape and cost of its operators; starting points are left out."""
-        return "\n\n".join(table(graph) for step in self.steps for graph in step.graphs if graph is not step.start)
+        graphs = [graph for step in self.steps for graph in step.graphs if graph is not step.start]
+        return "\n\n".join(map(table, [*graphs, *(penalty.graph for penalty in self.penalties)]))

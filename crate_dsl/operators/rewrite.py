@@ -14,7 +14,7 @@ Rule = Callable[[Builder, Operator], int | None]
 
 def rebuild(graph: Graph, rule: Rule) -> Graph:
     """The graph with every operator replaced by what the rule makes of it, inputs first."""
-    builder = Builder(graph.name, graph.sizes, graph.tokens)
+    builder = Builder(graph.name, graph.sizes, graph.tokens, graph.causal)
     numbers: dict[int, int] = {}
     for number in graph:
         operator = graph[number]
@@ -34,7 +34,7 @@ def _added(builder: Builder, operator: Operator) -> int:
 
 def copied(graph: Graph) -> tuple[Builder, dict[int, int]]:
     """A builder that holds the graph, with the new number of every operator."""
-    builder = Builder(graph.name, graph.sizes, graph.tokens)
+    builder = Builder(graph.name, graph.sizes, graph.tokens, graph.causal)
     numbers: dict[int, int] = {}
     for number in graph:
         operator = graph[number]

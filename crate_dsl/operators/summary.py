@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from fractions import Fraction
 
 from crate_dsl.language.model import ONE, Block, LearnedScalar, Model, NormStage, Parameter
 from crate_dsl.operators.cost import BATCH, cost, quantity
@@ -15,7 +16,7 @@ NORM_FLOPS = 8  # per entry: mean, variance, quotient, and the affine part
 
 @dataclass(frozen=True)
 class Row:
-    """One step of one stage, all its layers together; operations are those of one image."""
+    """One step of one stage, all its layers together; operations are those of one input."""
 
     stage: str
     step: str
@@ -27,7 +28,9 @@ class Row:
 @dataclass(frozen=True)
 class Summary:
     rows: tuple[Row, ...]
-    batch: int  # images over which work on weights alone is spread
+    batch: int  # inputs over which work on weights alone is spread
+    example: str = "image"  # what one of them is
+    loss: str = ""  # as stated, with what its penalty costs
 
     @property
     def parameters(self) -> int:
@@ -38,15 +41,16 @@ class Summary:
         return sum(row.flops for row in self.rows)
 
     def __str__(self) -> str:
-        header = ("stage", "step", "layers", "parameters", "FLOPs per image")
+        header = ("stage", "step", "layers", "parameters", f"FLOPs per {self.example}")
         cells = [(r.stage, r.step, str(r.layers), f"{r.parameters:,}", quantity(r.flops).strip()) for r in self.rows]
         total = ("total", "", "", f"{self.parameters:,}", quantity(self.flops).strip())
         table = [header, *cells, total]
         widths = [max(len(row[column]) for row in table) for column in range(len(header))]
         lines = [_line(row, widths) for row in table]
         rule = "-" * len(lines[0])
-        note = f"FLOPs of a forward pass over {self.batch} images, divided by {self.batch}"
-        return "\n".join([lines[0], rule, *lines[1:-1], rule, lines[-1], "", note])
+        note = f"FLOPs of a forward pass over {self.batch} {self.example}s, divided by {self.batch}"
+        loss = [self.loss] if self.loss else []
+        return "\n".join([lines[0], rule, *lines[1:-1], rule, lines[-1], "", note, *loss])
 
 
 def _line(row: tuple[str, ...], widths: list[int]) -> str:
@@ -67,7 +71,18 @@ def summary(program: Program, batch: int = BATCH) -> Summary:
         else:
             block = next(b for b in program.blocks if b.block.role == stage.role)
             rows += _block(block, model, seen, batch)
-    return Summary((*rows, _head(model)), batch)
+    return Summary((*rows, _head(model)), batch, model.example, _loss(program, batch))
+
+
+def _loss(program: Program, batch: int) -> str:
+    """The loss as stated; its energies are evaluated in training alone, so the table leaves them out."""
+    loss, flops = program.derivation.model.loss, 0
+    for penalty in program.penalties:
+        layers = penalty.derived.block.repeat if penalty.derived.block else 1
+        flops += cost(penalty.graph, batch).flops // batch * layers
+    example = program.derivation.model.example
+    added = f"; its penalty adds {quantity(flops).strip()} FLOPs per {example} in training" if flops else ""
+    return f"loss: {loss.text}{added}" if loss else ""
 
 
 def _pixels(model: Model) -> int:
@@ -78,11 +93,8 @@ def _pixels(model: Model) -> int:
 
 def _stem(model: Model) -> Row:
     words = {word.name: word.arguments for word in model.tokens.words}
-    d, n, pixels = model.sizes[model.tokens.rows], model.tokens.patches, _pixels(model)
-    parameters, flops = pixels * d + d, (2 * pixels + 1) * d * n
-    if "norm" in words["patches"]:
-        parameters += 2 * pixels + 2 * d
-        flops += NORM_FLOPS * n * (pixels + d)
+    d = model.sizes[model.tokens.rows]
+    parameters, flops = _patches(model, words["patches"]) if "patches" in words else (_vocabulary(model) * d, 0)
     parameters += d * (("class_token" in words) + (model.mask is not None))
     if "position" in words:
         parameters += model.tokens.count * d if words["position"][0] == "learned" else 0
@@ -90,10 +102,29 @@ def _stem(model: Model) -> Row:
     return Row("stem", "tokens", 1, parameters, flops)
 
 
+def _patches(model: Model, arguments: tuple[int | Fraction | str, ...]) -> tuple[int, int]:
+    """Parameters and operations of the embedding of patches."""
+    d, n, pixels = model.sizes[model.tokens.rows], model.tokens.patches, _pixels(model)
+    parameters, flops = pixels * d + d, (2 * pixels + 1) * d * n
+    if "norm" in arguments:
+        parameters += 2 * pixels + 2 * d
+        flops += NORM_FLOPS * n * (pixels + d)
+    return parameters, flops
+
+
+def _vocabulary(model: Model) -> int:
+    return int(model.input.arguments[1])
+
+
 def _head(model: Model) -> Row:
     d = model.sizes[model.tokens.rows]
     if model.head.word.name == "features":
         return Row("head", "features", 1, 0, 0)
+    if model.head.word.name == "vocabulary":  # without a bias; a tied one is the embedding, counted there
+        entries = _vocabulary(model) * d
+        return Row(
+            "head", "vocabulary", 1, 0 if model.head.word.arguments else entries, 2 * entries * model.tokens.count
+        )
     if model.head.word.name == "classify":
         outputs, tokens = int(model.head.word.arguments[0]), 1
     else:
@@ -115,7 +146,7 @@ def _count(held: Parameter | LearnedScalar, block: Block, model: Model, owned: s
     """Entries over all layers of what no step before has counted."""
     if isinstance(held, Parameter) and held.origin:  # its step's own
         return _entries(held, block) * (1 if held.shared else block.repeat)
-    top = isinstance(held, LearnedScalar) and held in model.scalars
+    top = held.top if isinstance(held, Parameter) else held in model.scalars
     if held.name in owned or (top and held.name in seen):
         return 0
     owned.add(held.name)

@@ -11,7 +11,7 @@ import sympy
 
 from crate_dsl.errors import CompilerBug
 from crate_dsl.language.model import ONE
-from crate_dsl.operators.graph import Graph
+from crate_dsl.operators.graph import Graph, Operator
 from crate_dsl.operators.interpret import Inputs, interpret
 
 TOLERANCE = 1e-10
@@ -89,9 +89,14 @@ def coefficient_symbols(graph: Graph) -> set[sympy.Symbol]:
     """Every scalar symbol in the attributes of a graph."""
     found: set[sympy.Symbol] = set()
     for number in graph:
-        for value in _expressions(graph[number].attributes):
-            found |= value.free_symbols
+        found |= symbols_of(graph[number])
     return found
+
+
+def symbols_of(operator: Operator) -> set[sympy.Symbol]:
+    """The scalar symbols of one operator, but for those that stand for its inputs."""
+    symbols = set().union(*(value.free_symbols for value in _expressions(operator.attributes)))
+    return {symbol for symbol in symbols if not symbol.name.startswith("#")}
 
 
 def _expressions(attributes: tuple) -> Iterator[sympy.Expr]:

@@ -8,18 +8,20 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import sympy
 
 from crate_dsl.errors import CompilerBug
 from crate_dsl.language.model import Block, LearnedScalar
 from crate_dsl.operators.graph import Graph, Operator, Type
+from crate_dsl.pytorch import causal_spelling  # noqa: F401 (registers its kinds)
 from crate_dsl.pytorch.expressions import ATOM, Code, is_negated, scalar_code
 from crate_dsl.pytorch.names import Constants, Names
 from crate_dsl.pytorch.precision import precise_regions, source_of
 from crate_dsl.pytorch.spelling import SPELLINGS
 
+INDENT = "    "
 LONG, LINE = 84, 112  # characters of an expression that gets its own statement, and of a line
 UNNAMED = {"input", "parameter", "constant", "column", "transpose", "identity", "ones", "zero"}
 
@@ -28,30 +30,36 @@ UNNAMED = {"input", "parameter", "constant", "column", "transpose", "identity", 
 class Class:
     """What the methods of one written class share: where its names stand for, and the helpers that they ask for."""
 
-    block: Block
+    block: Block | None
     constants: Constants
     attributes: Mapping[str, str]  # learned matrices and scalars by name, without "self."
     learned: Mapping[str, LearnedScalar]
     helpers: set[str]
+    local: Mapping[str, str] = field(default_factory=dict)  # learned matrices that a method holds in variables
 
 
 class Body:
-    """Statements that compute the output of a graph; implements `Speaker` for the spellings."""
+    """Statements that compute the output of a graph; implements `Speaker` for the spellings.
 
-    def __init__(self, graph: Graph, owner: Class, names: Names, inputs: Mapping[str, str]) -> None:
+    With `precise` they stand, indented, in a block that is in full precision as a whole.
+    """
+
+    def __init__(
+        self, graph: Graph, owner: Class, names: Names, inputs: Mapping[str, str], precise: bool = False
+    ) -> None:
         self._graph, self._owner, self._names, self._inputs = graph, owner, names, inputs
         self._lines: list[str] = []
-        self._indent = ""
+        self._indent = INDENT if precise else ""
         self._codes: dict[int, Code] = {}
         self._scalars: dict[str, str] = {}
         self._uses = Counter(self._source(n) for number in graph for n in graph[number].inputs)
-        self._regions = list(precise_regions(graph))
+        self._regions = [] if precise else list(precise_regions(graph))  # none where all of it is in full precision
 
     def lines(self) -> list[str]:
         """All statements, the last one returning the output with tokens as rows."""
         output = self._graph.output
         code = self.code(output, self.flipped(self._graph[output].type))
-        return [*self._lines, f"return {code.text}"]
+        return [*self._lines, f"{self._indent}return {code.text}"]
 
     # ---- what spellings ask for ---------------------------------------------------------------------------------
 
@@ -63,6 +71,9 @@ class Body:
         return kind.batch and kind.cols == self._graph.tokens
 
     def size(self, axis: str) -> str:
+        """The length of an axis; that of the tokens is read off the input, since a text may be short."""
+        if axis == self._graph.tokens:
+            return f"{self.reference()}.shape[1]"
         return self._owner.constants.size(axis, self._owner.block)
 
     def helper(self, name: str) -> str:
@@ -94,12 +105,20 @@ class Body:
         code = self._plain(number)
         kind = operator.type
         if kind.is_scalar:
-            return code if wide is None or wide.is_scalar else replace(code, text=f"{code.at(ATOM)}[..., None, None]")
+            return self._widened(code, kind, wide)
         if wide and wide.family and kind.batch and not kind.family:
             code = Code(f"{code.at(ATOM)}.unsqueeze(1)", ATOM, code.flipped)
         if code.flipped == flipped:
             return code
         return Code(f"{code.at(ATOM)}.{'mT' if kind.batch or kind.family else 'T'}", ATOM, flipped)
+
+    def _widened(self, code: Code, kind: Type, wide: Type | None) -> Code:
+        """A number per image or head with the axes of the value that it goes with."""
+        if wide is None:
+            return code
+        missing = int(kind.batch and not kind.family and wide.family is not None) + 2 * (not wide.is_scalar)
+        axes = ["None"] * missing
+        return replace(code, text=f"{code.at(ATOM)}[{', '.join(['...', *axes])}]", level=ATOM) if axes else code
 
     def named(self, number: int, flipped: bool) -> str:
         """A value's text, made a name first where it is an expression."""
@@ -147,6 +166,9 @@ class Body:
         kind = self._graph[number].kind
         code = self._codes[number]
         often = self._uses[number] > 1 and not code.text.isidentifier()
+        users = [self._graph[n] for n in self._graph.users(number)]
+        if not often and users and all(user.kind == "quantity" for user in users):
+            return False  # the quantity takes a name at once
         return often or SPELLINGS[kind].always or len(code.text) > LONG or self._is_weights(number) or _projects(code)
 
     def _is_weights(self, number: int) -> bool:
@@ -176,11 +198,13 @@ class Body:
 
     def _hint(self, number: int) -> str:
         operator, code = self._graph[number], self._codes[number]
+        if operator.kind == "quantity":
+            return operator.attributes[0].lower()
         if operator.kind == "prox":
             return operator.attributes[1].lower().replace("^", "")
+        if _projects(code):
+            return "w"
         if operator.kind == "product":
-            if _projects(code):
-                return "w"
             return "gram" if operator.type.is_square and operator.type.batch else "product"
         if operator.kind == "combine":
             if not operator.type.batch:
@@ -198,7 +222,8 @@ class Body:
             return Code(self._inputs[operator.attributes[0]], ATOM, True)
         if operator.kind != "parameter":
             return None
-        attribute = f"self.{self._owner.attributes[operator.attributes[0]]}"
+        name = operator.attributes[0]
+        attribute = self._owner.local.get(name) or f"self.{self._owner.attributes[name]}"
         if operator.type.family:
             return Code(f"{attribute}.unflatten(0, ({self.size(operator.type.family)}, -1))", ATOM, True)
         if operator.type.cols == "1":
@@ -231,7 +256,7 @@ class Body:
                 self._state(source)
         self._scalars_of(region)
         self._write(f"with torch.autocast({self.reference()}.device.type, enabled=False):", "  # at least float32")
-        self._indent = "    "
+        self._indent = INDENT
         for source in border:
             self._widen(source)
         for inside in sorted(region):

@@ -11,7 +11,8 @@ import sympy
 from crate_dsl.library.form import Form, Inverse, leaves
 from crate_dsl.mathematics import plain
 from crate_dsl.mathematics.derivation import APPROXIMATION, Assignment, DerivedStep, Prox
-from crate_dsl.mathematics.statement import substituted
+from crate_dsl.mathematics.quantities import Quantity
+from crate_dsl.mathematics.statement import renamed, substituted
 from crate_dsl.operators.graph import Graph
 from crate_dsl.operators.program import StepProgram
 
@@ -66,6 +67,8 @@ def formula(step: StepProgram) -> list[str]:
     lines = []
     if derived.read != derived.raw:
         lines.append(f"{_letter(derived)} = norm({derived.raw.name}); tokens are columns here and rows below")
+    for quantity in (quantity for quantity in derived.quantities if quantity.stated):
+        lines += wrapped(f"{_quantity(quantity, derived)}, held constant by the derivation")
     for assignment in derived.assignments:
         lines += wrapped(_assignment(assignment, derived))
     proxes = {assignment.prox: None for assignment in derived.assignments if assignment.prox}
@@ -73,6 +76,13 @@ def formula(step: StepProgram) -> list[str]:
         lines += wrapped(f"prox(v) = {prox_text(prox)}")
     lines += [line for note in (*_approximations(derived), *_fast(step)) for line in wrapped(f"# {note}", "# ")]
     return [line if line.startswith("#") else f"# {line}" for line in lines]
+
+
+def _quantity(quantity: Quantity, step: DerivedStep) -> str:
+    name = quantity.symbol().name if quantity.is_scalar else quantity.leaf
+    normed = step.read != step.raw
+    tree = renamed(quantity.tree, step.read.name, _letter(step)) if normed else quantity.tree
+    return f"{name} = {' '.join(plain.tree(tree))}"
 
 
 def _letter(step: DerivedStep) -> str:
@@ -110,6 +120,10 @@ def _approximations(step: DerivedStep) -> Iterator[str]:
 def _fast(step: StepProgram) -> Iterator[str]:
     """Why the code below is not the formula word by word."""
     graph = step.code or step.forward
+    if step.derived.step.causal:
+        yield f"causal: column t is that of the step applied to tokens 1..t, {step.derived.raw.cols} meaning t"
+    if graph.operators("prefix_solve"):
+        yield "one p x p inverse per chunk of tokens, and a Cholesky factor of which every block belongs to a prefix"
     if graph.operators("attention"):
         yield "the softmax and the products around it are one fused attention"
     if _has_token_inverse(step.derived) and _solves_features(graph):

@@ -112,6 +112,6 @@ def _call(value: sympy.Expr, lookup: Lookup) -> Code:
     argument = scalar_code(value.args[0], lookup)
     if value.func is sympy.Abs:
         return Code(f"abs({argument.text})")
-    if any(lookup(symbol).text.startswith("self.") for symbol in value.free_symbols):
+    if any(symbol.name.startswith("#") or lookup(symbol).text.startswith("self.") for symbol in value.free_symbols):
         return Code(f"({argument.text}).{FUNCTIONS[value.func]}()")
     return Code(f"torch.tensor({argument.text}).{FUNCTIONS[value.func]}().item()")

@@ -1,180 +1,105 @@
-"""The front end of a network: patches, mask, class token, positions and head, from the words of the spec."""
+"""The two ends of a network, from the words of the spec: what makes tokens of the input, and the head."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from typing import Protocol
 
-from crate_dsl.language.model import Model, Word
-from crate_dsl.pytorch.parameters import initialised
+from crate_dsl.language.model import Model
+from crate_dsl.pytorch.image_front import ImageFront
+from crate_dsl.pytorch.stem import MASK_STANDARD_DEVIATION, token_lines, weight_lines
 from crate_dsl.pytorch.steps import File, indented
+from crate_dsl.pytorch.text_front import TextFront
 
-MASK_STANDARD_DEVIATION = 0.02  # of the mask token, as officially
 
+class Front(Protocol):
+    """What the written network needs to know of its input; one class per word of the `input` line."""
 
-@dataclass(frozen=True)
-class Front:
-    """The evaluated words of the stem."""
-
-    channels: int
-    height: int
-    width: int
-    patch_height: int
-    patch_width: int
-    normed: bool
+    argument: str  # of the network's methods
+    unit: str  # what becomes one token, and several of it
+    units: str
     class_token: bool
-    position: str | None  # learned, sincos or None
-    mask_ratio: float | None
+    outputs: str  # numbers that the head gives for every token, where it predicts the input
 
-    @property
-    def rows(self) -> int:
-        return self.height // self.patch_height
-
-    @property
-    def cols(self) -> int:
-        return self.width // self.patch_width
-
-    @property
-    def pixels(self) -> int:
-        return self.patch_height * self.patch_width * self.channels
+    def constants(self) -> list[str]: ...  # of the module
+    def classes(self) -> list[list[str]]: ...  # of the stem
+    def facts(self) -> list[str]: ...  # class attributes
+    def stem(self) -> list[str]: ...  # of `__init__`, as `positions`
+    def positions(self) -> list[str]: ...
+    def embedded(self) -> str: ...  # the input as tokens, without what is added
+    def placed(self) -> str: ...  # the tokens `z` with their positions
+    def methods(self) -> list[str]: ...
 
 
-def front_of(model: Model) -> Front:
-    words = {word.name: word for word in model.tokens.words}
-    channels, height, width = model.input.arguments
-    patches = words["patches"].arguments
-    sides = [side for side in patches if not isinstance(side, str)]
-    position = words["position"].arguments[0] if "position" in words else None
-    ratio = float(model.mask.arguments[0]) if model.mask else None
-    return Front(
-        channels, height, width, sides[0], sides[-1], "norm" in patches, "class_token" in words, position, ratio
-    )
+FRONTS: Mapping[str, Callable[[File], Front]] = {"image": ImageFront, "text": TextFront}
+
+
+def front_of(file: File) -> Front:
+    return FRONTS[file.model.input.name](file)
 
 
 def task_of(model: Model) -> str:
-    if model.head.word.name in ("classify", "features"):
-        return model.head.word.name
+    """The kind of a network: which tasks of the runtime can train it."""
+    match model.head.word.name:
+        case "classify" | "features" as name:
+            return name
+        case "vocabulary":
+            return "masked_language" if model.mask else "language"
     return "mae" if model.mask else "reconstruct"
 
 
-# ---- the stem's own module -------------------------------------------------------------------------------------
+# ---- the stem --------------------------------------------------------------------------------------------------
 
 
-def patches_class(file: File, front: Front, name: str) -> list[str]:
-    """Pixels of patches to tokens: a linear map, between two norms where stated."""
-    d = file.constants.size(file.model.tokens.rows)
-    pixels = file.names.new("pixels")
-    init = [f"self.projection = nn.Linear({pixels}, {d})"]
-    call = "self.projection(patches)"
-    if front.normed:
-        init = [f"self.norm_in = nn.LayerNorm({pixels})", *init, f"self.norm_out = nn.LayerNorm({d})"]
-        call = "self.norm_out(self.projection(self.norm_in(patches)))"
-    init += weight_lines("self.projection.weight", file.model.inits.get("patches"))
-    shape = f"# (batch, patches, {pixels}) -> (batch, patches, {d})"
-    return [
-        f"{pixels} = {front.patch_height} * {front.patch_width} * {front.channels}  # of one patch",
-        "",
-        "",
-        f"class {name}(nn.Module):",
-        *indented(['"""The linear embedding of patches."""', "", "def __init__(self) -> None:"]),
-        *indented(["super().__init__()", *init], 2),
-        "",
-        *indented([f"def forward(self, patches: Tensor) -> Tensor:  {shape}", f"    return {call}"]),
-    ]
+def mask_ratio(model: Model) -> float | None:
+    return float(model.mask.arguments[0]) if model.mask else None
 
 
-def weight_lines(own: str, word: Word | None) -> list[str]:
-    """The initialisation of a linear map's weight, none where it stays torch's own."""
-    line = initialised(own, word) if word else ""
-    return [line] if line else []
-
-
-# ---- what the network class gets -------------------------------------------------------------------------------
-
-
-def stem_lines(file: File, front: Front, patches: str) -> list[str]:
+def stem_lines(file: File, front: Front) -> list[str]:
     """The stem's part of `__init__`."""
-    constants, tokens, inits = file.constants, file.model.tokens, file.model.inits
-    d, n = constants.size(tokens.rows), constants.size(tokens.cols)
-    lines = [f"self.patches = {patches}()"]
-    if front.mask_ratio is not None:
-        lines += _token("mask_token", "1, 1, " + d, inits.get("mask_token"), MASK_STANDARD_DEVIATION)
+    d, inits = file.constants.size(file.model.tokens.rows), file.model.inits
+    lines = front.stem()
+    if file.model.mask:
+        lines += token_lines("mask_token", "1, 1, " + d, inits.get("mask_token"), MASK_STANDARD_DEVIATION)
     if front.class_token:
-        lines += _token("class_token", "1, 1, " + d, inits.get("class_token"), 1.0)
-    if front.position == "learned":
-        lines += _token("position", f"1, {n}, {d}", inits.get("position"), 1.0)
-    if front.position == "sincos":
-        file.helpers.add("sincos_positions")
-        lines.append(f"position = sincos_positions({front.rows}, {front.cols}, {d}).unsqueeze(0)")
-        if front.class_token:
-            lines.append("position = F.pad(position, (0, 0, 1, 0))  # none for the class token")
-        lines.append('self.register_buffer("position", position.to(self.patches.projection.weight))')
-    return lines
-
-
-def _token(name: str, shape: str, word: Word | None, deviation: float) -> list[str]:
-    own = f"self.{name}"
-    default = f"nn.init.normal_({own}, std={deviation!r})"
-    return [f"{own} = nn.Parameter(torch.empty({shape}))", (initialised(own, word) if word else "") or default]
+        lines += token_lines("class_token", "1, 1, " + d, inits.get("class_token"), 1.0)
+    return lines + front.positions()
 
 
 def tokens_method(file: File, front: Front) -> list[str]:
-    """Images to tokens; with a mask, also which patches are hidden."""
+    """The input to tokens; with a mask, also which of them are hidden."""
     n, d = (file.constants.size(axis) for axis in (file.model.tokens.cols, file.model.tokens.rows))
-    masked = front.mask_ratio is not None
+    masked = file.model.mask is not None
     noise, result = (", noise: Tensor | None = None", "tuple[Tensor, Tensor]") if masked else ("", "Tensor")
-    lines = ["z = self.patches(self.patchify(images))  # (batch, patches, " + d + ")"]
+    lines = [f"z = {front.embedded()}"]
     if masked:
         lines += ["mask = self.mask(z, noise)", "z = torch.where(mask.unsqueeze(-1) == 1, self.mask_token, z)"]
     if front.class_token:
         lines.append("z = torch.cat((self.class_token.expand(len(z), -1, -1), z), dim=1)")
-    value = "z + self.position" if front.position else "z"
-    lines.append(f"return {value}, mask" if masked else f"return {value}")
+    lines.append(f"return {front.placed()}, mask" if masked else f"return {front.placed()}")
     about = f'"""The tokens that enter the first layer, (batch, {n}, {d})' + (
         ', and the mask."""' if masked else '."""'
     )
-    return [f"def tokens(self, images: Tensor{noise}) -> {result}:", *indented([about, *lines])]
+    return [f"def tokens(self, {front.argument}: Tensor{noise}) -> {result}:", *indented([about, *lines])]
 
 
-def mask_method() -> list[str]:
-    """Which patches are hidden: all but those with the smallest noise."""
-    return [
-        "def mask(self, patches: Tensor, noise: Tensor | None) -> Tensor:",
-        '    """1 where a patch is hidden, (batch, patches); those with the smallest noise stay visible."""',
-        "    if noise is None:",
-        "        noise = torch.rand(patches.shape[:2], device=patches.device)",
-        "    visible = int(patches.shape[1] * (1 - self.mask_ratio))",
-        "    rank = noise.argsort(dim=1).argsort(dim=1)",
-        "    return (rank >= visible).to(patches.dtype)",
-    ]
+# ---- the head --------------------------------------------------------------------------------------------------
 
 
-def _images(front: Front) -> str:
-    return f"(batch, {front.channels}, {front.height}, {front.width})"
-
-
-def patchify_methods(front: Front) -> list[str]:
-    rows, cols = front.rows, front.cols
-    ph, pw, c = front.patch_height, front.patch_width, front.channels
-    return [
-        "def patchify(self, images: Tensor) -> Tensor:",
-        f'    """{_images(front)} -> (batch, {rows * cols}, {front.pixels}): row, column, channel."""',
-        f"    grid = images.unflatten(3, ({cols}, {pw})).unflatten(2, ({rows}, {ph}))",
-        "    return grid.permute(0, 2, 4, 3, 5, 1).flatten(3).flatten(1, 2)",
-        "",
-        "def unpatchify(self, patches: Tensor) -> Tensor:",
-        '    """The images of which `patchify` makes these patches."""',
-        f"    grid = patches.unflatten(2, ({ph}, {pw}, {c})).unflatten(1, ({rows}, {cols}))",
-        "    return grid.permute(0, 5, 1, 3, 2, 4).flatten(4).flatten(2, 3)",
-    ]
+def is_tied(model: Model) -> bool:
+    """Whether the head is the transposed embedding, so that both are one parameter."""
+    return "tied" in model.head.word.arguments
 
 
 def head_lines(file: File, front: Front) -> list[str]:
-    """The head's part of `__init__`; features are the pooled token itself."""
-    if task_of(file.model) == "features":
+    """The head's part of `__init__`; a head on a vocabulary has no bias, as in GPT-2, and features have no head."""
+    if is_tied(file.model) or file.model.head.word.name == "features":
         return []
-    d, word = file.constants.size(file.model.tokens.rows), file.model.inits.get("head")
-    outputs = str(file.model.head.word.arguments[0]) if task_of(file.model) == "classify" else "pixels"
-    weights = weight_lines("self.head.weight", word)
+    d, word = file.constants.size(file.model.tokens.rows), file.model.head.word
+    outputs = str(word.arguments[0]) if word.name == "classify" else front.outputs
+    weights = weight_lines("self.head.weight", file.model.inits.get("head"))
+    if word.name == "vocabulary":
+        return [f"self.head = nn.Linear({d}, {outputs}, bias=False)", *weights]
     zeros = ["nn.init.zeros_(self.head.bias)"] if weights else []
     return [f"self.head = nn.Linear({d}, {outputs})", *weights, *zeros]
 
@@ -192,4 +117,6 @@ def head_code(model: Model, front: Front) -> str:
         return "z"
     if task_of(model) == "classify":
         return "self.head(z)"
+    if is_tied(model):
+        return "F.linear(z, self.embedding.weight)"
     return "self.head(z[:, 1:])" if front.class_token else "self.head(z)"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from crate_dsl.pytorch.causal_helpers import CAUSAL_HELPERS, CAUSAL_NEEDS
+
 HELPERS: dict[str, str] = {
     "split_heads": '''
 def split_heads(x: Tensor, heads: int) -> Tensor:
@@ -22,6 +24,17 @@ def identity_like(matrix: Tensor) -> Tensor:
 def at_least_float32(x: Tensor) -> Tensor:
     """Half precision widened: Cholesky factors need it."""
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+''',
+    "gelu_slope": '''
+def gelu_slope(x: Tensor) -> Tensor:
+    """The derivative of GELU, of x Phi(x) with the normal distribution Phi."""
+    return torch.special.ndtr(x) + x * torch.exp(-x.square() / 2) / math.sqrt(2 * math.pi)
+''',
+    "gelu_potential": '''
+def gelu_potential(x: Tensor) -> Tensor:
+    """The antiderivative of GELU: ((x^2 - 1) Phi(x) + x phi(x)) / 2."""
+    density = torch.exp(-x.square() / 2) / math.sqrt(2 * math.pi)
+    return ((x.square() - 1) * torch.special.ndtr(x) + x * density) / 2
 ''',
     "sine_and_cosine": '''
 def sine_and_cosine(angle: Tensor) -> tuple[Tensor, Tensor]:
@@ -72,8 +85,16 @@ def sincos_positions(rows: int, cols: int, width: int) -> Tensor:
     row = encoded(rows).unsqueeze(1).expand(rows, cols, -1)
     return torch.cat((column, row), dim=2).flatten(0, 1)
 ''',
+    "sincos_places": '''
+def sincos_places(count: int, width: int) -> Tensor:
+    """The fixed positions of a sequence (Vaswani et al. 2017), (count, width): all sines, then all cosines."""
+    exponent = torch.arange(width // 2, dtype=torch.float32, device="cpu") / (width // 2)
+    place = torch.arange(count, dtype=torch.float32, device="cpu").unsqueeze(1)
+    return torch.cat(sine_and_cosine(place / 10000**exponent), dim=1)
+''',
 }
-NEEDS = {"sincos_positions": ("sine_and_cosine",)}
+HELPERS |= CAUSAL_HELPERS
+NEEDS = {"sincos_positions": ("sine_and_cosine",), "sincos_places": ("sine_and_cosine",)} | CAUSAL_NEEDS
 
 
 def helpers_text(wanted: set[str]) -> str:

@@ -11,7 +11,11 @@ from crate_dsl.language.model import Block, Model
 
 AMBIGUOUS = {"l", "O", "I"}  # letters that linters reject, for they look like digits
 USED = {"torch", "nn", "F", "Tensor", "self", "super", "math"}
-HELPERS = {"at_least_float32", "identity_like", "merge_heads", "sincos_positions", "sine_and_cosine", "split_heads"}
+HELPERS = {
+    "PrefixSolve", "at_least_float32", "causal_product", "chunks", "gelu_potential", "gelu_slope", "identity_like",
+    "masked_until_now", "merge_heads", "prefix_solve", "sincos_places", "sincos_positions", "sine_and_cosine",
+    "solve_per_token", "split_heads", "sums_before", "token_numbers",
+}  # fmt: skip
 RESERVED = AMBIGUOUS | USED | HELPERS | set(keyword.kwlist) | set(keyword.softkwlist) | set(dir(builtins))
 
 

@@ -6,6 +6,7 @@ import hashlib
 from dataclasses import dataclass
 
 from crate_dsl.language.model import Block, Model, NormStage
+from crate_dsl.operators.columns import is_causal
 from crate_dsl.operators.program import BlockProgram, Program
 from crate_dsl.operators.uses import step_parameters, step_scalars
 from crate_dsl.pytorch.comments import docstring, escaped
@@ -14,15 +15,15 @@ from crate_dsl.pytorch.front import (
     front_of,
     head_code,
     head_lines,
-    mask_method,
-    patches_class,
-    patchify_methods,
+    mask_ratio,
     pool_code,
     stem_lines,
     task_of,
     tokens_method,
 )
 from crate_dsl.pytorch.parameters import attribute, scalar_attribute
+from crate_dsl.pytorch.penalty import PenaltyWriter
+from crate_dsl.pytorch.stem import mask_method
 from crate_dsl.pytorch.steps import File, StepWriter, indented, norm_line
 
 
@@ -42,10 +43,10 @@ class NetworkWriter:
     def __init__(self, program: Program, file: File, name: str) -> None:
         self._program, self._file = program, file
         self._model: Model = program.derivation.model
-        self._front: Front = front_of(self._model)
+        self._front: Front = front_of(file)
         self._name = name
-        self._patches = file.names.new("Patches")
         self._stages = [self._stage(stage) for stage in self._model.stages]
+        self._penalties = PenaltyWriter(program, file)
 
     def _stage(self, stage: Block | NormStage) -> Stage:
         if isinstance(stage, NormStage):
@@ -53,9 +54,13 @@ class NetworkWriter:
         block = next(b for b in self._program.blocks if b.block.role == stage.role)
         return Stage(stage.role, block, self._file.names.new(f"{camel(stage.role)}Layer"))
 
+    def constants(self) -> list[str]:
+        """Module constants beside the sizes and reals of the spec."""
+        return self._front.constants()
+
     def classes(self) -> list[list[str]]:
         """The text of every class, in reading order."""
-        parts = [patches_class(self._file, self._front, self._patches)]
+        parts = self._front.classes()
         for stage in self._stages:
             if stage.block:
                 parts += self._layer_classes(stage)
@@ -84,6 +89,7 @@ class NetworkWriter:
             *indented(["super().__init__()", *init], 2),
             "",
             *indented(["def forward(self, z: Tensor) -> Tensor:", f"    return {calls}"]),
+            *indented(self._penalties.method(stage.block)),
         ]
 
     def _ties(self, block: BlockProgram) -> list[str]:
@@ -121,7 +127,7 @@ class NetworkWriter:
         found = []
         for step in block.steps:
             label = step.derived.step.label
-            found += [(label, attribute(p.name), True, False) for p, _ in step_parameters(step) if p.shared]
+            found += [(label, attribute(p.name), True, p.top) for p, _ in step_parameters(step) if p.shared]
             for scalar in step_scalars(step, self._model):
                 if scalar.shared or scalar.name in whole:
                     found.append((label, scalar_attribute(scalar), True, scalar.name in whole))
@@ -132,30 +138,30 @@ class NetworkWriter:
     def _network(self) -> list[str]:
         about = docstring([escaped(self._model.description) or f"The network {self._model.name}."])
         parts = [about, self._facts(), self._init(), tokens_method(self._file, self._front)]
-        parts += [mask_method()] if self._model.mask else []
-        parts += [self._forward(), patchify_methods(self._front), self._features(), self._energies()]
-        body = [line for part in parts for line in (*part, "")]
+        parts += [mask_method(self._front.unit, self._front.units)] if self._model.mask else []
+        parts += [self._forward(), *self._with_penalty(), self._front.methods(), self._features(), self._energies()]
+        body = [line for part in parts if part for line in (*part, "")]
         return [f"class {self._name}(nn.Module):", *indented(body[:-1])]
 
     def _facts(self) -> list[str]:
         """What a user of the network may ask it."""
-        front, task = self._front, task_of(self._model)
+        task = task_of(self._model)
         classes = self._model.head.word.arguments[0] if task == "classify" else None
-        sha = hashlib.sha256(self._model.source.text.encode()).hexdigest()
+        sha = hashlib.sha256(self._model.text.encode()).hexdigest()
         return [
             f'spec_sha256 = "{sha}"',
             f'task = "{task}"',
-            f"image_size = ({front.height}, {front.width})",
-            f"patch_size = ({front.patch_height}, {front.patch_width})",
-            f"channels = {front.channels}",
+            f'input = "{self._model.input.name}"',
+            *self._front.facts(),
             f"classes: int | None = {classes}",
-            f"mask_ratio: float | None = {front.mask_ratio!r}",
+            f"mask_ratio: float | None = {mask_ratio(self._model)!r}",
             f"token_count = {self._model.tokens.count}",
+            f"causal = {all(map(is_causal, self._program.steps))}",
             *([f"features_size = {self._file.constants.size(self._model.tokens.rows)}"] if task == "features" else []),
         ]
 
     def _init(self) -> list[str]:
-        lines = stem_lines(self._file, self._front, self._patches)
+        lines = stem_lines(self._file, self._front)
         for stage in self._stages:
             if stage.norm:
                 width = self._file.constants.size(self._model.tokens.rows)
@@ -169,9 +175,10 @@ class NetworkWriter:
     @property
     def _arguments(self) -> tuple[str, str]:
         """Of a method, and of its call to `tokens`."""
+        given = self._front.argument
         if self._model.mask:
-            return "images: Tensor, noise: Tensor | None = None", "images, noise"
-        return "images: Tensor", "images"
+            return f"{given}: Tensor, noise: Tensor | None = None", f"{given}, noise"
+        return f"{given}: Tensor", given
 
     def _start(self, keep_mask: bool = False) -> str:
         arguments = self._arguments[1]
@@ -179,10 +186,18 @@ class NetworkWriter:
             return f"z = self.tokens({arguments})"
         return f"z, {'mask' if keep_mask else '_'} = self.tokens({arguments})"
 
-    def _forward(self) -> list[str]:
-        lines = [self._start(keep_mask=True)]
+    def _with_penalty(self) -> list[list[str]]:
+        """The forward pass that also gives the penalty of the loss, where there is one."""
+        own = self._penalties.method(None)[1:]
+        return [self._forward(self._penalties), *([own] if own else [])] if self._penalties else []
+
+    def _forward(self, penalties: PenaltyWriter | None = None) -> list[str]:
+        """The whole pass; with `penalties` it gathers them on the way."""
+        lines = [self._start(keep_mask=True), *(["penalty = 0.0"] if penalties else [])]
         pool = pool_code(self._model)
         for stage in self._stages:
+            if penalties and stage is self._stages[-1] and stage.norm:
+                lines += penalties.of_head(f"self.{stage.name}(z)")
             if stage.norm:
                 if pool and stage is self._stages[-1]:  # the last norm acts on what the head reads
                     lines.append(f"z = {pool}")
@@ -190,6 +205,8 @@ class NetworkWriter:
                 lines.append(f"z = self.{stage.name}(z)")
             else:
                 lines += [f"for layer in self.{stage.name}:", "    z = layer(z)"]
+                lines += penalties.of_layer(stage.name) if penalties else []
+                lines += penalties.of_head("z") if penalties and stage is self._stages[-1] else []
         lines += [f"z = {pool}"] if pool else []
         result, about = {
             "classify": ("Tensor", "Logits, (batch, classes)."),
@@ -199,9 +216,19 @@ class NetworkWriter:
                 "All patches, (batch, patches, pixels), and the mask, 1 where one was hidden.",
             ),
             "reconstruct": ("Tensor", "Patches, (batch, patches, pixels)."),
+            "language": ("Tensor", "Logits of every token, (batch, tokens, vocabulary)."),
+            "masked_language": (
+                "tuple[Tensor, Tensor]",
+                "Logits of every token, (batch, tokens, vocabulary), and the mask, 1 where one was hidden.",
+            ),
         }[task_of(self._model)]
         value = head_code(self._model, self._front) + (", mask" if self._model.mask else "")
-        head = f"def forward(self, {self._arguments[0]}) -> {result}:"
+        if penalties:
+            value = f"({value}), penalty" if self._model.mask else f"{value}, penalty"
+            name, result, about = "forward_with_penalty", f"tuple[{result}, Tensor]", penalties.about
+        else:
+            name = "forward"
+        head = f"def {name}(self, {self._arguments[0]}) -> {result}:"
         return [head, *indented([f'"""{about}"""', *lines, f"return {value}"])]
 
     def _features(self) -> list[str]:

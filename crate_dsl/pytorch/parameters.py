@@ -56,9 +56,10 @@ class Start:
         own, shape = f"self.{attribute(parameter.name)}", parameter.shape
         is_vector = shape.cols == ONE and not shape.family
         rows, cols = self._size(shape.rows), "" if is_vector else self._size(shape.cols)
-        stored = (
-            f"{self._size(shape.family)} * {cols}, {rows}" if shape.family else rows if is_vector else f"{rows}, {cols}"
-        )
+        stacked = self._size(shape.family) if shape.family else ""
+        if shape.family and shape.cols != ONE:
+            stacked = f"{stacked} * {cols}"
+        stored = f"{stacked}, {rows}" if shape.family else rows if is_vector else f"{rows}, {cols}"
         comment = f"  # {shape}, transposed and stacked" if shape.family else ""
         frozen = "" if trained else ", requires_grad=False"
         line = f"{own} = nn.Parameter(torch.empty({stored}){frozen}){comment}"
@@ -139,4 +140,6 @@ def initialised(own: str, word: Word) -> str:
             return f"nn.init.kaiming_uniform_({own})"
         case "zeros":
             return f"nn.init.zeros_({own})"
+        case "constant":
+            return f"nn.init.constant_({own}, {_number(Fraction(word.arguments[0]))})"
     return ""

@@ -13,7 +13,9 @@ from typing import Protocol
 import sympy
 
 from crate_dsl.operators.graph import Operator, Type
-from crate_dsl.pytorch.expressions import ATOM, POWER, PRODUCT, SUM, UNARY, Code, is_negated
+from crate_dsl.operators.kinds import is_causal
+from crate_dsl.operators.passes.bias import is_heads
+from crate_dsl.pytorch.expressions import ATOM, POWER, PRODUCT, SUM, UNARY, Code, is_negated, scalar_code
 from crate_dsl.pytorch.proximal import proximal_code
 
 
@@ -104,10 +106,8 @@ def _product(op: Operator, speaker: Speaker) -> Code:
     if not speaker.flipped(op.type):
         text = f"{speaker.code(left, False, op.type).at(PRODUCT)} @ {speaker.code(right, False, op.type).at(POWER)}"
         return Code(f"({text})[..., 0, 0]") if op.type.is_scalar else Code(text, PRODUCT)
-    if _splits_heads(a, speaker) and not b.type.family and b.type.batch:
-        weight = speaker.code(a.inputs[0], True).text.removesuffix(_unflattened(a.type.family, speaker))
-        call = f"F.linear({speaker.code(right, True).text}, {weight})"
-        return Code(f"{speaker.helper('split_heads')}({call}, {speaker.size(a.type.family)})", ATOM, True)
+    if is_heads(a, speaker.operator) and not b.type.family and b.type.batch:
+        return _heads(op, speaker, "")
     if _is_weight(a.type) and b.type.batch and a.kind != "transpose":
         return Code(f"F.linear({speaker.code(right, True).text}, {speaker.code(left, False).text})", ATOM, True)
     text = f"{speaker.code(right, True, op.type).at(PRODUCT)} @ {speaker.code(left, True, op.type).at(POWER)}"
@@ -118,9 +118,12 @@ def _unflattened(family: str, speaker: Speaker) -> str:
     return f".unflatten(0, ({speaker.size(family)}, -1))"
 
 
-def _splits_heads(op: Operator, speaker: Speaker) -> bool:
-    """Whether an operator is `U[k]'` of a learned family, which is stored stacked."""
-    return op.kind == "transpose" and op.type.family is not None and speaker.operator(op.inputs[0]).kind == "parameter"
+def _heads(op: Operator, speaker: Speaker, bias: str) -> Code:
+    """`U[k]' Z` for all k at once: one product with the stacked maps, then the heads apart."""
+    maps = speaker.operator(op.inputs[0])
+    weight = speaker.code(maps.inputs[0], True).text.removesuffix(_unflattened(maps.type.family, speaker))
+    call = f"F.linear({speaker.code(op.inputs[1], True).text}, {weight}{bias})"
+    return Code(f"{speaker.helper('split_heads')}({call}, {speaker.size(maps.type.family)})", ATOM, True)
 
 
 @spell("merged", "merged")
@@ -135,6 +138,9 @@ def _merged(op: Operator, speaker: Speaker) -> Code:
 
 @spell("affine", "product")
 def _affine(op: Operator, speaker: Speaker) -> Code:
+    if op.type.family:
+        bias = speaker.code(speaker.operator(op.inputs[2]).inputs[0], True).text
+        return _heads(op, speaker, f", {bias.removesuffix(_unflattened(op.type.family, speaker))}.flatten()")
     weight, value = speaker.code(op.inputs[0], False).text, speaker.code(op.inputs[1], True).text
     return Code(f"F.linear({value}, {weight}, {_vector(op.inputs[2], speaker)})", ATOM, True)
 
@@ -168,6 +174,8 @@ def _combine(op: Operator, speaker: Speaker) -> Code:
 def _term(coefficient: sympy.Expr, number: int, flipped: bool, op: Operator, speaker: Speaker) -> str:
     if speaker.operator(number).kind == "identity":
         value = Code(_identity_like(number, op, speaker))
+    elif speaker.operator(number).kind == "ones" and any(speaker.operator(n).kind != "ones" for n in op.inputs):
+        return speaker.scalar(coefficient, op.type).at(PRODUCT)  # a number broadcasts over the other terms
     elif speaker.operator(number).kind == "constant":
         return speaker.scalar(coefficient * speaker.operator(number).attributes[0], op.type).at(PRODUCT)
     else:
@@ -230,8 +238,17 @@ FUNCTIONS: dict[str, Callable[[list[Code], bool], str]] = {
     "exp": lambda x, flipped: f"torch.exp({x[0].text})",
     "log": lambda x, flipped: f"torch.log({x[0].text})",
     "reciprocal": lambda x, flipped: f"torch.reciprocal({x[0].text})",
-    "hadamard": lambda x, flipped: f"{x[0].at(PRODUCT)} * {x[1].at(POWER)}",
+    "hadamard": lambda x, flipped: (
+        f"{x[0].at(ATOM)}.square()" if x[0] == x[1] else f"{x[0].at(PRODUCT)} * {x[1].at(POWER)}"
+    ),
+    "log1p": lambda x, flipped: f"torch.log1p({x[0].text})",
+    "root": lambda x, flipped: f"torch.sqrt({x[0].text})",
+    "unit_rows": lambda x, flipped: f"F.normalize({x[0].text}, dim={-2 if flipped else -1})",
+    "gelu": lambda x, flipped: f"F.gelu({x[0].text})",
+    "gelu_slope": lambda x, flipped: f"gelu_slope({x[0].text})",
+    "gelu_potential": lambda x, flipped: f"gelu_potential({x[0].text})",
 }
+HELPING = ("gelu_slope", "gelu_potential")  # functions that the written file defines
 
 EVERY = "dim=(-2, -1)"
 REDUCTIONS: dict[str, Callable[[Code, bool], str]] = {
@@ -247,8 +264,72 @@ REDUCTIONS: dict[str, Callable[[Code, bool], str]] = {
 @spell("function", "weights")
 def _function(op: Operator, speaker: Speaker) -> Code:
     flipped = speaker.flipped(op.type)
+    if op.attributes[0] in HELPING:
+        speaker.helper(op.attributes[0])
     text = FUNCTIONS[op.attributes[0]]([speaker.code(n, flipped, op.type) for n in op.inputs], flipped)
-    return Code(text, PRODUCT if op.attributes[0] == "hadamard" else ATOM, flipped)
+    return Code(text, PRODUCT if " * " in text and op.attributes[0] == "hadamard" else ATOM, flipped)
+
+
+# ---- diagonals, quantities and numbers computed from values ----------------------------------------------------
+
+
+@spell("diagonal", "diagonal")
+def _diagonal(op: Operator, speaker: Speaker) -> Code:
+    """As a matrix, where it stands among others in a sum."""
+    column = speaker.code(op.inputs[0], False, op.type)
+    if speaker.operator(op.inputs[0]).type.is_scalar:
+        return Code(f"{column.at(PRODUCT)} * {_identity(op, speaker).text}", PRODUCT)
+    return Code(f"torch.diag_embed({column.at(ATOM)}.squeeze(-1))")
+
+
+@spell("broadcast", "scaled")
+def _broadcast(op: Operator, speaker: Speaker) -> Code:
+    """`Diag(v) X` or `X Diag(v)`: the column, or the row, broadcasts over the matrix."""
+    flipped, rows = speaker.flipped(op.type), op.attributes[0] == "rows"
+    column, value = speaker.code(op.inputs[0], flipped == rows, op.type), speaker.code(op.inputs[1], flipped, op.type)
+    column = Code(column.text.removesuffix(".unsqueeze(0)"), column.level)
+    left, right = (column, value) if rows else (value, column)
+    return Code(f"{left.at(PRODUCT)} * {right.at(POWER)}", PRODUCT, flipped)
+
+
+@spell("lines", "sums")
+def _lines(op: Operator, speaker: Speaker) -> Code:
+    """Sums or norms of the columns or the rows, kept as a row or a column."""
+    argument = speaker.operator(op.inputs[0]).type
+    flipped, name = speaker.flipped(argument), op.attributes[0]
+    value = speaker.code(op.inputs[0], flipped)
+    dim = f"dim={-1 if flipped == name.startswith('column') else -2}, keepdim=True"
+    dim = EVERY if op.type.is_scalar else dim
+    if name.endswith("norms"):
+        return Code(f"torch.linalg.vector_norm({value.text}, {dim})", ATOM, flipped)
+    return Code(f"{value.at(ATOM)}.sum({dim})", ATOM, flipped)
+
+
+@spell("formula", "factor")
+def _formula(op: Operator, speaker: Speaker) -> Code:
+    value, names = op.attributes
+    numbers = dict(zip(names, op.inputs, strict=True))
+
+    def lookup(symbol: sympy.Symbol) -> Code:
+        if symbol in numbers:
+            return speaker.code(numbers[symbol], False, op.type)
+        return speaker.scalar(symbol, op.type)
+
+    return scalar_code(value, lookup)
+
+
+@spell("quantity", "held", always=True)
+def _quantity(op: Operator, speaker: Speaker) -> Code:
+    flipped = speaker.flipped(op.type)
+    code = speaker.code(op.inputs[0], flipped, op.type)
+    return Code(code.text, code.level, flipped)
+
+
+@spell("family_softmax", "shares")
+def _family_softmax(op: Operator, speaker: Speaker) -> Code:
+    flipped = speaker.flipped(op.type)
+    text = speaker.code(op.inputs[0], flipped, op.type).text
+    return Code(f"torch.softmax({text}, dim={int(op.type.batch)})", ATOM, flipped)
 
 
 @spell("reduce", "energy")
@@ -279,6 +360,7 @@ def _attention(op: Operator, speaker: Speaker) -> Code:
     value, key, query = (speaker.code(n, True, op.type) for n in op.inputs)
     scale, asked = op.attributes[0], query.text
     text = speaker.scalar(scale, op.type).text
+    last = ", is_causal=True" if is_causal(op) else ""
     if speaker.is_learned(scale):
         asked, text = f"{speaker.scalar(scale, op.type).at(PRODUCT)} * {query.at(PRODUCT)}", "1.0"
-    return Code(f"F.scaled_dot_product_attention({asked}, {key.text}, {value.text}, scale={text})", ATOM, True)
+    return Code(f"F.scaled_dot_product_attention({asked}, {key.text}, {value.text}, scale={text}{last})", ATOM, True)

@@ -125,11 +125,22 @@ class StepWriter:
         derived = self._step.derived
         variable, given = derived.objective.variable, self._given()
         names, (x,) = self._local(variable.name.lower())
+        text = f"{derived.step.energy.name} of {variable.name}, {self._shape(variable.rows)}"
+        about = docstring([f"{text}: one number per {self._file.model.example}, (batch,)."])
+        if given and derived.step.unknown is None:
+            return self._held_energy(names, x, given[0], text)
         inputs = {variable.name: x} | {name: names.new("v" if self._normed else name.lower()) for name in given}
         signature = ", ".join(f"{name}: Tensor" for name in inputs.values())
-        text = f"{derived.step.energy.name} of {variable.name}, {self._shape(variable.rows)}"
-        about = docstring([f"{text}: one number per image, (batch,)."])
         return self._method(f"def energy(self, {signature}) -> Tensor:", self._step.energy, names, inputs, about)
+
+    def _held_energy(self, names: Names, x: str, given: str, text: str) -> list[str]:
+        """The energy of a step with quantities, which are computed from other tokens where those are given."""
+        held, variable = names.new("held"), self._step.derived.objective.variable.name
+        about = [f"{text}: one number per {self._file.model.example}, (batch,).", ""]
+        about += [f"What the derivation holds constant is computed from `{held}`; without it from {x} itself."]
+        first = [*docstring(about), f"{held} = {x} if {held} is None else {held}"]
+        head = f"def energy(self, {x}: Tensor, {held}: Tensor | None = None) -> Tensor:"
+        return self._method(head, self._step.energy, names, {variable: x, given: held}, first)
 
     def _energies(self) -> list[str]:
         names, (z,) = self._local(self._step.derived.raw.name.lower())
@@ -140,11 +151,12 @@ class StepWriter:
         return [head, *indented([about, *body])]
 
     def _renormed(self, z: str) -> list[str]:
+        held = f", {z}" if self._given() else ""
         return [
             f"after = self({z})",
             "if not raw:",
             f"    {z}, after = self.norm({z}), self.norm(after)",
-            f"return self.energy({z}), self.energy(after)",
+            f"return self.energy({z}), self.energy(after{held})",
         ]
 
     def _coded(self, z: str, names: Names) -> list[str]:
@@ -162,7 +174,6 @@ class StepWriter:
         graph = self._step.start
         output = graph[graph.output]
         if output.kind == "zero":
-            rows, cols = self._size(output.type.rows), self._size(output.type.cols)
-            return f"{v}.new_zeros(len({v}), {cols}, {rows})"
+            return f"{v}.new_zeros(*{v}.shape[:2], {self._size(output.type.rows)})"
         inputs = {self._step.derived.raw.name: v, self._step.derived.read.name: v}
         return Body(graph, self._class, names, inputs).lines()[-1].removeprefix("return ")

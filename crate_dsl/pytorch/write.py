@@ -21,12 +21,14 @@ def write(program: Program, version: str = "") -> str:
     name = names.new(model.name)  # first, so that nothing else in the file can take it
     constants = Constants(model, [block.block for block in program.blocks], names)
     file = File(model, names, constants, set())
-    classes = NetworkWriter(program, file, name).classes()
-    pixels, classes[0] = classes[0][0], classes[0][3:]
+    network = NetworkWriter(program, file, name)
+    classes = network.classes()
     body = helpers_text(file.helpers) + "".join("\n\n" + "\n".join(lines) + "\n" for lines in classes)
     functional = ["from torch.nn import functional as F"] if "F." in body else []
     head = [*docstring(_banner(model, version)), "", "from __future__ import annotations", "", *IMPORTS, *functional]
-    return "\n".join([*head, "", *constants.lines, pixels]) + "\n" + body
+    if "math.sqrt(" in body:
+        head.insert(head.index(IMPORTS[0]), "import math\n")
+    return "\n".join([*head, "", *constants.lines, *network.constants()]) + "\n" + body
 
 
 def class_name(model: Model) -> str:
@@ -35,9 +37,11 @@ def class_name(model: Model) -> str:
 
 
 def _banner(model: Model, version: str) -> list[str]:
-    sha = hashlib.sha256(model.source.text.encode()).hexdigest()
+    sha = hashlib.sha256(model.text.encode()).hexdigest()
     lines = [f"{model.name}: {escaped(model.description)}" if model.description else model.name, ""]
     lines += [f"Written by crate-compile {version} from {escaped(model.source.name)} (sha256 {sha[:16]}...)."]
+    if model.sources[1:]:
+        lines.append(f"Energies from {', '.join(escaped(source.name) for source in model.sources[1:])}.")
     if model.preset:
         lines.append(f"Preset: {model.preset}.")
     if model.overrides:

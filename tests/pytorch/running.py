@@ -38,8 +38,8 @@ def step_inputs(module: nn.Module, step: StepProgram, program: Program, matrices
         if hasattr(module, parameter.name):
             value, shape = getattr(module, parameter.name).detach().numpy(), parameter.shape
             if shape.family:
-                value = value.reshape(sizes[shape.family], sizes[shape.cols], sizes[shape.rows]).transpose(0, 2, 1)
-            matrices[parameter.name] = value[:, None] if shape.cols == ONE else value
+                value = value.reshape(sizes[shape.family], -1, sizes[shape.rows]).transpose(0, 2, 1)
+            matrices[parameter.name] = value[:, None] if shape.cols == ONE and not shape.family else value
     scalars = {name: float(value) for name, value in program.derivation.model.reals.items()}
     for learned in (*step.block.scalars, *program.derivation.model.scalars):
         if hasattr(module, f"log_{learned.name}"):

@@ -22,7 +22,7 @@ from crate_dsl.pytorch import spelling
 from crate_dsl.pytorch.names import Names, mangle
 from crate_dsl.pytorch.write import write
 from tests.pytorch.running import network_of, written
-from tests.specs import derived
+from tests.specs import derived, small_preset
 from tests.steps import CASES, program_of
 
 SPECS = sorted((Path(__file__).parents[2] / "specs").glob("*.crate"))
@@ -48,7 +48,7 @@ def ruff(*arguments: str) -> str:
 
 def test_files_are_clean_and_formatted(tmp_path: Path) -> None:
     for path in SPECS:
-        program = lower(derived(path.read_text(), preset="digits"))
+        program = lower(derived(path.read_text(), preset=small_preset(path.read_text())))
         (tmp_path / f"{path.stem}.py").write_text(text_of(program))
     for case, steps in CASES.items():
         (tmp_path / f"case_{case}.py").write_text(text_of(program_of(steps)))
@@ -112,6 +112,8 @@ def test_every_initialisation_is_written(word: str) -> None:
         torch.testing.assert_close(step.U.T @ step.U, torch.eye(12, dtype=torch.float64), atol=1e-6, rtol=0)
     elif word == "zeros":
         assert not step.U.any()
+    elif word == "constant":
+        assert (step.U == 0.5).all()
     else:
         bounds = {"normal": 4 * 0.5, "kaiming": (6 / 12) ** 0.5, "xavier": (6 / 27) ** 0.5, "linear": 12**-0.5}
         assert 0.5 * bounds[word] / 4 < float(step.U.detach().abs().max()) <= 2 * bounds[word]

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from crate_dsl.operators.interpret import interpret
+from crate_dsl.operators.lower import held_name
 from crate_dsl.operators.program import StepProgram
 from crate_dsl.operators.uses import inputs_of
 from tests.pytorch.running import columns, network_of, step_inputs
@@ -23,7 +24,8 @@ def assert_equal(ours: Tensor, oracle: np.ndarray) -> None:
 
 def read_tokens(module: nn.Module, step: StepProgram, z: Tensor) -> tuple[Tensor, dict[str, np.ndarray]]:
     v = module.norm(z) if step.derived.step.norm else z
-    return v, {step.derived.raw.name: columns(z), step.derived.read.name: columns(v)}
+    held = {held_name(step.derived): columns(v)}
+    return v, {step.derived.raw.name: columns(z), step.derived.read.name: columns(v), **held}
 
 
 @CASE

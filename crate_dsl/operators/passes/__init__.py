@@ -6,12 +6,14 @@ None looks at names. Where several forms mean the same, the cost model decides. 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from crate_dsl.errors import fail
 from crate_dsl.operators.cost import BATCH
 from crate_dsl.operators.graph import Graph
 from crate_dsl.operators.passes.attention import attention
 from crate_dsl.operators.passes.bias import fold_bias
+from crate_dsl.operators.passes.causal import NoCausalForm, causal
 from crate_dsl.operators.passes.chain import chain
 from crate_dsl.operators.passes.factor import factor
 from crate_dsl.operators.passes.gather import gather
@@ -21,8 +23,9 @@ from crate_dsl.operators.passes.narrow import narrow
 from crate_dsl.operators.passes.push_through import push_through
 from crate_dsl.operators.passes.share import share
 from crate_dsl.operators.passes.solve import solve
+from crate_dsl.operators.passes.spread import spread
 from crate_dsl.operators.passes.sylvester import sylvester
-from crate_dsl.operators.program import Program
+from crate_dsl.operators.program import Program, StepProgram
 
 
 @dataclass(frozen=True)
@@ -41,8 +44,10 @@ PASSES = (
     Pass("gather", gather, "before factoring, which it prepares"),
     Pass("hoist", hoist, "before factoring, which would take the terms apart that a hoisted matrix is made of"),
     Pass("factor", factor, "after hoisting: what stays among the tokens, and the hoisted matrix, shares factors"),
+    Pass("causal", causal, "after all identities of matrices, which hold of every prefix; before anything is ordered"),
     Pass("solve", solve, "after push-through has chosen which matrix is inverted, before chains are ordered around it"),
     Pass("chain", chain, "after all products have their final factors"),
+    Pass("spread", spread, "needs products of two; before it, diagonal matrices move about as factors like any other"),
     Pass("merge", merge, "needs products of two: `sum_k U_k X_k` as one product of stacked heads"),
     Pass("fold_bias", fold_bias, "last: it closes products over what is added to them"),
 )  # fmt: skip
@@ -61,5 +66,19 @@ def optimise_graph(graph: Graph, batch: int = BATCH) -> Graph:
 
 
 def optimise(program: Program, batch: int = BATCH) -> Program:
-    """All passes on all graphs, decisions made for this many images at a time."""
-    return program.mapped(lambda graph: optimise_graph(graph, batch))
+    """All passes on all graphs, decisions made for this many images at a time.
+
+    Raises:
+        CrateError: where a causal step has a part without a causal form.
+    """
+    blocks = (replace(b, steps=tuple(_optimised(step, batch) for step in b.steps)) for b in program.blocks)
+    penalties = (replace(p, graph=optimise_graph(p.graph, batch)) for p in program.penalties)
+    return replace(program, blocks=tuple(blocks), penalties=tuple(penalties))
+
+
+def _optimised(step: StepProgram, batch: int) -> StepProgram:
+    try:
+        return step.mapped(lambda graph: optimise_graph(graph, batch))
+    except NoCausalForm as found:
+        hint = "no rule computes it for every prefix of the tokens at once; choose another approximation, or no causal"
+        raise fail(f"this step has no causal form: {found}", step.derived.step.span, hint) from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import sympy
@@ -10,6 +11,7 @@ from crate_dsl.language.model import ONE
 from crate_dsl.mathematics.derivation import Piece, Prox
 from crate_dsl.operators.build import combine, terms_of
 from crate_dsl.operators.graph import Builder, Graph, Operator, Type
+from crate_dsl.operators.passes.spread import broadcast
 from crate_dsl.operators.rewrite import rebuild
 
 oo, zero, one = sympy.oo, sympy.Integer(0), sympy.Integer(1)
@@ -18,14 +20,20 @@ oo, zero, one = sympy.oo, sympy.Integer(0), sympy.Integer(1)
 def fold_bias(graph: Graph, batch: int) -> Graph:
     """`U X + b 1'` is one affine map, and `relu(M v - t)` one with the constant bias -t."""
 
+    place = iter(graph)
+
     def rule(builder: Builder, operator: Operator) -> int | None:
+        old = graph[next(place)]
         match operator.kind:
             case "product":
                 return _column(builder, operator, graph.tokens)
             case "combine":
-                return _added(builder, operator)
+                inputs = zip(operator.inputs, old.inputs, strict=True)
+                return _added(builder, operator, {new for new, n in inputs if len(graph.users(n)) == 1})
             case "prox":
                 return _thresholded(builder, operator)
+            case "broadcast":
+                return broadcast(builder, operator.attributes[0], *operator.inputs)
         return None
 
     return rebuild(graph, rule)
@@ -40,17 +48,23 @@ def _column(builder: Builder, operator: Operator, tokens: str) -> int | None:
     return builder.add(Operator("column", (left,), builder.type(left).of(builder.type(left).rows, tokens)))
 
 
-def _added(builder: Builder, operator: Operator) -> int | None:
-    """A column goes into a product that has the same coefficient."""
+def _added(builder: Builder, operator: Operator, free: set[int]) -> int | None:
+    """A column goes into a product that has the same coefficient and that nothing else reads."""
     terms = terms_of(builder, builder.add(operator))
     columns = [term for term in terms if builder[term[1]].kind == "column"]
     for coefficient, column in columns:
         for other, number in terms:
-            if other == coefficient and _takes_bias(builder, number):
+            fits = number in free and _takes_bias(builder, number) and _fits(builder, number, column)
+            if other == coefficient and fits:
                 closed = _closed(builder, number, column)
                 kept = [(c, closed if n == number else n) for c, n in terms if n != column]
                 return combine(builder, kept, operator.type.rows, operator.type.cols)
     return None
+
+
+def _fits(builder: Builder, number: int, column: int) -> bool:
+    """A bias per head goes into a product per head, and no other."""
+    return builder.type(number).family == builder.type(column).family
 
 
 def _takes_bias(builder: Builder, number: int) -> bool:
@@ -61,9 +75,15 @@ def _takes_bias(builder: Builder, number: int) -> bool:
 
 
 def _is_map(builder: Builder, operator: Operator) -> bool:
-    """A matrix of weights times tokens."""
+    """A matrix of weights, or a family of them side by side, times tokens."""
     left, right = (builder.type(n) for n in operator.inputs)
-    return not left.batch and not left.family and right.batch and not right.family
+    heads = left.family and not is_heads(builder[operator.inputs[0]], builder.__getitem__)
+    return not left.batch and not heads and right.batch and not right.family
+
+
+def is_heads(operator: Operator, at: Callable[[int], Operator]) -> bool:
+    """Whether an operator is `U[k]'` of a learned family, which is stored stacked."""
+    return operator.kind == "transpose" and bool(operator.type.family) and at(operator.inputs[0]).kind == "parameter"
 
 
 def _closed(builder: Builder, number: int, column: int) -> int:

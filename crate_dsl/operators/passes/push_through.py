@@ -21,12 +21,17 @@ one = sympy.Integer(1)
 def push_through(graph: Graph, batch: int) -> Graph:
     """Apply the identities wherever they cost less, the cheapest first."""
     while True:
-        now = cost(graph, batch).time
         candidates = [candidate for number in graph for candidate in _candidates(graph, number)]
-        best = min(candidates, key=lambda candidate: cost(candidate, batch).time, default=None)
-        if best is None or cost(best, batch).time >= now:
+        best = min(candidates, key=lambda candidate: _price(candidate, batch), default=None)
+        if best is None or _price(best, batch) >= _price(graph, batch):
             return graph
         graph = best
+
+
+def _price(graph: Graph, batch: int) -> tuple[int, float]:
+    """The cost; first of all, a causal graph must not invert among tokens, since every prefix has its own inverse."""
+    among = sum(graph[n].type.rows == graph.tokens for n in graph.operators("inverse")) if graph.causal else 0
+    return among, cost(graph, batch).time
 
 
 def _candidates(graph: Graph, number: int) -> Iterator[Graph]:

@@ -1,0 +1,56 @@
+"""Which values of a graph are the same for every prefix of the tokens: weights, and what acts on a token by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from crate_dsl.operators.build import ENTRYWISE
+from crate_dsl.operators.graph import Operator
+from crate_dsl.operators.program import StepProgram
+from crate_dsl.operators.uses import forward_graphs
+from crate_dsl.operators.verify import symbols_of
+
+MADE = {"input", "parameter", "identity", "ones", "zero", "constant", "fill"}
+EVERY_ENTRY = {"transpose", "combine", "family_sum", "prox", "column"}
+CONTRACTING = {"product", "merged", "affine"}
+
+
+class Fixed:
+    """Says of a value whether that of tokens 1..t is the leading block of that of all tokens, whatever t."""
+
+    def __init__(self, operator: Callable[[int], Operator], tokens: str) -> None:
+        self._operator, self._tokens = operator, tokens
+        self._known: dict[int, bool] = {}
+
+    def __call__(self, number: int) -> bool:
+        if number not in self._known:
+            operator = self._operator(number)
+            self._known[number] = all(map(self, operator.inputs)) and self._keeps(operator)
+        return self._known[number]
+
+    def _keeps(self, operator: Operator) -> bool:
+        """Nothing is added up over the tokens, and nothing counts them."""
+        if counts_tokens(operator, self._tokens):
+            return False
+        types = [self._operator(n).type for n in operator.inputs]
+        if operator.kind in MADE | EVERY_ENTRY:
+            return True
+        if operator.kind == "function" and operator.attributes[0] in ENTRYWISE:
+            return True
+        if operator.kind in CONTRACTING:
+            inner = types[:-1] if operator.kind == "product" else types[:1]
+            return all(kind.cols != self._tokens for kind in inner)
+        return all(kind.rows != self._tokens for kind in types) and operator.kind in ("function", "inverse", "solve")
+
+
+def counts_tokens(operator: Operator, tokens: str) -> bool:
+    """Whether the number of tokens stands in an operator's scalars."""
+    return any(symbol.name == tokens for symbol in symbols_of(operator))
+
+
+def is_causal(step: StepProgram) -> bool:
+    """Whether no token of a step's result depends on later ones: stated so, or acting on every token by itself."""
+    if step.derived.step.causal:
+        return True
+    graphs = forward_graphs(step)
+    return all(Fixed(graph.__getitem__, graph.tokens)(graph.output) for graph in graphs)

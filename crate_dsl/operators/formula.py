@@ -1,0 +1,43 @@
+"""A value of a graph as a formula, for messages."""
+
+from __future__ import annotations
+
+import sympy
+
+from crate_dsl.operators.graph import Builder
+
+
+def described(builder: Builder, number: int) -> str:
+    """A value as a formula, for messages."""
+    operator = builder[number]
+    inputs = [described(builder, n) for n in operator.inputs]
+    match operator.kind:
+        case "input" | "parameter":
+            index = f"[{operator.type.family}]" if operator.type.family else ""
+            return f"{operator.attributes[0]}{index}"
+        case "transpose":
+            return f"{inputs[0]}'" if builder[operator.inputs[0]].inputs == () else f"({inputs[0]})'"
+        case "product":
+            return " * ".join(inputs)
+        case "combine":
+            return f"({' + '.join(_scaled(c, x) for c, x in zip(operator.attributes[0], inputs, strict=True))})"
+        case "inverse":
+            return f"{inputs[0]}^-1"
+        case "identity":
+            return "I"
+        case "ones":
+            return f"ones({operator.type.rows})"
+        case "attention":
+            scores = f"{operator.attributes[0]} * {_bracketed(inputs[1])}' * {inputs[2]}".replace("**", "^")
+            return f"{_bracketed(inputs[0])} * softmax({scores})"
+        case "function":
+            return f"{operator.attributes[0]}({', '.join(inputs)})"
+    return f"{operator.kind}({', '.join(inputs)})"
+
+
+def _bracketed(text: str) -> str:
+    return text if text.isidentifier() else f"({text})"
+
+
+def _scaled(coefficient: sympy.Expr, text: str) -> str:
+    return text if coefficient == 1 else f"{str(coefficient).replace('**', '^')} * {text}"

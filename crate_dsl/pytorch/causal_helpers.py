@@ -1,0 +1,100 @@
+"""Functions of causal steps that a written file may need: running sums and solves, tokens taken in chunks.
+
+`PrefixSolve` is exact: the inverse before a chunk is formed once, and the tokens of the chunk are taken up by a
+Cholesky factor of the chunk's size, every leading block of which belongs to one prefix. It is linear in the tokens.
+"""
+
+from __future__ import annotations
+
+CAUSAL_HELPERS: dict[str, str] = {
+    "masked_until_now": '''
+def masked_until_now(scores: Tensor) -> Tensor:
+    """Minus infinity right of the diagonal: row t keeps the columns 1..t."""
+    later = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).triu(1)
+    return scores.masked_fill(later, -torch.inf)
+''',
+    "token_numbers": '''
+def token_numbers(x: Tensor) -> Tensor:
+    """1..N as a column, (N, 1)."""
+    return torch.arange(1, x.shape[-2] + 1, dtype=x.dtype, device=x.device).unsqueeze(-1)
+''',
+    "chunks": '''
+def chunks(x: Tensor) -> Tensor:
+    """(..., N, p) -> (..., N / 64, 64, p), zeros behind the last token."""
+    return F.pad(x, (0, 0, 0, -x.shape[-2] % 64)).unflatten(-2, (-1, 64))
+''',
+    "sums_before": '''
+def sums_before(x: Tensor) -> Tensor:
+    """Of a matrix per chunk, (..., chunks, p, p), the sum over the chunks before each."""
+    return F.pad(x[..., :-1, :, :].cumsum(-3), (0, 0, 0, 0, 1, 0))
+''',
+    "causal_product": '''
+def causal_product(a: Tensor, b: Tensor, v: Tensor) -> Tensor:
+    """For every token t, the sum over i <= t of a_i (b_i . v_t)."""
+    count = v.shape[-2]
+    a, b, v = chunks(a), chunks(b), chunks(v)
+    result = (v @ b.mT).tril() @ a + v @ sums_before(b.mT @ a)
+    return result.flatten(-3, -2)[..., :count, :]
+''',
+    "solve_per_token": '''
+def solve_per_token(a: Tensor, b: Tensor, v: Tensor, shift: Tensor | float, scale: Tensor | float) -> Tensor:
+    """(shift I + scale S_t)^-1 v_t for every token t, S_t the sum over i <= t of a_i b_i'; a p x p system each."""
+    shift, scale = (torch.as_tensor(x, dtype=v.dtype, device=v.device).unsqueeze(-1) for x in (shift, scale))
+    sums = (a.unsqueeze(-1) * b.unsqueeze(-2)).cumsum(-3)
+    matrix = shift * torch.eye(a.shape[-1], dtype=v.dtype, device=v.device) + scale * sums
+    return torch.linalg.solve(matrix, v.unsqueeze(-1)).squeeze(-1)
+''',
+    "prefix_solve": '''
+class PrefixSolve(torch.autograd.Function):
+    """(shift I + scale S_t)^-1 v_t, S_t the sum over i <= t of w_i w_i'; P is the inverse before each chunk of 64."""
+
+    @staticmethod
+    def forward(ctx, w: Tensor, v: Tensor | None, shift: Tensor, scale: Tensor) -> Tensor:
+        count, w = w.shape[-2], chunks(w)
+        shift, scale = shift.unsqueeze(-1), scale.unsqueeze(-1)
+        before = shift * torch.eye(w.shape[-1], dtype=w.dtype, device=w.device) + scale * sums_before(w.mT @ w)
+        inverse = torch.cholesky_inverse(torch.linalg.cholesky_ex(before).L)
+        product = w @ inverse
+        matrix = torch.eye(w.shape[-2], dtype=w.dtype, device=w.device) + scale * product @ w.mT
+        factor = torch.linalg.cholesky_ex(matrix).L
+        reduced = torch.linalg.solve_triangular(factor, product, upper=False)
+        if v is None:
+            result = reduced / factor.diagonal(dim1=-2, dim2=-1).unsqueeze(-1)
+        else:
+            result = PrefixSolve.solved(chunks(v), inverse, reduced, scale)
+        ctx.save_for_backward(w, inverse, reduced, result, scale)
+        ctx.count, ctx.alone = count, v is None
+        return result.flatten(-3, -2)[..., :count, :]
+
+    @staticmethod
+    def solved(v: Tensor, inverse: Tensor, reduced: Tensor, scale: Tensor) -> Tensor:
+        """The inverse of every prefix, applied to any vectors."""
+        return v @ inverse - scale * (v @ reduced.mT).tril() @ reduced
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, Tensor | None, Tensor, Tensor]:
+        """With y the result and h_t the same solve of the gradient: h for v, -scale (h_t y_t' + y_t h_t') for S_t."""
+        w, inverse, reduced, y, scale = ctx.saved_tensors
+        h = PrefixSolve.solved(chunks(gradient), inverse, reduced, scale)
+        sums = y.mT @ h + h.mT @ y
+        after = sums_before(sums.flip(-3)).flip(-3)
+        moved = (w @ y.mT).triu() @ h + (w @ h.mT).triu() @ y + w @ after
+        of_w = (-scale * moved).flatten(-3, -2)[..., : ctx.count, :]
+        of_v = h.flatten(-3, -2)[..., : ctx.count, :]
+        of_shift = -(h * y).sum_to_size(scale.shape).squeeze(-1)
+        of_scale = -(w * moved).sum_to_size(scale.shape).squeeze(-1) / 2
+        return (of_w + of_v, None, of_shift, of_scale) if ctx.alone else (of_w, of_v, of_shift, of_scale)
+
+
+def prefix_solve(w: Tensor, shift: Tensor | float, scale: Tensor | float, v: Tensor | None = None) -> Tensor:
+    """(shift I + scale S_t)^-1 v_t for every token t, S_t the sum over i <= t of w_i w_i'; v is w where it is None."""
+    heads = w.shape[-3] if w.ndim > 3 else 1
+    shift, scale = (torch.as_tensor(x, dtype=w.dtype, device=w.device).expand(heads, 1, 1) for x in (shift, scale))
+    return PrefixSolve.apply(w, v, shift, scale)
+''',
+}
+CAUSAL_NEEDS = {
+    "causal_product": ("chunks", "sums_before"),
+    "prefix_solve": ("chunks", "sums_before"),
+}

@@ -1,0 +1,65 @@
+"""How the kinds of causal steps are written in torch, tokens as rows; part of `spelling.py`'s registry."""
+
+from __future__ import annotations
+
+import sympy
+
+from crate_dsl.operators.graph import Operator
+from crate_dsl.pytorch.expressions import ATOM, POWER, PRODUCT, Code, scalar_code
+from crate_dsl.pytorch.spelling import Speaker, spell
+
+
+@spell("triangle", "masked")
+def _triangle(op: Operator, speaker: Speaker) -> Code:
+    """Rows up to the column: with tokens as rows, columns up to the row."""
+    value, flipped = speaker.code(op.inputs[0], True), speaker.flipped(op.type)
+    if op.attributes[0] == 0:
+        return Code(f"{value.at(ATOM)}.tril()", ATOM, flipped)
+    return Code(f"{speaker.helper('masked_until_now')}({value.text})", ATOM, flipped)
+
+
+@spell("causal_product", "sums", always=True)
+def _causal_product(op: Operator, speaker: Speaker) -> Code:
+    inputs = ", ".join(speaker.code(n, True, op.type).text for n in op.inputs)
+    return Code(f"{speaker.helper('causal_product')}({inputs})", ATOM, True)
+
+
+@spell("cumulative", "sums", always=True)
+def _cumulative(op: Operator, speaker: Speaker) -> Code:
+    columns, weights = speaker.code(op.inputs[0], True, op.type), speaker.code(op.inputs[1], False, op.type.T)
+    if speaker.operator(op.inputs[1]).kind == "ones":
+        return Code(f"{columns.at(ATOM)}.cumsum(-2)", ATOM, True)
+    return Code(f"({columns.at(PRODUCT)} * {weights.at(POWER)}).cumsum(-2)", ATOM, True)
+
+
+@spell("counted", "counted")
+def _counted(op: Operator, speaker: Speaker) -> Code:
+    """A coefficient in which the number of tokens grows: one for every row."""
+    above, below = op.attributes[0].as_numer_denom()
+    value = Code(speaker.named(op.inputs[0], True))
+    text = value.text if above == 1 else f"{_growing(above, value.text, op, speaker).at(PRODUCT)} * {value.text}"
+    if below != 1:
+        text += f" / {_growing(below, value.text, op, speaker).at(POWER)}"
+    return Code(text, PRODUCT, True)
+
+
+def _growing(value: sympy.Expr, like: str, op: Operator, speaker: Speaker) -> Code:
+    """A coefficient with a column of 1..N in the place of the number of tokens."""
+
+    def lookup(symbol: sympy.Symbol) -> Code:
+        if symbol.name == op.type.cols:
+            return Code(f"{speaker.helper('token_numbers')}({like})")
+        return speaker.scalar(symbol, op.type)
+
+    return scalar_code(value, lookup)
+
+
+@spell("prefix_solve", "solution", always=True)
+def _prefix_solve(op: Operator, speaker: Speaker) -> Code:
+    """By Cholesky factors of chunks where every prefix has a positive definite matrix of one vector's products."""
+    a, b, v = (speaker.code(n, True, op.type).text for n in op.inputs)
+    shift, scale = (_growing(c, v, op, speaker).text for c in op.attributes[0])
+    vectors = [a] if op.inputs[0] == op.inputs[2] else [a, v]
+    if not op.attributes[1]:
+        return Code(f"{speaker.helper('solve_per_token')}({a}, {b}, {v}, {shift}, {scale})", ATOM, True)
+    return Code(f"{speaker.helper('prefix_solve')}({', '.join([vectors[0], shift, scale, *vectors[1:]])})", ATOM, True)

@@ -1,0 +1,102 @@
+"""The front end of a network that reads images: patches, class token and positions."""
+
+from __future__ import annotations
+
+from crate_dsl.pytorch.stem import token_lines, weight_lines
+from crate_dsl.pytorch.steps import File, indented
+
+
+class ImageFront:
+    """The stem of `input image(channels, height, width)`, a `Front`."""
+
+    argument = "images"
+    unit, units = "patch", "patches"
+
+    def __init__(self, file: File) -> None:
+        self._file, model = file, file.model
+        words = {word.name: word for word in model.tokens.words}
+        self._channels, self._height, self._width = model.input.arguments
+        patches = words["patches"].arguments
+        sides = [side for side in patches if not isinstance(side, str)]
+        self._patch_height, self._patch_width = sides[0], sides[-1]
+        self._normed = "norm" in patches
+        self._position = words["position"].arguments[0] if "position" in words else None
+        self.class_token = "class_token" in words
+        self._patches, self.outputs = file.names.new("Patches"), file.names.new("pixels")
+        self._rows, self._cols = self._height // self._patch_height, self._width // self._patch_width
+
+    @property
+    def _d(self) -> str:
+        return self._file.constants.size(self._file.model.tokens.rows)
+
+    # ---- the stem's own module ----------------------------------------------------------------------------------
+
+    def constants(self) -> list[str]:
+        return [f"{self.outputs} = {self._patch_height} * {self._patch_width} * {self._channels}  # of one patch"]
+
+    def classes(self) -> list[list[str]]:
+        """Pixels of patches to tokens: a linear map, between two norms where stated."""
+        d, pixels = self._d, self.outputs
+        init = [f"self.projection = nn.Linear({pixels}, {d})"]
+        call = "self.projection(patches)"
+        if self._normed:
+            init = [f"self.norm_in = nn.LayerNorm({pixels})", *init, f"self.norm_out = nn.LayerNorm({d})"]
+            call = "self.norm_out(self.projection(self.norm_in(patches)))"
+        init += weight_lines("self.projection.weight", self._file.model.inits.get("patches"))
+        shape = f"# (batch, patches, {pixels}) -> (batch, patches, {d})"
+        text = [
+            f"class {self._patches}(nn.Module):",
+            *indented(['"""The linear embedding of patches."""', "", "def __init__(self) -> None:"]),
+            *indented(["super().__init__()", *init], 2),
+            "",
+            *indented([f"def forward(self, patches: Tensor) -> Tensor:  {shape}", f"    return {call}"]),
+        ]
+        return [text]
+
+    # ---- what the network class gets ----------------------------------------------------------------------------
+
+    def facts(self) -> list[str]:
+        return [
+            f"image_size = ({self._height}, {self._width})",
+            f"patch_size = ({self._patch_height}, {self._patch_width})",
+            f"channels = {self._channels}",
+        ]
+
+    def stem(self) -> list[str]:
+        return [f"self.patches = {self._patches}()"]
+
+    def positions(self) -> list[str]:
+        """Learned ones, or a fixed table for the patches that the official code has."""
+        tokens, inits = self._file.model.tokens, self._file.model.inits
+        n = self._file.constants.size(tokens.cols) if self._position else ""
+        if self._position == "learned":
+            return token_lines("position", f"1, {n}, {self._d}", inits.get("position"), 1.0)
+        if self._position is None:
+            return []
+        self._file.helpers.add("sincos_positions")
+        lines = [f"position = sincos_positions({self._rows}, {self._cols}, {self._d}).unsqueeze(0)"]
+        if self.class_token:
+            lines.append("position = F.pad(position, (0, 0, 1, 0))  # none for the class token")
+        return [*lines, 'self.register_buffer("position", position.to(self.patches.projection.weight))']
+
+    def embedded(self) -> str:
+        return f"self.patches(self.patchify(images))  # (batch, patches, {self._d})"
+
+    def placed(self) -> str:
+        return "z + self.position" if self._position else "z"
+
+    def methods(self) -> list[str]:
+        rows, cols, c = self._rows, self._cols, self._channels
+        ph, pw = self._patch_height, self._patch_width
+        images = f"(batch, {c}, {self._height}, {self._width})"
+        return [
+            "def patchify(self, images: Tensor) -> Tensor:",
+            f'    """{images} -> (batch, {rows * cols}, {ph * pw * c}): row, column, channel."""',
+            f"    grid = images.unflatten(3, ({cols}, {pw})).unflatten(2, ({rows}, {ph}))",
+            "    return grid.permute(0, 2, 4, 3, 5, 1).flatten(3).flatten(1, 2)",
+            "",
+            "def unpatchify(self, patches: Tensor) -> Tensor:",
+            '    """The images of which `patchify` makes these patches."""',
+            f"    grid = patches.unflatten(2, ({ph}, {pw}, {c})).unflatten(1, ({rows}, {cols}))",
+            "    return grid.permute(0, 5, 1, 3, 2, 4).flatten(4).flatten(2, 3)",
+        ]

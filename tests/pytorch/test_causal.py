@@ -1,0 +1,63 @@
+"""Causal steps: token t of the result depends on tokens 1..t alone, and descends the energy of that prefix."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from crate_dsl.certificate import certificate
+from crate_dsl.compiler import Compilation
+from crate_dsl.errors import CrateError, Source
+from tests.pytorch.running import network_of
+from tests.steps import CASES, program_of, text_of
+
+CAUSAL = [case for case in CASES if case.startswith("causal")]
+CLOSE = {"rtol": 1e-10, "atol": 1e-10}
+ATTENTION = "inverse ~ neumann(1); frame ~ identity; gram ~ softmax(1/sqrt(p)); coefficients ~ absorbed"
+
+
+@pytest.mark.parametrize("case", CAUSAL)
+def test_a_later_token_changes_nothing_before_it(case: str) -> None:
+    network = network_of(program_of(CASES[case]))
+    step, z = network.encoder[0].compress, torch.randn(2, 17, 12, dtype=torch.float64)
+    changed = z.clone()
+    changed[:, 9:] = torch.randn(2, 8, 12)
+    before, after = step(z), step(changed)
+    assert torch.equal(before[:, :9], after[:, :9])
+    assert not torch.allclose(before[:, 9:], after[:, 9:])
+    assert network.causal is True
+
+
+@pytest.mark.parametrize("case", CAUSAL)
+def test_the_last_token_is_that_of_the_step_on_its_prefix(case: str) -> None:
+    """Against the same step without the word `causal`, run on every prefix."""
+    networks = [network_of(program_of(text), seed=3) for text in (CASES[case], CASES[case].replace("causal; ", ""))]
+    causal, whole = (network.encoder[0].compress for network in networks)
+    z = torch.randn(2, 17, 12, dtype=torch.float64)
+    torch.testing.assert_close(causal(z), torch.stack([last(whole, z[:, :t]) for t in range(1, 18)], 1), **CLOSE)
+
+
+def last(step: nn.Module, prefix: Tensor) -> Tensor:
+    """The last token of a written step, N meaning the number of tokens that it is given."""
+    type(step).forward.__globals__["N"] = prefix.shape[1]
+    return step(prefix)[:, -1]
+
+
+def test_a_network_is_causal_where_every_step_that_mixes_tokens_is() -> None:
+    steps = "compress Z by rate(Z, U) { %s%s; norm layer }\n sparsify Z by lasso(A | Z, D) { from Z; steps 2 of eta }"
+    assert network_of(program_of(steps % ("causal; ", ATTENTION))).causal is True
+    assert network_of(program_of(steps % ("", ATTENTION))).causal is False
+    assert network_of(program_of("compress Z by smooth(Z, W) { step eta }")).causal is True, "no tokens are mixed"
+
+
+@pytest.mark.parametrize("case", CAUSAL)
+def test_is_certified(case: str) -> None:
+    report, passed = certificate(Compilation(Source("causal.crate", text_of(CASES[case])), None, {}))
+    assert passed and "finite differences in token t" in report
+
+
+def test_what_has_no_causal_form_is_named() -> None:
+    steps = "compress Z by rate(Z, U) { causal; inverse ~ neumann(2); gram ~ softmax(1/sqrt(p)) }"
+    with pytest.raises(CrateError, match=r"no causal form: \(U\[K\]' \* Z\) \* softmax"):
+        _ = Compilation(Source("causal.crate", text_of(steps)), None, {}).optimised
