@@ -44,7 +44,7 @@ def main(arguments: Sequence[str]) -> None:
     specs = [Path(word) for word in options.words if "=" not in word]
     if not specs:
         raise UserError(f"at least one spec is needed\n{parser.format_usage().strip()}")
-    name = options.recipe or recipes.DEFAULTS[kind_of(specs[0])]
+    name = options.recipe or recipes.default(kind_of(specs[0]))
     recipe = recipes.load(recipes.find(name), overrides)
     networks = [(spec.stem, compile_network(spec, recipe.preset, recipe.sizes, recipe.seed)) for spec in specs]
     if options.vit:

@@ -85,11 +85,13 @@ def compiled_names(names: Mapping[str, object]) -> dict[str, str]:
 
 
 def roles(parameters: Sequence[str]) -> dict[str, str]:
-    """Which parameter of a step is its matrix, and which are the free adjoint and its bias."""
+    """Which parameter of a step is its matrix, which the free adjoint and its bias, and which comes second."""
     plain = [name for name in parameters if "." not in name]
-    inner = [name for name in plain if f"{name}_out" in plain] or plain[:1]
+    inner = next((name for name in plain if f"{name}_out" in plain), plain[0] if plain else "")
+    family = {inner: "matrix", f"{inner}_out": "matrix_out", f"{inner}_bias": "matrix_bias"}
+    second = dict.fromkeys([name for name in plain if name not in family][:1], "second")
     return {name: name for name in parameters if "." in name} | {
-        name: name.replace(matrix, "matrix", 1) for matrix in inner for name in plain if name.startswith(matrix)
+        name: role for name, role in (family | second).items() if name in plain
     }
 
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import crate_dsl
+from runtime.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,9 @@ class Compiled:
 
     @property
     def shape(self) -> Shape:
+        """The images that it reads; raises UserError where it reads something else."""
+        if not hasattr(self.module, "image_size"):
+            raise UserError(f"{self.name} reads vectors, and the data sources here are images")
         return Shape(self.module.channels, *self.module.image_size)
 
 

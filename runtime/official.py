@@ -2,7 +2,8 @@
 
 A compiled layer is found by position, not by name: `encoder.I.J` is the J-th step of layer I, whatever the spec calls
 it; `matrix`, `matrix_out` and `matrix_bias` are the step's parameter and, where its adjoint is free, the outer one and
-its bias. Sources: Ma-Lab-Berkeley/CRATE at 674408f, model/crate.py and model/crate_ae.
+its bias; `second` is the next parameter of its own, that of a decoupled read-out. Sources: Ma-Lab-Berkeley/CRATE at
+674408f, model/crate.py and model/crate_ae; UCSC-VLAA/CRATE-alpha at edbd624, torch_inference/model/crate_alpha.py.
 """
 
 from __future__ import annotations
@@ -52,14 +53,15 @@ RULES = (
     Rule(r"to_patch_embedding\.1\.(weight|bias)", r"patches.norm_in.\1", as_is),
     Rule(r"to_patch_embedding\.2\.(weight|bias)", r"patches.projection.\1", as_is),
     Rule(r"to_patch_embedding\.3\.(weight|bias)", r"patches.norm_out.\1", as_is),
-    Rule(r"patch_embed\.proj\.weight", "patches.projection.weight", flattened),
-    Rule(r"patch_embed\.proj\.bias", "patches.projection.bias", as_is),
+    Rule(r"(?:patch_embed\.proj|conv1)\.weight", "patches.projection.weight", flattened),
+    Rule(r"(?:patch_embed\.proj|conv1)\.bias", "patches.projection.bias", as_is),
     # layers: U is `qkv`, the outer matrix `to_out`, the dictionary a bare `weight`
     Rule(rf"{LAYERS}\.(\d+)\.norm\.(weight|bias)", r"encoder.\1\2.\3.norm.\4", as_is),
     Rule(rf"{LAYERS}\.(\d+)\.fn\.qkv\.weight", r"encoder.\1\2.\3.matrix", as_is),
     Rule(rf"{LAYERS}\.(\d+)\.fn\.to_out\.0\.weight", r"encoder.\1\2.\3.matrix_out", transposed),
     Rule(rf"{LAYERS}\.(\d+)\.fn\.to_out\.0\.bias", r"encoder.\1\2.\3.matrix_bias", as_is),
-    Rule(rf"{LAYERS}\.(\d+)\.fn\.weight", r"encoder.\1\2.\3.matrix", as_is),
+    Rule(rf"{LAYERS}\.(\d+)\.fn\.(?:weight|D)", r"encoder.\1\2.\3.matrix", as_is),
+    Rule(rf"{LAYERS}\.(\d+)\.fn\.D1", r"encoder.\1\2.\3.second", as_is),
     Rule(rf"{DECODER}\.(\d+)\.norm\.(weight|bias)", r"decoder.\1.\2.norm.\3", as_is),
     Rule(rf"{DECODER}\.(\d+)\.fn\.qkv\.weight", r"decoder.\1.\2.matrix", as_is),
     Rule(rf"{DECODER}\.(\d+)\.fn\.to_out\.0\.weight", r"decoder.\1.\2.matrix_out", transposed),

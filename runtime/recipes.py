@@ -36,6 +36,13 @@ def find(name: str) -> Path:
     return shipped()[name]
 
 
+def default(kind: str) -> str:
+    """The recipe for a kind of network; raises UserError where no task trains it."""
+    if kind not in DEFAULTS:
+        raise UserError(f'no task trains a network of the kind "{kind}": its tokens are its output, without a loss')
+    return DEFAULTS[kind]
+
+
 def read(file: Path) -> dict[str, Any]:
     try:
         content = yaml.safe_load(file.read_text(encoding="utf-8"))

@@ -29,12 +29,12 @@ EXPLANATIONS = {
     "noisy_db": "peak signal-to-noise ratio of the noisy images, dB",
     "denoised_db": "the same of the denoised images, dB",
     "gain_db": "denoised_db - noisy_db",
+    "penalty": "what the energies of the loss add to it",
     "knn_accuracy": "share of images that their 20 nearest training images classify rightly, by the network's features",
     "knn_untrained": "the same by the features of an untrained network",
     "knn_pixels": "the same by the pixels of the images, averaged to at most 32 x 32",
     "effective_rank": "of the training images' features; 1 is collapse",
     "coding_rate": "of the training images' features at a squared error of 0.5, nats",
-    "penalty": "what the energies of the loss add to it",
 }
 
 

@@ -39,7 +39,7 @@ def main(arguments: Sequence[str]) -> None:
 
 def fresh(spec: Path, recipe_name: str | None, overrides: Sequence[str], out: Path | None) -> Trainer:
     """A new run, with its folder made and its resolved recipe printed."""
-    name = recipe_name or recipes.DEFAULTS[kind_of(spec)]
+    name = recipe_name or recipes.default(kind_of(spec))
     recipe = recipes.load(recipes.find(name), overrides)
     compiled = compile_network(spec, recipe.preset, recipe.sizes, recipe.seed)
     splits = recipe.data.open(compiled.shape)

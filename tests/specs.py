@@ -36,7 +36,8 @@ HEAD = "head patches\n"
 
 def small_preset(text: str) -> str:
     """The preset of a shipped spec that tests compile: that of its recipe on data that need no download."""
-    return next(name for name in ("digits", "text") if re.search(rf"^preset {name}\b", text, re.MULTILINE))
+    names = ("digits", "text", "small")
+    return next(name for name in names if re.search(rf"^preset {name}\b", text, re.MULTILINE))
 
 
 def spec(body: str, head: str = HEAD, header: str = HEADER, energies: str = ENERGIES) -> str:

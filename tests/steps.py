@@ -91,6 +91,12 @@ CASES = {
         coefficients ~ absorbed; adjoint ~ free(bias) }}""",
     "learned_scale": f"""learn tau > 0 = 0.4
         compress Z by rate(Z, U) {{ norm layer; {CHAIN}; gram ~ softmax(tau); coefficients ~ skip; adjoint ~ free }}""",
+    "bisoftmax": f"""compress Z by rate(Z, U) {{ norm layer; {CHAIN}; gram ~ bisoftmax(1/sqrt(p))
+        coefficients ~ absorbed; adjoint ~ free }}""",
+    "threshold": f"""compress Z by rate(Z, U) {{ step eta; {CHAIN}; gram ~ threshold(lambda, 1)
+        coefficients ~ skip }}""",
+    "learned_level": f"""learn tau > 0 = 0.2
+        compress Z by rate(Z, U) {{ norm layer; {CHAIN}; gram ~ threshold(tau, 1/p); coefficients ~ absorbed }}""",
     "anti_compress": f"""denoise Z by rate(Z, U) {{ norm layer; {CHAIN}; gram ~ softmax(1/sqrt(p))
         coefficients ~ absorbed; adjoint ~ free(bias) }}""",
     "without_frame": "compress Z by rate(Z, U) { norm layer; inverse ~ neumann(1); gram ~ softmax(1/sqrt(p)) }",

@@ -139,6 +139,9 @@ class Builder:
         words = _nodes(parts)
         return syntax.HeadLine(span, words[0], words[1] if len(words) > 1 else None)
 
+    def whole(self, parts: list, span: Span) -> syntax.Call:
+        return syntax.Call(span, str(parts[0]))
+
     def init(self, parts: list, span: Span) -> syntax.InitLine:
         return syntax.InitLine(span, parts[0], parts[1])
 

@@ -8,10 +8,11 @@ from typing import TypeVar
 
 from crate_dsl.errors import Span, known
 from crate_dsl.language import syntax
-from crate_dsl.language.inputs import HEADS, IMAGE, INPUT_KINDS, STEMS, InputKind
+from crate_dsl.language.inputs import HEADS, IMAGE, INPUT_KINDS, STEMS, VECTORS, WHOLE, InputKind
 from crate_dsl.language.model import TAKEN, Head, TokensModel, Word
 from crate_dsl.language.report import Report, within
 from crate_dsl.language.sizes import Scope
+from crate_dsl.language.vectors import check_vectors
 from crate_dsl.language.vocabulary import Vocabulary
 from crate_dsl.language.words import word_of
 
@@ -21,6 +22,8 @@ EXAMPLES = {
     "tokens": "tokens Z: d x N = patches(patch) + class_token + position(learned)",
     "head": "head classify(classes) of class_token, or head patches",
 }
+
+
 
 
 @dataclass(frozen=True)
@@ -94,7 +97,10 @@ def _tokens(
     if None in words or rows is None or cols is None:
         return None
     position = next((word for word in words if word.name == "position"), None)
-    if position and "sincos" in position.arguments:
+    if kind is VECTORS:
+        if given is None or not check_vectors(line, words, given, scope, report):
+            return None
+    elif position and "sincos" in position.arguments:
         _check_sincos(position, STEMS[sources[0].name], rows, scope, report)
     fits = given is not None and kind is STEMS[sources[0].name]
     count = kind.count(sources[0], given, report) if fits else None
@@ -171,6 +177,9 @@ def _check_mask(
     if kind.stem not in stems and stems:
         hint = f"a mask removes what comes from the input: {kind.example}"
         report.error(f"there are no {kind.units} to mask", line.span, hint)
+    elif kind is VECTORS:
+        report.error("vectors cannot be masked", line.span, "a mask removes patches, or the tokens of a text")
+        return
     blocks = [i.role for i in spec.items if isinstance(i, syntax.BlockDeclaration | syntax.InverseDeclaration)]
     if line.before not in blocks:
         hint = f"the blocks here: {', '.join(blocks)}" if blocks else ""
@@ -196,7 +205,10 @@ def _head(
     word = word_of("head", line.word, vocabulary.heads, scope, report)
     if word is None:
         return None
-    if word.name in HEADS:
+    if word.name == WHOLE:
+        if line.of:
+            report.error("a head of tokens reads them all", line.of.span, f'leave "of {line.of.name}" out')
+    elif word.name in HEADS:
         if kind and HEADS[word.name] is not kind:
             message = f'"{word.name}" gives {HEADS[word.name].name} back, and the input is {kind.name}'
             report.error(message, line.word.span, f"write: head {kind.head}")
@@ -211,7 +223,8 @@ def _head(
             f'a head cannot read "{line.of.name}"', line.of.span, known("pools", line.of.name, vocabulary.pools)
         )
     elif line.of.name == "class_token" and stems and "class_token" not in stems:
-        hint = "add it to the tokens, patches(patch) + class_token, or write: of mean"
+        stem = "patches(patch)" if kind in (None, IMAGE) else kind.stem
+        hint = f"add it to the tokens, {stem} + class_token, or write: of mean"
         hint = "write: of mean" if kind and "class_token" in kind.refused else hint
         report.error("there is no class_token to read", line.of.span, hint)
     return Head(word, line.of.name if line.of else None)
@@ -230,7 +243,7 @@ def _targets(
         "class_token": "class_token" in stems,
         "position": learned,
         "mask_token": mask is not None,
-        "head": head is not None and head.word.name != "features" and not _is_tied(head.word),
+        "head": head is not None and head.word.name not in (WHOLE, "features") and not _is_tied(head.word),
         "patches": "patches" in stems,
         "embedding": "embedding" in stems,
     }
@@ -257,7 +270,7 @@ def _init(
     elif not targets[line.name]:
         hints = {
             "position": "positions are fixed unless they say position(learned)",
-            "head": "a head of features has no parameters, a tied head is the embedding: init embedding ...",
+            "head": "a head of tokens or features has no parameters; a tied one is the embedding: init embedding ...",
         }
         hint = hints.get(line.name, "")
         report.error(f"there is no learned {line.name} to initialise", place, hint)

@@ -102,10 +102,14 @@ class _Files:
             raise fail(
                 "this text lies in no folder, so it can include no file", line.span, "include rates, for instance"
             )
-        place = (line.span.source.folder / line.name).resolve()
-        if not place.is_relative_to(self.spec.folder.resolve()):
+        try:
+            place = (line.span.source.folder / line.name).resolve()
+            inside, exists = place.is_relative_to(self.spec.folder.resolve()), place.is_file()
+        except (OSError, RuntimeError) as error:  # a name too long, links in a circle, a folder that may not be read
+            raise fail(f'cannot read "{shown(line.name)}": {_reason(error)}', line.span, hint) from None
+        if not inside:
             raise fail(f'"{line.name}" leads out of the folder of the spec', line.span, hint)
-        if not place.is_file():
+        if not exists:
             beside = [path.name for path in place.parent.glob("*.crate")]
             raise fail(f'there is no file "{line.name}"', line.span, known("files there", place.name, beside))
         return place
@@ -117,8 +121,13 @@ def _text(place: Path, line: syntax.Include) -> str:
             raise fail(f'"{line.name}" is too long to be included', line.span, f"at most {MAX_BYTES:,} bytes are read")
         return place.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise fail(f'cannot read "{line.name}": {reason}', line.span, "a file of energies is text") from None
+        raise fail(f'cannot read "{line.name}": {_reason(error)}', line.span, "a file of energies is text") from None
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, UnicodeDecodeError):
+        return "it is not UTF-8 text"
+    return getattr(error, "strerror", None) or "its links lead nowhere"
 
 
 # ---- what of it a spec uses --------------------------------------------------------------------------------------

@@ -23,7 +23,7 @@ class InputKind:
     units: str  # what becomes one token each
     example: str  # of a tokens line
     count: Callable[[Word, Word, Report], int | None]  # (stem, input): the tokens that come from the input
-    coordinates: int  # of a token's place: sine-cosine positions need two features for each
+    coordinates: int  # of a token's place: sine-cosine positions need two features for each; 0: it has no place
     refused: Mapping[str, str] = field(default_factory=dict)  # common words that make no sense here, and why
 
 
@@ -50,6 +50,10 @@ def _length(stem: Word, text: Word, report: Report) -> int:
     return text.arguments[0]
 
 
+def _count(stem: Word, vectors: Word, report: Report) -> int:
+    return vectors.arguments[1]
+
+
 IMAGE = InputKind(
     "an image",
     "patches",
@@ -69,6 +73,8 @@ TEXT = InputKind(
     1,
     {"class_token": "a text has one token for every place; to read them all, write: head classify(classes) of mean"},
 )
-INPUT_KINDS: Mapping[str, InputKind] = {"image": IMAGE, "text": TEXT}
+VECTORS = InputKind("vectors", "vectors", "tokens", "vectors", "tokens Z: d x N = vectors", _count, 0)
+INPUT_KINDS: Mapping[str, InputKind] = {"image": IMAGE, "text": TEXT, "vectors": VECTORS}
 STEMS = {kind.stem: kind for kind in INPUT_KINDS.values()}
-HEADS = {kind.head: kind for kind in INPUT_KINDS.values()}
+WHOLE = VECTORS.head  # gives the tokens as they are, whatever they come from
+HEADS = {kind.head: kind for kind in INPUT_KINDS.values() if kind is not VECTORS}

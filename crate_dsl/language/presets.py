@@ -10,6 +10,7 @@ from crate_dsl.errors import CrateError, Source, Span, known
 from crate_dsl.language import syntax
 from crate_dsl.language.report import Report, TooMany, within
 from crate_dsl.language.sizes import Broken, Given, Scope, declare, evaluate, given_number, settle
+from crate_dsl.language.vectors import reads_vectors
 
 Replaced = dict[str, tuple[syntax.Expression | Fraction, Span]]
 
@@ -34,7 +35,8 @@ def scope_of(
     names = {d.name for d in declared} | set(learned_names(spec))
     tokens = next((item for item in spec.items if isinstance(item, syntax.TokensLine)), None)
     cols = tokens.dimensions.cols if tokens else None
-    axis = cols.name if isinstance(cols, syntax.Name) and cols.name not in names else None
+    free = isinstance(cols, syntax.Name) and (cols.name not in names or reads_vectors(spec))
+    axis = cols.name if free else None  # vectors may be as many as a declared size says
     presets = _presets(spec, names, report)
     chosen = _chosen(preset, presets, report)
     numbers, replaced = _overridden(overrides, names, axis, report)

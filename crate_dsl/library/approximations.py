@@ -6,60 +6,19 @@ of the canonical form of the whole update `Z+ = ...`, before norms are put in. T
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 
 import sympy
 
 from crate_dsl.language.model import ONE, Shape
-from crate_dsl.library.form import Form, Function, Inverse, Leaf, Word, indices, multiply
+from crate_dsl.library.form import Form, Inverse, Leaf, Word, indices, multiply
+from crate_dsl.library.grams import both_ways, columnwise, replacing, rescaled, thresholded
+from crate_dsl.library.rules import Absent, Context, Refusal, Rewriting, Rule
 from crate_dsl.library.scalars import scalar_indices
 
 one = sympy.Integer(1)
-
-
-class Refusal(Exception):
-    """A rule cannot be applied; the message says why, in the user's terms."""
-
-
-class Absent(Refusal):
-    """The site does not occur in the expression."""
-
-
-@dataclass(frozen=True)
-class Context:
-    """What a rule may know beside the form: the tokens, its scalar arguments, and the sizes in force."""
-
-    tokens: Leaf
-    arguments: tuple[sympy.Expr, ...]
-    words: tuple[str, ...]  # bare words among the arguments, such as `bias`
-    sizes: Mapping[str, int]
-
-
-@dataclass(frozen=True)
-class Rewriting:
-    """The new form, and the learned matrices that the rule introduced with the parameter each of them departs from."""
-
-    form: Form
-    introduced: tuple[tuple[str, Shape, str], ...] = ()
-
-
-@dataclass(frozen=True)
-class Rule:
-    """One way to replace a site; `assumption` is what would make it exact, `choice` marks a matter of taste."""
-
-    site: str
-    name: str
-    apply: Callable[[Form, Context], Rewriting]
-    usage: str
-    assumption: str
-    required: tuple[str, ...] = ()
-    optional: tuple[str, ...] = ()
-    choice: bool = False
-
-
 SITES: dict[str, dict[str, Rule]] = {}
-SCALED = "scaled"  # holds a rescaled Gram together until all sites are done, so that later rules do not read its scale
 
 
 def register(rule: Rule) -> None:
@@ -184,48 +143,11 @@ register(
 # ---- gram ----------------------------------------------------------------------------------------------------------
 
 
-def _grams(word: Word, axis: str) -> list[tuple[int, int]]:
-    """Self-transposed segments between two consecutive token axes, as (start, end) of the factors."""
-    borders = [n for n in range(len(word.factors) + 1) if _axis(word, n) == axis]
-    pairs = [(a, b) for a, b in zip(borders, borders[1:], strict=False) if b > a]
-    return [(a, b) for a, b in pairs if _palindrome(word.factors[a:b])]
-
-
-def _axis(word: Word, place: int) -> str:
-    """The axis before the factor at a place, or after the last factor."""
-    if place < len(word.factors):
-        return word.factors[place].shape[0]
-    return word.factors[-1].shape[1] if word.factors else ""
-
-
-def _palindrome(factors: tuple) -> bool:
-    return factors == tuple(factor.T for factor in reversed(factors)) and all(isinstance(f, Leaf) for f in factors)
-
-
-def _gram(wrap: Callable[[Form], Word]) -> Callable[[Form, Context], Rewriting]:
-    """Replace every autocorrelation `W' W` by a word made of `scale * W' W`; the site consumes no scalar."""
-
-    def apply(form: Form, context: Context) -> Rewriting:
-        axis, found, words = context.tokens.cols, False, []
-        for word in form.words:
-            for start, end in reversed(_grams(word, axis)):
-                found = True
-                gram = Form(axis, axis, (Word(context.arguments[-1], word.factors[start:end]),))
-                left, right = replace(word, factors=word.factors[:start]), Word(one, word.factors[end:])
-                word = multiply(multiply(left, wrap(gram)), right)
-            words.append(word)
-        if not found:
-            raise Absent
-        return Rewriting(Form.of(form.rows, form.cols, words))
-
-    return apply
-
-
 register(
     Rule(
         "gram",
         "softmax",
-        _gram(lambda gram: Word(one, (Function("softmax", (gram,)),))),
+        replacing(columnwise),
         "softmax(scale): W'W -> softmax(scale W'W), column by column",
         "heuristic: the raw autocorrelation acts like a soft membership of tokens",
         required=("scalar",),
@@ -235,24 +157,32 @@ register(
     Rule(
         "gram",
         "scaled",
-        _gram(lambda gram: Word(one, (Function(SCALED, (gram,)),))),
+        replacing(rescaled),
         "scaled(scale): W'W -> scale W'W, without softmax",
         "the scale is absorbed by the learned maps",
         required=("scalar",),
     )
 )
-
-
-def dissolved(form: Form) -> Form:
-    """The form with every rescaled Gram multiplied out."""
-    words = []
-    for word in form.words:
-        for place, factor in reversed(list(enumerate(word.factors))):
-            if isinstance(factor, Function) and factor.name == SCALED:
-                left, right = replace(word, factors=word.factors[:place]), Word(one, word.factors[place + 1 :])
-                word = multiply(multiply(left, factor.arguments[0].words[0]), right)
-        words.append(word)
-    return Form.of(form.rows, form.cols, words)
+register(
+    Rule(
+        "gram",
+        "bisoftmax",
+        replacing(both_ways),
+        "bisoftmax(scale): W'W -> A + A', A = softmax(scale W'W): columns and rows",
+        "heuristic as softmax; what then is descended exactly is -1/scale sum_k logsumexp(scale W'W)",
+        required=("scalar",),
+    )
+)
+register(
+    Rule(
+        "gram",
+        "threshold",
+        replacing(thresholded),
+        "threshold(tau, scale): W'W -> tau where softmax(scale W'W) > tau, else 0",
+        "only tokens of one subspace attend to each other: p is large beside log N, the noise small, tau above 1/2",
+        required=("scalar", "scalar"),
+    )
+)
 
 
 # ---- coefficients --------------------------------------------------------------------------------------------------

@@ -27,12 +27,14 @@ VOCABULARY = Vocabulary(
     inputs=_words(
         WordSignature("image", ("size", "size", "size"), usage="image(channels, height, width)"),
         WordSignature("text", ("size", "size"), usage="text(length, vocabulary): token numbers below vocabulary"),
+        WordSignature("vectors", ("size", "size"), usage="vectors(d, N): N real vectors with d entries"),
     ),
     stems=_words(
         WordSignature(
             "patches", ("size",), ("size", "norm"), "patches(patch), patches(height, width), patches(patch, norm)"
         ),
         WordSignature("embedding", usage="embedding: one learned vector for every word of the vocabulary of a text"),
+        WordSignature("vectors", usage="vectors: the vectors of the input, as they are"),
         WordSignature("class_token", usage="class_token: one learned token in front"),
         WordSignature("position", ("learned|sincos",), usage="position(learned) or position(sincos)"),
     ),
@@ -43,8 +45,9 @@ VOCABULARY = Vocabulary(
     heads=_words(
         WordSignature("classify", ("size",), usage="classify(classes) of class_token, or of mean"),
         WordSignature("patches", usage="patches: the pixels of every patch"),
-        WordSignature("features", usage="features of class_token, or of mean: what it reads, as it is"),
         WordSignature("vocabulary", (), ("tied",), "vocabulary, or vocabulary(tied): by the transposed embedding"),
+        WordSignature("tokens", usage="tokens: the tokens as they are"),
+        WordSignature("features", usage="features of class_token, or of mean: what it reads, as it is"),
     ),
     pools=("class_token", "mean"),
     inits=_words(

@@ -18,6 +18,7 @@ from crate_dsl.mathematics.record import energy_tree
 
 FUNCTION_NOTES = {
     "softmax": "softmax(A): column by column, every column becomes a distribution over the rows",
+    "threshold": "threshold(A, tau): tau where an entry is above tau, else 0",
     "exp": "exp(A): entry by entry",
     "log": "log(A): entry by entry",
     "reciprocal": "reciprocal(A): 1 / a, entry by entry",

@@ -9,9 +9,11 @@ import sympy
 from crate_dsl.errors import fail
 from crate_dsl.language.model import Parameter, SiteRule
 from crate_dsl.language.syntax import Name
-from crate_dsl.library.approximations import SITES, Absent, Context, Refusal, Rewriting, Rule, dissolved, present
+from crate_dsl.library.approximations import SITES, present
 from crate_dsl.library.form import Form, Leaf, Word
+from crate_dsl.library.grams import dissolved
 from crate_dsl.library.products import diagonal
+from crate_dsl.library.rules import Absent, Context, Refusal, Rewriting, Rule
 from crate_dsl.library.scalars import rename_index, scalar_indices
 from crate_dsl.mathematics.derivation import (
     APPROXIMATION,

@@ -13,7 +13,7 @@ from crate_dsl.operators.graph import Builder, Operator, Type, coefficient_famil
 
 one = sympy.Integer(1)
 ENTRYWISE = {  # functions that commute with transposition
-    "exp", "log", "log1p", "root", "reciprocal", "hadamard", "gelu", "gelu_slope", "gelu_potential",
+    "exp", "log", "log1p", "root", "reciprocal", "hadamard", "gelu", "gelu_slope", "gelu_potential", "threshold",
 }  # fmt: skip
 
 Terms = Iterable[tuple[sympy.Expr, int]]

@@ -14,8 +14,8 @@ import sympy
 
 from crate_dsl.errors import Span, fail
 from crate_dsl.language.model import Block, Shape
-from crate_dsl.library.approximations import SCALED
 from crate_dsl.library.form import Diagonal, Factor, Form, Function, Inverse, Leaf, Word, indices
+from crate_dsl.library.grams import SCALED
 from crate_dsl.library.scalars import rename_index, scalar_indices
 from crate_dsl.mathematics.derivation import Assignment, Derivation, DerivedBlock, DerivedPenalty, DerivedStep
 from crate_dsl.operators.build import (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -94,12 +94,19 @@ def _pixels(model: Model) -> int:
 def _stem(model: Model) -> Row:
     words = {word.name: word.arguments for word in model.tokens.words}
     d = model.sizes[model.tokens.rows]
-    parameters, flops = _patches(model, words["patches"]) if "patches" in words else (_vocabulary(model) * d, 0)
+    parameters, flops = _embedding(model, words)
     parameters += d * (("class_token" in words) + (model.mask is not None))
     if "position" in words:
         parameters += model.tokens.count * d if words["position"][0] == "learned" else 0
         flops += model.tokens.count * d
     return Row("stem", "tokens", 1, parameters, flops)
+
+
+def _embedding(model: Model, words: Mapping[str, tuple[int | Fraction | str, ...]]) -> tuple[int, int]:
+    """Parameters and operations of what makes tokens of the input; vectors are tokens as they are."""
+    if "patches" in words:
+        return _patches(model, words["patches"])
+    return (_vocabulary(model) * model.sizes[model.tokens.rows], 0) if "embedding" in words else (0, 0)
 
 
 def _patches(model: Model, arguments: tuple[int | Fraction | str, ...]) -> tuple[int, int]:
@@ -118,8 +125,8 @@ def _vocabulary(model: Model) -> int:
 
 def _head(model: Model) -> Row:
     d = model.sizes[model.tokens.rows]
-    if model.head.word.name == "features":
-        return Row("head", "features", 1, 0, 0)
+    if model.head.word.name in ("tokens", "features"):
+        return Row("head", model.head.word.name, 1, 0, 0)
     if model.head.word.name == "vocabulary":  # without a bias; a tied one is the embedding, counted there
         entries = _vocabulary(model) * d
         return Row(

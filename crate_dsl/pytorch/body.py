@@ -16,7 +16,7 @@ from crate_dsl.errors import CompilerBug
 from crate_dsl.language.model import Block, LearnedScalar
 from crate_dsl.operators.graph import Graph, Operator, Type
 from crate_dsl.pytorch import causal_spelling  # noqa: F401 (registers its kinds)
-from crate_dsl.pytorch.expressions import ATOM, Code, is_negated, scalar_code
+from crate_dsl.pytorch.expressions import ATOM, SUM, Code, is_negated, scalar_code
 from crate_dsl.pytorch.names import Constants, Names
 from crate_dsl.pytorch.precision import precise_regions, source_of
 from crate_dsl.pytorch.spelling import SPELLINGS
@@ -59,7 +59,7 @@ class Body:
         """All statements, the last one returning the output with tokens as rows."""
         output = self._graph.output
         code = self.code(output, self.flipped(self._graph[output].type))
-        return [*self._lines, f"{self._indent}return {code.text}"]
+        return [*self._lines, *(self._indent + line for line in broken(f"return {code.text}", code.level))]
 
     # ---- what spellings ask for ---------------------------------------------------------------------------------
 
@@ -181,14 +181,14 @@ class Body:
         """Give a value a statement of its own, with its shape at the end of the line."""
         code, kind = self._codes[number], self._graph[number].type
         name = self._names.new(self._hint(number))
-        self._write(f"{name} = {code.text}", f"  # {self._shape(kind, code.flipped)}")
+        self._write(f"{name} = {code.text}", f"  # {self._shape(kind, code.flipped)}", code.level)
         self._codes[number] = Code(name, ATOM, code.flipped)
 
-    def _write(self, statement: str, comment: str = "") -> None:
+    def _write(self, statement: str, comment: str = "", level: int = ATOM) -> None:
         if len(self._indent + statement + comment) > LINE:
             self._lines.append(self._indent + comment.strip())
             comment = ""
-        self._lines.append(self._indent + statement + comment)
+        self._lines += [self._indent + line for line in broken(statement + comment, level, LINE - len(self._indent))]
 
     def _shape(self, kind: Type, flipped: bool) -> str:
         front = (["batch"] if kind.batch else []) + ([kind.family] if kind.family else [])
@@ -295,6 +295,30 @@ class Body:
                 yield from self._consumers(user)
             else:
                 yield user
+
+
+def broken(statement: str, level: int, width: int = LINE) -> list[str]:
+    """A statement that assigns or returns a sum; where it is too long, the sum on a line of its own, or by terms."""
+    head, sign, text = statement.partition(" = " if " = " in statement else " ")
+    terms = top_level_terms(text)
+    if len(statement) <= width or level != SUM or len(terms) < 2:
+        return [statement]
+    lines = [text] if len(text) + 4 <= width else terms
+    return [f"{head}{sign}(", *(f"    {line}" for line in lines), ")"]
+
+
+def top_level_terms(text: str) -> list[str]:
+    """
+    >>> top_level_terms("a + f(b - c) - d")
+    ['a', '+ f(b - c)', '- d']
+    """
+    terms, depth, start = [], 0, 0
+    for place, character in enumerate(text):
+        depth += (character in "([") - (character in ")]")
+        if depth == 0 and text[place : place + 3] in (" + ", " - "):
+            terms.append(text[start:place])
+            start = place + 1
+    return [*terms, text[start:]]
 
 
 def _projects(code: Code) -> bool:

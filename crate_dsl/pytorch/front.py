@@ -10,6 +10,7 @@ from crate_dsl.pytorch.image_front import ImageFront
 from crate_dsl.pytorch.stem import MASK_STANDARD_DEVIATION, token_lines, weight_lines
 from crate_dsl.pytorch.steps import File, indented
 from crate_dsl.pytorch.text_front import TextFront
+from crate_dsl.pytorch.vectors_front import VectorsFront
 
 
 class Front(Protocol):
@@ -31,7 +32,10 @@ class Front(Protocol):
     def methods(self) -> list[str]: ...
 
 
-FRONTS: Mapping[str, Callable[[File], Front]] = {"image": ImageFront, "text": TextFront}
+FRONTS: Mapping[str, Callable[[File], Front]] = {"image": ImageFront, "text": TextFront, "vectors": VectorsFront}
+
+
+BARE = {"tokens", "features"}  # heads without parameters
 
 
 def front_of(file: File) -> Front:
@@ -41,7 +45,7 @@ def front_of(file: File) -> Front:
 def task_of(model: Model) -> str:
     """The kind of a network: which tasks of the runtime can train it."""
     match model.head.word.name:
-        case "classify" | "features" as name:
+        case "classify" | "tokens" | "features" as name:
             return name
         case "vocabulary":
             return "masked_language" if model.mask else "language"
@@ -76,7 +80,10 @@ def tokens_method(file: File, front: Front) -> list[str]:
         lines += ["mask = self.mask(z, noise)", "z = torch.where(mask.unsqueeze(-1) == 1, self.mask_token, z)"]
     if front.class_token:
         lines.append("z = torch.cat((self.class_token.expand(len(z), -1, -1), z), dim=1)")
-    lines.append(f"return {front.placed()}, mask" if masked else f"return {front.placed()}")
+    placed = front.placed()
+    if len(lines) == 1 and front.embedded().isidentifier():  # nothing is made of it but a name
+        lines, placed = [], placed.replace("z", front.embedded(), 1)
+    lines.append(f"return {placed}, mask" if masked else f"return {placed}")
     about = f'"""The tokens that enter the first layer, (batch, {n}, {d})' + (
         ', and the mask."""' if masked else '."""'
     )
@@ -92,8 +99,8 @@ def is_tied(model: Model) -> bool:
 
 
 def head_lines(file: File, front: Front) -> list[str]:
-    """The head's part of `__init__`; a head on a vocabulary has no bias, as in GPT-2, and features have no head."""
-    if is_tied(file.model) or file.model.head.word.name == "features":
+    """The head's part of `__init__`; a head on a vocabulary has no bias, as in GPT-2."""
+    if is_tied(file.model) or task_of(file.model) in BARE:
         return []
     d, word = file.constants.size(file.model.tokens.rows), file.model.head.word
     outputs = str(word.arguments[0]) if word.name == "classify" else front.outputs
@@ -113,7 +120,7 @@ def pool_code(model: Model) -> str:
 
 def head_code(model: Model, front: Front) -> str:
     """What the head makes of z, pooled already where it reads one token."""
-    if task_of(model) == "features":
+    if task_of(model) in BARE:
         return "z"
     if task_of(model) == "classify":
         return "self.head(z)"

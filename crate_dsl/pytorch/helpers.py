@@ -15,6 +15,11 @@ def merge_heads(x: Tensor) -> Tensor:
     """(batch, heads, N, p) -> (batch, N, heads * p)."""
     return x.transpose(1, 2).flatten(2)
 ''',
+    "threshold": '''
+def threshold(x: Tensor, level: Tensor | float) -> Tensor:
+    """The level where an entry is above it, else 0; the comparison passes no gradient on."""
+    return level * (x > level).to(x.dtype)
+''',
     "identity_like": '''
 def identity_like(matrix: Tensor) -> Tensor:
     """The identity of a square matrix's size, type and device."""

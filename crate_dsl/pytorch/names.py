@@ -14,7 +14,7 @@ USED = {"torch", "nn", "F", "Tensor", "self", "super", "math"}
 HELPERS = {
     "PrefixSolve", "at_least_float32", "causal_product", "chunks", "gelu_potential", "gelu_slope", "identity_like",
     "masked_until_now", "merge_heads", "prefix_solve", "sincos_places", "sincos_positions", "sine_and_cosine",
-    "solve_per_token", "split_heads", "sums_before", "token_numbers",
+    "solve_per_token", "split_heads", "sums_before", "threshold", "token_numbers",
 }  # fmt: skip
 RESERVED = AMBIGUOUS | USED | HELPERS | set(keyword.kwlist) | set(keyword.softkwlist) | set(dir(builtins))
 

@@ -221,6 +221,7 @@ class NetworkWriter:
                 "tuple[Tensor, Tensor]",
                 "Logits of every token, (batch, tokens, vocabulary), and the mask, 1 where one was hidden.",
             ),
+            "tokens": ("Tensor", "The tokens, (batch, tokens, features)."),
         }[task_of(self._model)]
         value = head_code(self._model, self._front) + (", mask" if self._model.mask else "")
         if penalties:

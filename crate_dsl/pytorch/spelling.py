@@ -6,6 +6,7 @@ flipped is the transposed value (tokens as rows), else the value as it stands in
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
@@ -16,6 +17,7 @@ from crate_dsl.operators.graph import Operator, Type
 from crate_dsl.operators.kinds import is_causal
 from crate_dsl.operators.passes.bias import is_heads
 from crate_dsl.pytorch.expressions import ATOM, POWER, PRODUCT, SUM, UNARY, Code, is_negated, scalar_code
+from crate_dsl.pytorch.helpers import HELPERS
 from crate_dsl.pytorch.proximal import proximal_code
 
 
@@ -164,7 +166,7 @@ def _combine(op: Operator, speaker: Speaker) -> Code:
     terms = [(c, n) for c, n in zip(op.attributes[0], op.inputs, strict=True)]
     terms.sort(key=lambda term: is_negated(term[0]))
     parts = [_term(c, n, flipped, op, speaker) for c, n in terms]
-    text = parts[0]
+    text = re.sub(r"^-([\w.]+\*\*[\w.]+)", r"-(\1)", parts[0])  # a power after a sign is bracketed, as formatters do
     for part in parts[1:]:
         text += f" - {part[1:]}" if part.startswith("-") else f" + {part}"
     single = UNARY if text.startswith("-") else PRODUCT
@@ -235,6 +237,7 @@ def _logdet(op: Operator, speaker: Speaker) -> Code:
 
 FUNCTIONS: dict[str, Callable[[list[Code], bool], str]] = {
     "softmax": lambda x, flipped: f"torch.softmax({x[0].text}, dim={-1 if flipped else -2})",
+    "threshold": lambda x, flipped: f"threshold({x[0].text}, {x[1].text})",
     "exp": lambda x, flipped: f"torch.exp({x[0].text})",
     "log": lambda x, flipped: f"torch.log({x[0].text})",
     "reciprocal": lambda x, flipped: f"torch.reciprocal({x[0].text})",
@@ -264,10 +267,12 @@ REDUCTIONS: dict[str, Callable[[Code, bool], str]] = {
 @spell("function", "weights")
 def _function(op: Operator, speaker: Speaker) -> Code:
     flipped = speaker.flipped(op.type)
-    if op.attributes[0] in HELPING:
-        speaker.helper(op.attributes[0])
-    text = FUNCTIONS[op.attributes[0]]([speaker.code(n, flipped, op.type) for n in op.inputs], flipped)
-    return Code(text, PRODUCT if " * " in text and op.attributes[0] == "hadamard" else ATOM, flipped)
+    name, parameters = op.attributes
+    arguments = [speaker.code(n, flipped, op.type) for n in op.inputs]
+    text = FUNCTIONS[name]([*arguments, *(speaker.scalar(p, op.type) for p in parameters)], flipped)
+    if name in HELPERS:
+        speaker.helper(name)
+    return Code(text, PRODUCT if name == "hadamard" else ATOM, flipped)
 
 
 # ---- diagonals, quantities and numbers computed from values ----------------------------------------------------

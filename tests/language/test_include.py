@@ -151,6 +151,13 @@ def test_a_link_to_the_spec_is_the_spec(tmp_path: Path) -> None:
     assert "would include itself" in refused(text('"link.crate"'), tmp_path)
 
 
+def test_names_and_links_that_cannot_be_followed(tmp_path: Path) -> None:
+    assert "cannot read" in refused(text(f'"{"a" * 300}.crate"'), tmp_path)
+    (tmp_path / "one.crate").symlink_to(tmp_path / "two.crate")
+    (tmp_path / "two.crate").symlink_to(tmp_path / "one.crate")
+    assert "one.crate" in refused(text('"one.crate"'), tmp_path)
+
+
 def test_text_without_a_folder_includes_the_library_alone() -> None:
     assert "lies in no folder" in refused(text('"mine.crate"'))
     assert model(text("rates"))

@@ -13,7 +13,7 @@ from crate_dsl.compiler import Compilation
 from crate_dsl.errors import Source
 from crate_dsl.loading import module_of
 from tests.parity.test_parity import Golden, assert_close
-from tests.specs import COMPRESS, MSSA, SPARSIFY, encoder, spec
+from tests.specs import COMPRESS, HEADER, MSSA, SPARSIFY, encoder, spec
 
 ENCODER = encoder(COMPRESS + SPARSIFY)
 ASCENT = f"denoise Z by rate(Z, U) {{ {MSSA} }}\n"
@@ -84,6 +84,29 @@ def test_block(name: str) -> None:
     assert_close(tokens.grad, golden("grad_in")[key])
     for ours, parameter in layer.named_parameters():
         assert_close(parameter.grad, in_our_layout(ours, gradients[names[ours]]))
+
+
+ODL = """energy overcomplete(A: m x N | X: d x N, D: d x m) =
+    1/2 * norm2(X - D * A) + lambda * l1(A) + nonnegative(A)
+"""
+
+
+def test_overcomplete_block() -> None:
+    """Two ISTA steps from zero on an over-complete dictionary: the code and its read-out, with all gradients."""
+    golden = Golden("crate_alpha_odl")
+    body = encoder("sparsify Z by overcomplete(A | Z, D) { from 0; steps 2 of eta; read D1 }\n")
+    text = spec(body, header=HEADER.replace("lambda = 0.5", "lambda = 0.1") + "size m = 4 * d\n", energies=ODL)
+    compilation = Compilation(Source("block.crate", text), None, {})
+    step = module_of(compilation.text, "Tiny").Tiny().double().encoder[0].sparsify
+    step.load_state_dict(golden("param"))
+    tokens, out = golden("in")["x"].requires_grad_(), golden("out")
+    result = step(tokens)
+    assert_close(result, out["xhat"])
+    assert_close(step.code(tokens), out["z2"])
+    result.square().sum().backward()
+    assert_close(tokens.grad, golden("grad_in")["x"])
+    for name, parameter in step.named_parameters():
+        assert_close(parameter.grad, golden("grad")[name])
 
 
 def test_a_transposed_dictionary_is_noticed() -> None:

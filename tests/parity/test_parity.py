@@ -71,6 +71,28 @@ def test_crate_classifier() -> None:
         assert_close(features[f"encoder.{layer}.sparsify"], out[f"layer{layer}/out"])
 
 
+def test_crate_alpha() -> None:
+    golden = Golden("crate_alpha")
+    network = crate_dsl.load(SPECS / "crate_alpha.crate", image=16, patch=4, classes=5, d=24, K=3, L=2).double()
+    load_official(network, golden("param"))
+    images, out = golden("in")["img"].requires_grad_(), golden("out")
+    logits = network(images)
+    assert_close(logits, out["logits"])
+    loss = F.cross_entropy(logits, golden("in")["labels"])
+    assert_close(loss, out["loss"])
+    loss.backward()
+    assert_close(images.grad, golden("grad_in")["img"])
+    compare_gradients(network, golden("grad"))
+    assert set(convert_state(golden("grad"), network)) == set(gradients(network))  # none is left out
+    features = network.features(images)
+    assert_close(features["tokens"], out["tokens_in"])
+    for layer in range(2):
+        half = features[f"encoder.{layer}.compress"]
+        assert_close(half, out[f"layer{layer}/half"])
+        assert_close(features[f"encoder.{layer}.sparsify"], half + out[f"layer{layer}/odl"])
+    assert_close(features["encoder.1.sparsify"], out["tokens_out"])
+
+
 def masked_loss(patches: Tensor, mask: Tensor, target: Tensor, normalise: bool) -> Tensor:
     if normalise:
         target = (target - target.mean(-1, keepdim=True)) / (target.var(-1, keepdim=True) + 1e-6).sqrt()
@@ -186,6 +208,7 @@ COUNTS = {
     ("crate.crate", "base"): 22_796_008, ("crate.crate", "large"): 77_641_192,
     ("crate_mae.crate", "tiny"): 11_256_192, ("crate_mae.crate", "small"): 24_846_528,
     ("crate_mae.crate", "base"): 43_745_280, ("crate_mae.crate", "large"): 152_821_504,
+    ("crate_alpha.crate", "base"): 72_328_936, ("crate_alpha.crate", "large"): 253_650_920,
 }  # fmt: skip
 
 

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from crate_dsl.library.approximations import SCALED
 from crate_dsl.library.atoms import ATOMS
 from crate_dsl.library.functions import FUNCTIONS
+from crate_dsl.library.grams import SCALED
 from crate_dsl.library.vocabulary import VOCABULARY
 from crate_dsl.operators.kinds import KINDS
 from crate_dsl.operators.lower import lower

@@ -15,6 +15,9 @@ from crate_dsl.operators.lower import lower
 from tests.pytorch.running import network_of
 from tests.pytorch.test_file import ruff, text_of
 from tests.specs import derived
+from tests.test_standard import ENERGIES, LOSSES_ALONE
+from tests.test_standard import spec as library_spec
+from tests.test_standard import step as library_step
 
 SRR = Path(__file__).parents[2] / "specs" / "crate_srr.crate"
 SMALL = {"image": 8, "patch": 2, "channels": 1, "classes": 5, "d": 12, "K": 3, "p": 5, "L": 2}
@@ -172,6 +175,31 @@ def test_a_learned_number_that_no_step_keeps() -> None:
     text = CLASSIFY.replace("steps 1 of gamma", "steps 1 of eta") + " + shared_weight(Z)\n"
     with pytest.raises(CrateError, match='no step of this network keeps "gamma"'):
         network_of(lower(derived(text)))
+
+
+OF_TOKENS = [case for case, (_, energy) in ENERGIES.items() if "X" not in {a.name for a in energy.given}]
+
+
+@pytest.mark.parametrize("case", [case for case in OF_TOKENS if case not in LOSSES_ALONE])
+def test_energies_of_the_library_are_those_of_their_steps(case: str) -> None:
+    """A step's own energy is verified elsewhere; a loss may use the same one."""
+    file, energy = ENERGIES[case]
+    arguments = ", ".join(a.name for a in energy.variables + energy.given)
+    loss = f"loss cross_entropy + {energy.name}({arguments}) in encoder"
+    layer = network_of(lower(derived(library_spec(file, library_step(energy), loss)))).encoder[1]
+    z = torch.randn(2, 17, 12, dtype=torch.float64)
+    torch.testing.assert_close(layer.penalty(z), layer.compress.energy(z), rtol=1e-10, atol=0)
+
+
+def test_sizes_of_a_decoder_of_its_own() -> None:
+    text = (MASKED + " + 0.1 * rate(Z, U) in decoder\n").replace("inverse(encoder)", "inverse(encoder) with K = 2")
+    network = network_of(lower(derived(text.replace(" per head", ""))))
+    noise = torch.rand(3, 16, dtype=torch.float64)
+
+    def wanted(found: Found) -> Tensor:
+        return 0.1 * by_layer(network, found, "decoder", lambda z, layer: rates(z, matrix(layer), 2))
+
+    assert_penalty(network, (images(), noise), wanted)
 
 
 def test_a_masked_network_with_two_blocks() -> None:

@@ -21,7 +21,9 @@ from tests.runtime.conftest import DATA, SPECS
 SIZES = {
     "crate": {"image": 16, "patch": 4, "classes": 5, "d": 24, "K": 3, "L": 2},
     "crate_mae": {"image": 16, "patch": 4, "d": 32, "K": 4, "L": 2},
+    "crate_alpha": {"image": 16, "patch": 4, "classes": 5, "d": 24, "K": 3, "L": 2},
 }
+STORED = {"crate": "crate_cls", "crate_mae": "mae_normpix_false", "crate_alpha": "crate_alpha"}
 
 
 def golden(name: str, part: str) -> dict[str, Tensor]:
@@ -52,17 +54,26 @@ def test_the_official_masked_loss_and_its_gradients(normalise: bool) -> None:
         assert relative(parameter.grad, theirs[key]) < 1e-10, key
 
 
-def test_the_official_logits() -> None:
-    module, data = network("crate"), golden("crate_cls", "in")
-    module.load_state_dict(convert.convert_state(golden("crate_cls", "param"), module))
+@pytest.mark.parametrize("spec", ["crate", "crate_alpha"])
+def test_the_official_logits(spec: str) -> None:
+    module, stored = network(spec), STORED[spec]
+    data = golden(stored, "in")
+    module.load_state_dict(convert.convert_state(golden(stored, "param"), module))
     logits = module(data["img"])
-    assert relative(logits, golden("crate_cls", "out")["logits"]) < 1e-10
-    assert relative(F.cross_entropy(logits, data["labels"]), golden("crate_cls", "out")["loss"]) < 1e-10
+    assert relative(logits, golden(stored, "out")["logits"]) < 1e-10
+    assert relative(F.cross_entropy(logits, data["labels"]), golden(stored, "out")["loss"]) < 1e-10
+
+
+def test_the_names_of_a_users_matrices_do_not_matter() -> None:
+    """A read-out is found by its place in the step, whatever it is called."""
+    assert convert.roles(["Phi", "Psi", "norm.weight"]) == {
+        "norm.weight": "norm.weight", "Phi": "matrix", "Psi": "second"
+    }  # fmt: skip
+    assert convert.roles(["V_out", "V", "V_bias"]) == {"V": "matrix", "V_out": "matrix_out", "V_bias": "matrix_bias"}
 
 
 def save(tmp_path: Path, spec: str, wrap: str) -> Path:
-    name = {"crate": "crate_cls", "crate_mae": "mae_normpix_false"}[spec]
-    state = OrderedDict(golden(name, "param"))
+    state = OrderedDict(golden(STORED[spec], "param"))
     content = {
         "bare": state,
         "state_dict": {"epoch": 3, "state_dict": state},

@@ -1,15 +1,34 @@
-"""Recognise attention: `V softmax(s K' Q)` is one fused operator, which never stores the N x N matrix."""
+"""Recognise attention: `V softmax(s K' Q)` is one fused operator, which never stores the N x N matrix.
+
+A softmax that is read elsewhere too, as in `V A + V A'`, is stored anyway: there the cost decides, after the sums have
+been gathered and factored, for `V (A + A')` takes one product where the fused operator leaves two and their scores.
+"""
 
 from __future__ import annotations
 
 from crate_dsl.operators.build import factors_of, joined, product, terms_of, transposed
+from crate_dsl.operators.cost import cost
 from crate_dsl.operators.graph import Builder, Graph, Operator
+from crate_dsl.operators.passes.factor import factor
+from crate_dsl.operators.passes.gather import gather
 from crate_dsl.operators.rewrite import rebuild
 
 
 def attention(graph: Graph, batch: int) -> Graph:
-    """Fuse every column-wise softmax of one product of tokens with the value on its left."""
+    """Fuse every column-wise softmax of one product of tokens with the value on its left, unless that costs more."""
+    fused = _all_fused(graph)
+    stored = any(fused[n].attributes[0] == "softmax" for n in fused.operators("function"))
+    if fused.operators("attention") and stored and _settled(graph, batch) < _settled(fused, batch):
+        return graph
+    return fused
 
+
+def _settled(graph: Graph, batch: int) -> float:
+    """The cost after the passes that join what the two ways of reading a softmax have in common."""
+    return cost(factor(gather(graph, batch), batch), batch).time
+
+
+def _all_fused(graph: Graph) -> Graph:
     def rule(builder: Builder, operator: Operator) -> int | None:
         if operator.kind != "product":
             return None

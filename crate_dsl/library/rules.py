@@ -1,0 +1,51 @@
+"""What a rule of approximation is: the form that it rewrites, what it may know, and how it says no."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import sympy
+
+from crate_dsl.language.model import Shape
+from crate_dsl.library.form import Form, Leaf
+
+
+class Refusal(Exception):
+    """A rule cannot be applied; the message says why, in the user's terms."""
+
+
+class Absent(Refusal):
+    """The site does not occur in the expression."""
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a rule may know beside the form: the tokens, its scalar arguments, and the sizes in force."""
+
+    tokens: Leaf
+    arguments: tuple[sympy.Expr, ...]
+    words: tuple[str, ...]  # bare words among the arguments, such as `bias`
+    sizes: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class Rewriting:
+    """The new form, and the learned matrices that the rule introduced with the parameter each of them departs from."""
+
+    form: Form
+    introduced: tuple[tuple[str, Shape, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One way to replace a site; `assumption` is what would make it exact, `choice` marks a matter of taste."""
+
+    site: str
+    name: str
+    apply: Callable[[Form, Context], Rewriting]
+    usage: str
+    assumption: str
+    required: tuple[str, ...] = ()
+    optional: tuple[str, ...] = ()
+    choice: bool = False
