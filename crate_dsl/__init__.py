@@ -8,5 +8,24 @@ from crate_dsl.compiler import VERSION as __version__
 from crate_dsl.compiler import Compilation, compile_spec
 from crate_dsl.errors import CrateError
 from crate_dsl.loading import load, module_of
+from crate_dsl.mathematics.certify import Finding, certify
+from crate_dsl.operators.summary import Summary, summary
+from crate_dsl.variants import Choice, Variant, Variations, choices, vary
 
-__all__ = ["Compilation", "CrateError", "__version__", "compile_spec", "load", "module_of"]
+__all__ = [
+    "Choice",
+    "Compilation",
+    "CrateError",
+    "Finding",
+    "Summary",
+    "Variant",
+    "Variations",
+    "__version__",
+    "certify",
+    "choices",
+    "compile_spec",
+    "load",
+    "module_of",
+    "summary",
+    "vary",
+]

@@ -2,35 +2,23 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from rich.table import Table
 
 import crate_dsl
-from runtime import recipes
+from runtime import recipes, side_by_side
 from runtime.baselines.vit import VisionTransformer
 from runtime.data.source import Splits
 from runtime.errors import Parser, UserError, run
 from runtime.log import console
-from runtime.measure import measure, reference_of
 from runtime.network import Compiled, compile_network, kind_of, parameter_count
 from runtime.recipe import Recipe
-from runtime.run_folder import RunFolder, create, unused
-from runtime.trainer import Trainer
-
-
-@dataclass(frozen=True)
-class Row:
-    """One trained network: its name, size, seconds of training, and its figures on the held-out split."""
-
-    name: str
-    parameters: int
-    seconds: float
-    figures: dict[str, float]
+from runtime.run_folder import unused
+from runtime.side_by_side import Outcome
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -49,9 +37,9 @@ def main(arguments: Sequence[str]) -> None:
     networks = [(spec.stem, compile_network(spec, recipe.preset, recipe.sizes, recipe.seed)) for spec in specs]
     if options.vit:
         networks.append(("vit", vision_transformer(specs[0], networks[0][1], recipe)))
-    splits = recipe.data.open(networks[0][1].shape)
+    splits = recipe.data.splits(networks[0][1].shape)
     out = options.out or unused(f"compare-{Path(name).stem}")
-    show(name, [train(label, compiled, recipe, splits, out) for label, compiled in networks])
+    show(name, {label: train(label, compiled, recipe, splits, out) for label, compiled in networks})
 
 
 def vision_transformer(spec: Path, compiled: Compiled, recipe: Recipe) -> Compiled:
@@ -68,26 +56,19 @@ def vision_transformer(spec: Path, compiled: Compiled, recipe: Recipe) -> Compil
     return replace(compiled, name="VisionTransformer", module=network)
 
 
-def train(label: str, compiled: Compiled, recipe: Recipe, splits: Splits, out: Path) -> Row:
+def train(label: str, compiled: Compiled, recipe: Recipe, splits: Splits, out: Path) -> Outcome:
     """A whole run in a folder of its own."""
     print(f"-- {label}: {compiled.name}, {parameter_count(compiled.module):,} parameters", flush=True)
-    trainer = Trainer(recipe, compiled, splits, RunFolder(out / label))
-    create(out / label, recipe, compiled, label)
-    started = time.perf_counter()
-    trainer.run()
-    seconds = time.perf_counter() - started
-    reference = reference_of(recipe.task, trainer.judged, splits.train, recipe.evaluate_batch)
-    judged, batch = trainer.judged, recipe.evaluate_batch
-    figures = measure(recipe.task, judged, splits.held_out, batch, recipe.precision, reference)
-    return Row(label, parameter_count(compiled.module), seconds, figures)
+    return side_by_side.train(compiled, recipe, splits, out / label, label)
 
 
-def show(recipe: str, rows: Sequence[Row]) -> None:
-    table = Table("figure", *(row.name for row in rows), title=f"recipe {recipe}, held out", title_justify="left")
-    table.add_row("parameters", *(f"{row.parameters:,}" for row in rows))
-    for figure in dict.fromkeys(figure for row in rows for figure in row.figures):  # a penalty is not in all of them
-        table.add_row(figure, *(f"{row.figures[figure]:.4f}" if figure in row.figures else "" for row in rows))
-    table.add_row("seconds", *(f"{row.seconds:.0f}" for row in rows))
+def show(recipe: str, rows: Mapping[str, Outcome]) -> None:
+    table = Table("figure", *rows, title=f"recipe {recipe}, held out", title_justify="left")
+    table.add_row("parameters", *(f"{row.parameters:,}" for row in rows.values()))
+    for figure in dict.fromkeys(figure for row in rows.values() for figure in row.figures):  # not all have a penalty
+        cells = (f"{row.figures[figure]:.4f}" if figure in row.figures else "" for row in rows.values())
+        table.add_row(figure, *cells)
+    table.add_row("seconds", *(f"{row.seconds:.0f}" for row in rows.values()))
     console().print(table)
 
 

@@ -18,6 +18,8 @@ DEFAULTS = {  # by kind of network
     "mae": "mae_digits",
     "reconstruct": "denoise_digits",
     "features": "simdino_digits",
+    "language": "gpt_text",
+    "masked_language": "bert_text",
 }
 CHOICES = {"task": TASKS, "data": SOURCES}
 SECTIONS = {"optimizer": Optimizer, "schedule": Schedule}

@@ -143,7 +143,8 @@ class Trainer:
 
     def speed(self, seconds: float, steps: int) -> dict[str, float]:
         waited, self.waited = self.waited, 0.0
-        return {"images_per_second": steps * self.recipe.batch / seconds, "data_wait": waited / seconds}
+        rate = f"{self.recipe.data.unit}_per_second"
+        return {rate: steps * self.recipe.batch / seconds, "data_wait": waited / seconds}
 
     # -- one step ------------------------------------------------------------------------------------------------
 
@@ -184,7 +185,7 @@ class Trainer:
         loss = data if penalty is None else data + penalty
         value = loss.item()
         if not math.isfinite(value):
-            place = first_not_finite(self.network, *self.recipe.task.inputs(batch.images, draw))
+            place = first_not_finite(self.network, *self.recipe.task.inputs(batch.inputs, draw))
             raise UserError(f"step {self.step + 1}: the loss is {value}: {place}; {self.advice()}")
         loss.backward()
         return {"loss": value} if penalty is None else {"loss": value, "data": data.item(), "penalty": penalty.item()}

@@ -12,13 +12,14 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-STAGES = ("errors", "language", "library", "mathematics", "operators", "pytorch")
+STAGES = ("errors", "language", "library", "mathematics", "operators", "pictures", "pytorch")
 TOP = {
     "crate_dsl/__init__.py",
     "crate_dsl/compiler.py",
     "crate_dsl/cli.py",
     "crate_dsl/certificate.py",
     "crate_dsl/loading.py",
+    "crate_dsl/variants.py",
 }
 FILES = sorted((ROOT / "crate_dsl").rglob("*.py")) + sorted((ROOT / "runtime").rglob("*.py"))
 NAMES = [str(path.relative_to(ROOT)) for path in FILES]

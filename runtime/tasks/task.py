@@ -8,6 +8,7 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from runtime.data.source import Batch
 from runtime.errors import UserError
@@ -35,7 +36,7 @@ class Task(Strict):
             raise UserError(f'task "{self.name}" cannot train a network of the kind "{network.task}"')
 
     def draw(self, network: nn.Module, images: int, generator: torch.Generator) -> Tensor | None:
-        """The randomness of a batch of `images`, first axis the batch; None where a task has none."""
+        """The randomness of a batch of so many inputs, first axis the batch; None where a task has none."""
         return None
 
     def apparatus(self, network: nn.Module) -> nn.Module:
@@ -69,24 +70,32 @@ class Task(Strict):
     def scores(
         self, network: nn.Module, batch: Batch, draw: Tensor | None, reference: Tensor | None
     ) -> dict[str, Tensor]:
-        """Scores of every image, (batch,) each, to be averaged over a split."""
+        """Scores of every input, (batch,) each, to be averaged over a split."""
 
     def summary(self, means: dict[str, float]) -> dict[str, float]:
         """The reported figures, from the averaged scores."""
         return means
 
     def inputs(self, images: Tensor, draw: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """What the network is called with: images, and the noise of a masked network or None."""
+        """What the network is called with: images or text, and the noise of a masked network or None."""
         return images, None
 
     def panels(self, network: nn.Module, batch: Batch, draw: Tensor | None) -> dict[str, Tensor]:
-        """Columns of the picture: label and images (batch, channels, height, width); empty where there is none."""
+        """Columns of what is shown, by label: images (batch, channels, height, width) or token numbers (batch, N).
+
+        Empty where there is nothing to show; a hidden token is `alphabet.HIDDEN`.
+        """
         return {}
 
 
 def wide(values: Tensor) -> Tensor:
     """Values in at least float32, for losses and scores of networks that run in fewer bits."""
     return values if values.dtype == torch.float64 else values.float()
+
+
+def cross_entropy(logits: Tensor, tokens: Tensor) -> Tensor:
+    """Of every token, (batch, N), from logits (batch, N, vocabulary)."""
+    return F.cross_entropy(logits.flatten(0, 1), tokens.flatten(), reduction="none").view(tokens.shape)
 
 
 def average(batches: Iterable[Tensor]) -> Tensor:
