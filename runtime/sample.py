@@ -76,12 +76,30 @@ def continuation(
         temperature: divides the logits; 0 takes the most probable token.
         top_k: how many of the most probable tokens may be drawn; None for all.
     """
-    device, seen = next(network.parameters()).device, prompt
+    reader, seen = Reader(network), prompt
     for _ in range(count):
-        logits = wide(network(seen[None, -network.token_count :].to(device)))[0, -1].cpu()
-        token = drawn(logits, temperature, top_k, generator)
-        seen = torch.cat([seen[-network.token_count :], token])
+        token = drawn(reader.logits(seen), temperature, top_k, generator)
+        seen = torch.cat([seen, token])
         yield int(token)
+
+
+class Reader:
+    """The logits after a text that grows: token by token with a memory while it fits into the network, then anew."""
+
+    def __init__(self, network: nn.Module) -> None:
+        self.network = network
+        self.memory: dict = {}
+        self.read = 0  # tokens that the memory knows
+
+    def logits(self, seen: Tensor) -> Tensor:
+        """(vocabulary,) after the tokens seen, (tokens,), of which those of the call before are the beginning."""
+        seen, length = seen.to(next(self.network.parameters()).device), self.network.token_count
+        if len(seen) > length or not hasattr(self.network, "advance"):
+            return wide(self.network(seen[None, -length:]))[0, -1].cpu()
+        for token in seen[self.read :]:
+            found = self.network.advance(token.view(1, 1), self.memory)
+        self.read = len(seen)
+        return wide(found)[0, -1].cpu()
 
 
 def drawn(logits: Tensor, temperature: float, top_k: int | None, generator: torch.Generator) -> Tensor:
