@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test setup clean
+.PHONY: demo test gallery setup clean
 
 setup: .venv/ready
 
@@ -21,6 +21,9 @@ demo: setup
 	$(BIN)/python -m runtime.train specs/crate_mae.crate --out demo/run
 	$(BIN)/python -m runtime.evaluate demo/run
 	@echo "The reconstruction is in demo/run (PNG), the compiled network in demo/model.py."
+
+gallery: setup
+	$(BIN)/python -m runtime.gallery
 
 clean:
 	rm -rf .venv demo build *.egg-info

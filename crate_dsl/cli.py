@@ -19,7 +19,7 @@ from crate_dsl.library.standard import listing
 from crate_dsl.mathematics import explain, page
 from crate_dsl.operators.cost import table
 from crate_dsl.operators.program import Program
-from crate_dsl.operators.summary import summary
+from crate_dsl.pictures.picture import writer_of
 
 STAGES = ("spec", "model", "derivation", "graph", "optimised", "source")
 EXAMPLES = """examples:
@@ -28,6 +28,7 @@ EXAMPLES = """examples:
   crate-compile specs/crate.crate --explain -o crate.html    the derivation as a page
   crate-compile specs/crate_exact.crate --check              verify it numerically
   crate-compile --energies                                   the energies of the standard library
+  crate-compile specs/crate_mae.crate --graph mae.svg        the unrolled network as a picture
   crate-compile specs/crate.crate --set d=384 K=6 eta=0.2 -o model.py
 """
 
@@ -75,6 +76,10 @@ def parser() -> Parser:
     result.add_argument(
         "--energies", action=Energies, nargs=0, help="list the energies that a spec can include by name"
     )
+    result.add_argument(
+        "--graph", metavar="FILE", action="append", default=[],
+        help="draw the unrolled network, formulas, sizes and costs: FILE.svg, .mmd (Mermaid) or .dot; may repeat",
+    )  # fmt: skip
     result.add_argument("--traceback", action="store_true", help="show where a failure of the compiler itself arose")
     result.add_argument("--version", action="version", version=f"crate-compile {VERSION}")
     return result
@@ -99,9 +104,13 @@ def main(arguments: list[str] | None = None) -> int:
 
 def run(options: argparse.Namespace) -> int:
     """Do what the options ask for."""
+    for path in options.graph:
+        writer_of(path)  # an unknown ending is told before anything is written
     compilation = compile_spec(options.spec, options.preset, overrides(options.set))
     for warning in compilation.model.warnings:
         print(f"{warning}\n", file=sys.stderr)
+    for path in options.graph:
+        deliver(compilation.picture(path), path)
     if options.check:
         text, passed = certificate(compilation)
         deliver(text, options.output)
@@ -110,10 +119,10 @@ def run(options: argparse.Namespace) -> int:
         deliver(explanation(compilation, options.output), options.output)
     elif options.emit:
         deliver(stage(compilation, options.emit), options.output)
-    elif options.output or not options.summary:
+    elif options.output or not (options.summary or options.graph):
         deliver(compilation.text, options.output)
     if options.summary:
-        print(summary(compilation.optimised))
+        print(compilation.costs)
     return 0
 
 

@@ -18,9 +18,13 @@ from crate_dsl.language.syntax import Spec
 from crate_dsl.library.vocabulary import VOCABULARY
 from crate_dsl.mathematics.derivation import Derivation
 from crate_dsl.mathematics.derive import derive
+from crate_dsl.mathematics.overview import StepOverview, overview
 from crate_dsl.operators.lower import lower
 from crate_dsl.operators.passes import optimise
 from crate_dsl.operators.program import Program
+from crate_dsl.operators.summary import Summary, summary
+from crate_dsl.pictures.picture import picture
+from crate_dsl.pytorch.front import task_of
 from crate_dsl.pytorch.write import class_name, write
 
 VERSION = "0.1.0"
@@ -62,6 +66,25 @@ class Compilation:
     @cached_property
     def text(self) -> str:
         return write(self.optimised, version=VERSION)
+
+    @cached_property
+    def costs(self) -> Summary:
+        """Parameters and operations of every step."""
+        return summary(self.optimised)
+
+    @cached_property
+    def formulas(self) -> tuple[StepOverview, ...]:
+        """Objective and operator of every step, in LaTeX."""
+        return overview(self.derivation)
+
+    def picture(self, path: str) -> str:
+        """The unrolled network as the text of a picture in the format of the path's ending."""
+        return picture(self.optimised, path)
+
+    @property
+    def task(self) -> str:
+        """The kind of the network, the written class's attribute `task`."""
+        return task_of(self.model)
 
     @property
     def resolved(self) -> str:

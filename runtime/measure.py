@@ -14,7 +14,7 @@ from runtime.penalty import penalties
 from runtime.sampler import in_order
 from runtime.tasks.task import Task
 
-REFERENCE_LIMIT = 10_000  # training images that a trivial prediction is computed from
+REFERENCE_LIMIT = 10_000  # training images, or windows of text, that a trivial prediction is computed from
 
 
 def pick_device(name: str) -> torch.device:
@@ -42,11 +42,11 @@ def measure(
     training, totals, count = network.training, {}, 0
     network.eval()
     for part in in_order(images, batch):
-        draw = held_out_draw(task, network, count, len(part.images))
+        draw = held_out_draw(task, network, count, len(part))
         with autocast(device, precision):
             part = part.to(device)
-            scores = task.scores(network, part, draw, reference) | penalties(network, *task.inputs(part.images, draw))
-        count += len(part.images)
+            scores = task.scores(network, part, draw, reference) | penalties(network, *task.inputs(part.inputs, draw))
+        count += len(part)
         totals = {name: totals.get(name, 0.0) + value.double().sum().item() for name, value in scores.items()}
     network.train(training)
     means = {name: total / count for name, total in totals.items()}

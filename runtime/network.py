@@ -1,4 +1,4 @@
-"""A compiled network in the runtime's hands: the module, where it came from, and the shape of its images."""
+"""A compiled network in the runtime's hands: the module, where it came from, and the shape of what it reads."""
 
 from __future__ import annotations
 
@@ -6,24 +6,79 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor, nn
 
 import crate_dsl
-from runtime.errors import UserError
+
+
+class InputShape(Protocol):
+    """The shape of one input; `kind` names what has such shapes."""
+
+    kind: ClassVar[str]
+
+    @classmethod
+    def of(cls, module: nn.Module) -> InputShape:
+        """What a network of this kind of input reads."""
+        ...
 
 
 @dataclass(frozen=True)
 class Shape:
     """Shape of one image as (channels, height, width)."""
 
+    kind: ClassVar[str] = "images"
     channels: int
     height: int
     width: int
 
+    @classmethod
+    def of(cls, module: nn.Module) -> Shape:
+        return cls(module.channels, *module.image_size)
+
     def __str__(self) -> str:
         return f"{self.channels} x {self.height} x {self.width}"
+
+
+@dataclass(frozen=True)
+class TextShape:
+    """A text of `length` tokens from a vocabulary."""
+
+    kind: ClassVar[str] = "text"
+    length: int
+    vocabulary: int
+
+    @classmethod
+    def of(cls, module: nn.Module) -> TextShape:
+        return cls(module.token_count, module.vocabulary)
+
+    def __str__(self) -> str:
+        return f"{self.length} tokens from a vocabulary of {self.vocabulary}"
+
+
+@dataclass(frozen=True)
+class VectorShape:
+    """`count` vectors of `length` entries."""
+
+    kind: ClassVar[str] = "vectors"
+    length: int
+    count: int
+
+    @classmethod
+    def of(cls, module: nn.Module) -> VectorShape:
+        return cls(module.vector_length, module.vector_count)
+
+    def __str__(self) -> str:
+        return f"{self.count} vectors of {self.length} entries"
+
+
+SHAPES: Mapping[str, type[InputShape]] = {  # by a network's attribute `input`
+    "image": Shape,
+    "text": TextShape,
+    "vectors": VectorShape,
+}
 
 
 @dataclass(frozen=True)
@@ -37,11 +92,8 @@ class Compiled:
     module: nn.Module
 
     @property
-    def shape(self) -> Shape:
-        """The images that it reads; raises UserError where it reads something else."""
-        if not hasattr(self.module, "image_size"):
-            raise UserError(f"{self.name} reads vectors, and the data sources here are images")
-        return Shape(self.module.channels, *self.module.image_size)
+    def shape(self) -> InputShape:
+        return SHAPES[self.module.input].of(self.module)
 
 
 def compile_network(
@@ -60,10 +112,7 @@ def compile_network(
 
 def kind_of(path: Path) -> str:
     """The kind of network that a spec states, as its attribute `task` will say, without building it."""
-    model = crate_dsl.compile_spec(path).model
-    if model.mask is not None:
-        return "mae"
-    return model.head.word.name if model.head.word.name in ("classify", "tokens") else "reconstruct"
+    return crate_dsl.compile_spec(path).task
 
 
 def parameter_count(module: nn.Module) -> int:
@@ -75,12 +124,12 @@ def plain_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix("module.").replace("_orig_mod.", ""): value for name, value in state.items()}
 
 
-def first_not_finite(module: nn.Module, images: Tensor, noise: Tensor | None) -> str:
+def first_not_finite(module: nn.Module, inputs: Tensor, noise: Tensor | None) -> str:
     """Says where a computation first leaves the finite numbers: input, parameter, step, or only the loss."""
-    if not torch.isfinite(images).all():
+    if not torch.isfinite(inputs).all():
         return "the images themselves are not finite"
     bad = [name for name, value in module.named_parameters() if not torch.isfinite(value).all()]
-    arguments = (images,) if noise is None else (images, noise)
+    arguments = (inputs,) if noise is None else (inputs, noise)
     with torch.no_grad():
         features = module.features(*arguments)
     for name, tokens in features.items():

@@ -25,7 +25,7 @@ def adamw(network: nn.Module, options: Optimizer) -> torch.optim.AdamW:
 
 
 def is_matrix(name: str, value: Tensor) -> bool:
-    return value.ndim >= 2 and name.split(".")[0] not in UNDECAYED
+    return value.ndim >= 2 and not set(name.split(".")) & set(UNDECAYED)
 
 
 def learning_rate(base: float, schedule: Schedule, step: int, total: int) -> float:

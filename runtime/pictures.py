@@ -40,7 +40,8 @@ def curve(metrics: Sequence[Mapping[str, Any]], metric: str, path: Path) -> Path
     left.plot([entry["step"] for entry in train], [entry["loss"] for entry in train], label="training loss")
     left.set_xlabel("step")
     left.set_ylabel("training loss")
-    left.set_yscale("log")
+    if all(entry["loss"] > 0 for entry in train):
+        left.set_yscale("log")
     right = left.twinx()
     steps, values = [entry["step"] for entry in held_out], [entry[metric] for entry in held_out]
     right.plot(steps, values, "o-", color="tab:orange", markersize=3, label=f"held out: {metric}")

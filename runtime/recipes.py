@@ -13,7 +13,14 @@ from runtime.errors import UserError, known
 from runtime.recipe import SOURCES, TASKS, Optimizer, Recipe, Schedule
 
 FOLDER = Path(__file__).parents[1] / "specs" / "recipes"
-DEFAULTS = {"classify": "classify_digits", "mae": "mae_digits", "reconstruct": "denoise_digits"}  # by kind of network
+DEFAULTS = {  # by kind of network
+    "classify": "classify_digits",
+    "mae": "mae_digits",
+    "reconstruct": "denoise_digits",
+    "features": "simdino_digits",
+    "language": "gpt_text",
+    "masked_language": "bert_text",
+}
 CHOICES = {"task": TASKS, "data": SOURCES}
 SECTIONS = {"optimizer": Optimizer, "schedule": Schedule}
 

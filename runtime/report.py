@@ -19,7 +19,7 @@ from runtime.run_folder import RunFolder
 SHOWN = 8  # images in a picture
 
 EXPLANATIONS = {
-    "accuracy": "share of images whose most probable class is right",
+    "accuracy": "share of images, or of next tokens, whose most probable guess is right",
     "cross_entropy": "mean cross-entropy, nats",
     "masked_error": "mean squared error over the pixels of removed patches",
     "mean_fill_error": "the same error when each removed patch is filled with its average over the training set",
@@ -29,7 +29,18 @@ EXPLANATIONS = {
     "noisy_db": "peak signal-to-noise ratio of the noisy images, dB",
     "denoised_db": "the same of the denoised images, dB",
     "gain_db": "denoised_db - noisy_db",
+    "loss": "mean cross-entropy of the next token, nats",
+    "perplexity": "exp(loss)",
+    "masked_loss": "mean cross-entropy of the removed tokens, nats",
+    "masked_accuracy": "share of the removed tokens whose most probable guess is right",
+    "unigram_loss": "cross-entropy of the same tokens by their frequency in the training text alone",
+    "unigram_accuracy": "share of the same tokens that are the most frequent one of the training text",
     "penalty": "what the energies of the loss add to it",
+    "knn_accuracy": "share of images that their 20 nearest training images classify rightly, by the network's features",
+    "knn_untrained": "the same by the features of an untrained network",
+    "knn_pixels": "the same by the pixels of the images, averaged to at most 32 x 32",
+    "effective_rank": "of the training images' features; 1 is collapse",
+    "coding_rate": "of the training images' features at a squared error of 0.5, nats",
 }
 
 
@@ -41,12 +52,13 @@ def report(
     images = splits.of(split)
     reference = reference_of(recipe.task, network, splits.train, recipe.evaluate_batch)
     figures = measure(recipe.task, network, images, recipe.evaluate_batch, recipe.precision, reference)
-    show(f"{folder.path}: {weights} weights, {split} split, {len(images)} images", figures)
-    content = {"split": split, "weights": weights, "images": len(images), "figures": figures}
+    unit = recipe.data.unit
+    show(f"{folder.path}: {weights} weights, {split} split, {len(images)} {unit}", figures)
+    content = {"split": split, "weights": weights, unit: len(images), "figures": figures}
     (out / "pictures").mkdir(parents=True, exist_ok=True)
     checkpoint.replace_text(out / f"evaluation-{split}.json", json.dumps(content, indent=1) + "\n")
     for file in draw(folder, recipe, network, splits, split, out / "pictures"):
-        print(f"picture: {file}")
+        print(f"{'picture' if file.suffix == '.png' else 'text'}: {file}")
     return figures
 
 
@@ -59,7 +71,7 @@ def show(title: str, figures: dict[str, float]) -> None:
 
 @torch.no_grad()
 def draw(folder: RunFolder, recipe: Recipe, network: nn.Module, splits: Splits, split: str, out: Path) -> list[Path]:
-    """The loss curve and, where the task has images to show, a sheet of them; returns the files written."""
+    """The loss curve and, where the task has something to show, a sheet of it; returns the files written."""
     written = []
     metrics = read_metrics(folder.metrics)
     if metrics:
@@ -67,8 +79,7 @@ def draw(folder: RunFolder, recipe: Recipe, network: nn.Module, splits: Splits, 
     images = splits.of(split)
     step = max(1, len(images) // SHOWN)  # spread over the split
     batch = images.take(range(0, len(images), step)[:SHOWN], None).to(next(network.parameters()).device)
-    columns = recipe.task.panels(network, batch, held_out_draw(recipe.task, network, 0, len(batch.images)))
+    columns = recipe.task.panels(network, batch, held_out_draw(recipe.task, network, 0, len(batch)))
     if columns:
-        shown = {label: recipe.data.displayed(values.float()).cpu() for label, values in columns.items()}
-        written.append(pictures.sheet(shown, out / f"{split}.png"))
+        written.append(recipe.data.show(columns, out / split))
     return written

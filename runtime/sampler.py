@@ -28,7 +28,7 @@ class Batches(Dataset):
 
     def __post_init__(self) -> None:
         if self.batch > len(self.images):
-            raise UserError(f"batch {self.batch} is larger than the training data, {len(self.images)} images")
+            raise UserError(f"batch {self.batch} is larger than the training data, {len(self.images)} in all")
 
     @property
     def steps_per_epoch(self) -> int:

@@ -10,7 +10,8 @@ import hashlib
 import numpy as np
 import torch
 
-ORDER, AUGMENT, DRAW, HELD_OUT = range(4)  # one stream per use, so that no two uses share numbers
+# One stream per use, so that no two uses share numbers.
+ORDER, AUGMENT, DRAW, HELD_OUT, APPARATUS, SAMPLE = range(6)
 
 
 def numpy_generator(*key: int) -> np.random.Generator:

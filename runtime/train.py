@@ -42,7 +42,7 @@ def fresh(spec: Path, recipe_name: str | None, overrides: Sequence[str], out: Pa
     name = recipe_name or recipes.default(kind_of(spec))
     recipe = recipes.load(recipes.find(name), overrides)
     compiled = compile_network(spec, recipe.preset, recipe.sizes, recipe.seed)
-    splits = recipe.data.open(compiled.shape)
+    splits = recipe.data.splits(compiled.shape)
     path = out or unused(f"{spec.stem}-{Path(name).stem}")
     trainer = Trainer(recipe, compiled, splits, RunFolder(path))
     create(path, recipe, compiled, spec.name)  # only now, so that a refused recipe leaves no folder
@@ -56,7 +56,7 @@ def resumed(path: Path) -> Trainer:
     folder, recipe, compiled = reopen(path)
     if not folder.state.exists():
         raise UserError(f"{path}: the run stopped before its first checkpoint, there is nothing to resume")
-    trainer = Trainer(recipe, compiled, recipe.data.open(compiled.shape), folder)
+    trainer = Trainer(recipe, compiled, recipe.data.splits(compiled.shape), folder)
     trainer.load(checkpoint.load_state(folder.state))
     if trainer.step >= trainer.total:
         raise UserError(f"{path}: the run is finished after {trainer.step} steps; look at it with runtime.evaluate")

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from runtime import checkpoint, seeds
 from runtime.data.source import Batch, Splits
 from runtime.errors import Stopped, UserError
 from runtime.log import Log
-from runtime.measure import autocast, measure, pick_device
+from runtime.measure import autocast, measure, pick_device, reference_of
 from runtime.network import Compiled, first_not_finite, plain_names
 from runtime.optimiser import Average, adamw, learning_rate
 from runtime.penalty import Call
@@ -31,6 +31,7 @@ class Trainer:
     """One run: network, optimiser, averaged weights and the number of steps done.
 
     Everything random is a function of seed and step, so that (network, optimiser, average, step, best) is the state.
+    `trained` is the network, or the task's apparatus around it; `judged` is what is evaluated and kept.
     """
 
     def __init__(self, recipe: Recipe, compiled: Compiled, splits: Splits, folder: RunFolder) -> None:
@@ -39,9 +40,10 @@ class Trainer:
         self.network = compiled.module.to(self.device)
         recipe.task.check(self.network, splits.classes)
         self.call = Call(self.network, recipe.compile)
-        self.optimizer = adamw(self.network, recipe.optimizer)
+        self.trained = apparatus_of(recipe, self.network).to(self.device)
+        self.optimizer = adamw(self.trained, recipe.optimizer)
         self.average = Average(self.network, recipe.ema) if recipe.ema else None
-        self.judged = copy.deepcopy(self.network) if self.average else self.network  # what is evaluated and kept
+        self.judged = copy.deepcopy(self.network) if self.average else recipe.task.judged(self.trained)
         self.batches = Batches(splits.train, recipe.batch, recipe.accumulate, recipe.seed)
         self.total = recipe.total_steps(self.batches.steps_per_epoch)
         self.step = 0
@@ -58,7 +60,7 @@ class Trainer:
             "spec_sha256": self.compiled.sha256,
             "step": self.step,
             "best": self.best,
-            "network": plain_names(self.network.state_dict()),
+            "network": plain_names(self.trained.state_dict()),
             "optimizer": self.optimizer.state_dict(),
             "average": self.average.state_dict() if self.average else None,
             "random": checkpoint.random_state(),
@@ -69,7 +71,7 @@ class Trainer:
         try:
             if state["spec_sha256"] != self.compiled.sha256:
                 raise UserError(f"{self.folder.state}: was written for another spec than {self.folder.spec}")
-            self.network.load_state_dict(state["network"])
+            self.trained.load_state_dict(state["network"])
             self.optimizer.load_state_dict(state["optimizer"])
             if self.average:
                 self.average.load_state_dict(state["average"])
@@ -103,7 +105,7 @@ class Trainer:
         old = {number: signal.signal(number, self.stop) for number in (signal.SIGTERM, signal.SIGINT)}
         try:
             with Log(self.folder, self.step, self.total) as log:
-                self.network.train()
+                self.trained.train()
                 self.steps(batches, log)
         finally:
             for number, handler in old.items():
@@ -141,7 +143,8 @@ class Trainer:
 
     def speed(self, seconds: float, steps: int) -> dict[str, float]:
         waited, self.waited = self.waited, 0.0
-        return {"images_per_second": steps * self.recipe.batch / seconds, "data_wait": waited / seconds}
+        rate = f"{self.recipe.data.unit}_per_second"
+        return {rate: steps * self.recipe.batch / seconds, "data_wait": waited / seconds}
 
     # -- one step ------------------------------------------------------------------------------------------------
 
@@ -157,14 +160,15 @@ class Trainer:
         for part in range(recipe.accumulate):
             rows = slice(part * share, (part + 1) * share)
             losses.update(self.backward(self.next_batch(batches), None if draw is None else draw[rows]))
-        norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), recipe.clip or math.inf).item()
+        norm = torch.nn.utils.clip_grad_norm_(self.trained.parameters(), recipe.clip or math.inf).item()
         if not math.isfinite(norm):
             fault = f"the gradient is not finite although the loss is, {losses['loss']:.4g}"
             raise UserError(f"step {self.step + 1}: {fault}; {self.advice()}")
         self.optimizer.step()
+        more = recipe.task.after_step(self.trained, self.step, self.total)
         if self.average:
             self.average.update(self.network)
-        return {**losses, "lr": rate, "gradient_norm": norm}
+        return {**losses, "lr": rate, "gradient_norm": norm, **more}
 
     def next_batch(self, batches: Iterator[Batch]) -> Batch:
         before = time.perf_counter()
@@ -176,12 +180,12 @@ class Trainer:
         """The loss of a share and, with a penalty, its two parts; its gradient is added to what is there."""
         draw = None if draw is None else draw.to(self.device)
         with autocast(self.device, self.recipe.precision):
-            data = self.recipe.task.loss(self.call, self.network, batch, draw) / self.recipe.accumulate
+            data = self.recipe.task.loss(self.call, self.trained, batch, draw) / self.recipe.accumulate
         penalty = self.call.penalty() / self.recipe.accumulate if self.call.penalised else None
         loss = data if penalty is None else data + penalty
         value = loss.item()
         if not math.isfinite(value):
-            place = first_not_finite(self.network, *self.recipe.task.inputs(batch.images, draw))
+            place = first_not_finite(self.network, *self.recipe.task.inputs(batch.inputs, draw))
             raise UserError(f"step {self.step + 1}: the loss is {value}: {place}; {self.advice()}")
         loss.backward()
         return {"loss": value} if penalty is None else {"loss": value, "data": data.item(), "penalty": penalty.item()}
@@ -192,11 +196,25 @@ class Trainer:
 
     def evaluate(self, log: Log) -> None:
         """Figures on the held-out split; the best weights are kept beside the last."""
-        task = self.recipe.task
+        task, batch = self.recipe.task, self.recipe.evaluate_batch
         self.refresh_judged()
-        figures = measure(task, self.judged, self.splits.held_out, self.recipe.evaluate_batch, self.recipe.precision)
+        reference = reference_of(task, self.judged, self.splits.train, batch) if task.compares else None
+        figures = measure(task, self.judged, self.splits.held_out, batch, self.recipe.precision, reference)
         log.held_out(self.step, figures)
         value = figures[task.metric] if task.larger_is_better else -figures[task.metric]
         if self.best is None or value > self.best:
             self.best = value
             self.save_weights(self.folder.best)
+
+
+def apparatus_of(recipe: Recipe, network: nn.Module) -> nn.Module:
+    """What the task trains, initialised from the seed; raises UserError where the recipe asks what it cannot do."""
+    task = recipe.task
+    if task.whole_batch and recipe.accumulate > 1:
+        raise UserError(f'task "{task.name}" takes its loss of a batch as a whole: accumulate must be 1')
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seeds.torch_generator(seeds.APPARATUS, recipe.seed).initial_seed())
+        trained = task.apparatus(network)
+    if recipe.ema and task.judged(trained) is not network:
+        raise UserError(f'task "{task.name}" has averaged weights of its own: leave ema out')
+    return trained

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-STAGES = ("errors", "language", "library", "mathematics", "operators", "pytorch")
+STAGES = ("errors", "language", "library", "mathematics", "operators", "pictures", "pytorch")
 TOP = {
     "crate_dsl/__init__.py",
     "crate_dsl/compiler.py",

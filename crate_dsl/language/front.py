@@ -243,7 +243,7 @@ def _targets(
         "class_token": "class_token" in stems,
         "position": learned,
         "mask_token": mask is not None,
-        "head": head is not None and head.word.name != WHOLE and not _is_tied(head.word),
+        "head": head is not None and head.word.name not in (WHOLE, "features") and not _is_tied(head.word),
         "patches": "patches" in stems,
         "embedding": "embedding" in stems,
     }
@@ -270,7 +270,7 @@ def _init(
     elif not targets[line.name]:
         hints = {
             "position": "positions are fixed unless they say position(learned)",
-            "head": "a head of tokens gives them as they are, and a tied one is the embedding: init embedding ...",
+            "head": "a head of tokens or features has no parameters; a tied one is the embedding: init embedding ...",
         }
         hint = hints.get(line.name, "")
         report.error(f"there is no learned {line.name} to initialise", place, hint)

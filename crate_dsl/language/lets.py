@@ -20,8 +20,11 @@ def check_lets(statement: syntax.StepStatement, energy: Energy, tokens: Tokens, 
     options = [option for option in statement.options if isinstance(option, syntax.LetOption)]
     block.lets = {}
     environment = _environment(statement, energy, tokens, block)
-    for option in options:
-        let = _checked(option, environment, tokens, block)
+    for place, option in enumerate(options):
+        later = {
+            other.name: "it is computed further down: quantities use those above them" for other in options[place:]
+        }
+        let = _checked(option, replace(environment, refused=later), tokens, block)
         block.lets[option.name] = let
         if let is None:
             environment = replace(environment, broken=environment.broken | {option.name})
@@ -105,6 +108,10 @@ def _per_head(option: syntax.LetOption, block: Block) -> None:
         if learned is None or not learned.per_head:
             continue
         sums = {node.family for node in _sums(option.value)} | ({option.family} if option.family else set())
+        if not sums:
+            hint = f'give the let an index: "let {option.name}[k in K] = ..."'
+            block.report.error(f'"{name}" is learned per head, and there are no heads here', option.value.span, hint)
+            continue
         family = sums.pop() if len(sums) == 1 else None
         learned.belongs_to(family, option.value.span, block.report)
         if option.family is None and family:

@@ -169,6 +169,18 @@ def _value_missing(at: Place) -> Diagnostic | None:
     return None
 
 
+def _let(at: Place) -> Diagnostic | None:
+    """A quantity without its value, or a family of them without its index bound."""
+    if not at.statement or at.statement[0].type != "LET" or len(at.statement) < 2:
+        return None
+    name = at.statement[1]
+    if "EQUALS" in at.accepts and (at.ended or at.kind in {"NEWLINE", "SEMICOLON", "RIGHT_BRACE"}):
+        return at.says(f'quantity "{name}" has no value', f'write "let {name} = ..."')
+    if "IN" in at.accepts:
+        return at.says("a family of quantities binds its index", f'write "let {name}[k in K] = ..."')
+    return None
+
+
 def _trailing_comma(at: Place) -> Diagnostic | None:
     if at.kind_at(-1) == "COMMA" and (at.ended or at.kind in {"RIGHT_PARENTHESIS", "RIGHT_BRACE"} or _statement(at)):
         comma = at.span_of(at.tokens[at.index - 1])
@@ -304,7 +316,8 @@ def _general(at: Place) -> Diagnostic:
 
 RULES: tuple[Callable[[Place], Diagnostic | None], ...] = (
     _characters, _closes_nothing, _doubled, _first_word, _quotes, _unclosed_options, _misplaced, _site_sign, _sum,
-    _loss, _energy_use, _shape, _value_missing, _trailing_comma, _steps, _index, _unclosed_bracket, _unclosed_block,
+    _loss, _energy_use, _shape, _let, _value_missing, _trailing_comma, _steps, _index, _unclosed_bracket,
+    _unclosed_block,
     _reserved, _one_per_line, _comma_missing, _operator_missing, _operand_missing,
 )  # fmt: skip
 

@@ -135,7 +135,10 @@ class Options:
         if shape is None or self._per_feature(shape, size):
             return
         if shape != SCALAR:
-            self.report.error(f"a step size is a number, and this is {shape}", size.span)
+            rows = self.block.tokens.shape.rows if self.block.tokens else "d"
+            hint = f"or a learned column of {rows} numbers, one for each feature: {rows} x 1"
+            hint = hint if self.draft.kind == GRADIENT else ""
+            self.report.error(f"a step size is a number, and this is {shape}", size.span, hint)
         learned = [self.block.learned[name] for name in names_in(size) if name in self.block.learned]
         for scalar in (scalar for scalar in learned if scalar.per_head):
             scalar.belongs_to(self._family(), size.span, self.report)

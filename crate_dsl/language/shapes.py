@@ -173,7 +173,10 @@ class Shapes:
             message = f'nothing binds "{node.index}" to {node.family} around this softmax'
             raise self._fail(message, within(node.span, node.index), hint)
         if not environment.quantities:
-            raise self._fail("softmax over a family stands in a let", node.span, "energies are held to sums and atoms")
+            hint = (
+                f'compute it in the step, "let Pi[{node.index} in {node.family}] = softmax(...) ...", and hand it over'
+            )
+            raise self._fail("softmax over a family stands in a let", node.span, hint)
         return self._typed(node.body, environment)
 
     # ---- functions ---------------------------------------------------------------------------------------------------

@@ -47,6 +47,7 @@ VOCABULARY = Vocabulary(
         WordSignature("patches", usage="patches: the pixels of every patch"),
         WordSignature("vocabulary", (), ("tied",), "vocabulary, or vocabulary(tied): by the transposed embedding"),
         WordSignature("tokens", usage="tokens: the tokens as they are"),
+        WordSignature("features", usage="features of class_token, or of mean: what it reads, as it is"),
     ),
     pools=("class_token", "mean"),
     inits=_words(

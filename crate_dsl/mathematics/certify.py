@@ -31,6 +31,7 @@ from crate_dsl.mathematics.evaluate import (
     scalar_value,
     step_result,
     tree_value,
+    with_quantities,
 )
 from crate_dsl.mathematics.proximal_step import split
 from crate_dsl.mathematics.reference import normalised, reference_point
@@ -225,6 +226,7 @@ def _columns(step: DerivedStep, form: Form, point: Point) -> np.ndarray:
 def _movement(step: DerivedStep, start: np.ndarray, end: np.ndarray, point: Point) -> str:
     """Where the energy goes, of tokens as the step reads them."""
     read = normalised if step.objective.renorm else np.asarray
+    point = _held(step, read(start), point)
     before, after = (_energy_at(step, read(tokens), point) for tokens in (start, end))
     return f"{step.step.energy.name} {before:.4g} -> {after:.4g}, {_direction(step, before, after)}"
 
@@ -271,8 +273,9 @@ def _energy_finding(place: str, step: DerivedStep, point: Point) -> Finding:
     detail = ""
     if objective.renorm:
         start, result = point.matrices[step.raw.name], form_value(objective.after, after)
-        raw = [_energy_at(step, tokens, after) for tokens in (start, result)]
-        values = [_energy_at(step, normalised(tokens), after) for tokens in (start, result)]
+        raw = [_energy_at(step, tokens, _held(step, start, after)) for tokens in (start, result)]
+        held = _held(step, normalised(start), after)
+        values = [_energy_at(step, normalised(tokens), held) for tokens in (start, result)]
         detail = f"; on raw tokens {raw[0]:.4g} -> {raw[1]:.4g}"
     verdict = _verdict(step, values, after)
     claim = f"{step.step.energy.name} before and after the step"
@@ -289,6 +292,11 @@ def _verdict(step: DerivedStep, values: list[float], point: Point) -> str:
     if proximal and np.isinf(tree_value(stated, at)):
         return "the start lies outside the constraint, which these values leave out"
     return _direction(step, *values)
+
+
+def _held(step: DerivedStep, tokens: np.ndarray, point: Point) -> Point:
+    """The point with the step's quantities computed from these tokens."""
+    return with_quantities(step.quantities, point.with_matrix(step.read.name, tokens)) if step.quantities else point
 
 
 def _energy_at(step: DerivedStep, value: np.ndarray, point: Point) -> float:

@@ -101,8 +101,7 @@ def tree_value(tree: Tree, point: Point) -> np.ndarray:
         case SumOver():
             return sum(tree_value(tree.body, point.at(tree.index, k)) for k in range(point.size(tree.family)))
         case SoftmaxOver():
-            powers = [np.exp(tree_value(tree.body, point.at(tree.index, k))) for k in range(point.size(tree.family))]
-            return powers[point.members[tree.index]] / sum(powers)
+            return _softmax_over(tree, point)
         case Apply(atom="I"):
             return np.eye(point.size(tree.shape[0]))
         case Apply(atom="scale"):
@@ -110,6 +109,12 @@ def tree_value(tree: Tree, point: Point) -> np.ndarray:
         case Apply():
             return ATOMS[tree.atom].value(*(tree_value(argument, point) for argument in tree.arguments))
     raise CompilerBug(f"no numpy meaning for {tree}")
+
+
+def _softmax_over(tree: SoftmaxOver, point: Point) -> np.ndarray:
+    members = [tree_value(tree.body, point.at(tree.index, k)) for k in range(point.size(tree.family))]
+    powers = np.exp(np.stack(members) - np.max(members, axis=0))
+    return powers[point.members[tree.index]] / powers.sum(axis=0)
 
 
 def with_quantities(quantities: tuple[Quantity, ...], point: Point) -> Point:

@@ -58,6 +58,8 @@ def _matrices(model: Model, derived: DerivedStep) -> Iterator[Entry]:
         unknown = ""
     start = f"{unknown}, " if step.unknown and unknown else ""
     yield Entry(_left(derived.result), f"{start}what takes the place of the tokens")
+    if derived.step.unknown is None and len(derived.assignments) > 1:
+        yield Entry(_left(derived.assignments[0].target), "the step, before each feature's size is put to it")
     for parameter in derived.parameters:
         index = "k" if parameter.shape.family else None
         yield Entry(_left(Leaf(parameter.name, parameter.shape.rows, parameter.shape.cols, index)),

@@ -66,7 +66,7 @@ def derive_gradient_step(statement: Statement) -> DerivedStep:
     placed = inserted(dissolved(update), tokens, statement.skip, statement.read)
     result = Leaf(f"{tokens.name}+", tokens.rows, tokens.cols)
     record += norm_record(statement, update, placed)
-    record += causal_record(statement, result)
+    record += causal_record(statement, result, placed)
     objective = Objective(
         without_constraints(statement.energy),
         tokens,

@@ -127,11 +127,11 @@ def _prox(penalties: list[Term], unknown: Leaf, statement: Statement) -> Prox:
         hint = "add a penalty of its entries such as l1, or use compress for a smooth energy"
         raise fail(f'"{statement.step.energy.name}" has no penalty of {unknown.name} alone', statement.step.span, hint)
     total = add([(_weight(term), _entry(term)) for term in penalties])
+    _check_constant(total, statement)
     for piece in total.pieces:
         if not statement.start_value(piece.lower) < statement.start_value(piece.upper):
             values = ", ".join(f"{end} = {statement.start_value(end):g}" for end in (piece.lower, piece.upper))
             raise fail("no value satisfies the bounds of this penalty", penalties[0].tree.span, f"in force: {values}")
-    _check_constant(total, statement)
     return derive_prox(total, statement.size, statement.step.span)
 
 

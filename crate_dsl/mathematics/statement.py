@@ -166,17 +166,17 @@ def norm_record(statement: Statement, before: Form, after: Form) -> tuple[Deriva
     return (DerivationStep("norm", before, after, why, CHOICE, norm.span),)
 
 
-def causal_record(statement: Statement, result: Leaf) -> tuple[DerivationStep, ...]:
+def causal_record(statement: Statement, result: Leaf, placed: Form) -> tuple[DerivationStep, ...]:
     """The line of a derivation that says how a causal step reads its operator."""
     if not statement.step.causal:
         return ()
     z, count = statement.tokens.name, statement.tokens.cols
-    text = f"column t of {result.name} is column t of this operator applied to tokens 1..t of {z}, {count} meaning t"
+    text = f"column t of {result.name} is that of tokens 1..t of {z}: every sum over tokens ends at t, {count} means t"
     why = (
         f"token t follows the energy of its own prefix, the gradient in token t of {statement.step.energy.name} of "
         "tokens 1..t, what is given held; this is not the gradient of the energies of all prefixes added up"
     )
-    return (DerivationStep("causal", text, text, why, CHOICE, statement.step.span),)
+    return (DerivationStep("causal", placed, text, why, CHOICE, statement.step.span),)
 
 
 def stated(statement: Statement) -> DerivationStep:

@@ -125,8 +125,8 @@ def _vocabulary(model: Model) -> int:
 
 def _head(model: Model) -> Row:
     d = model.sizes[model.tokens.rows]
-    if model.head.word.name == "tokens":
-        return Row("head", "tokens", 1, 0, 0)
+    if model.head.word.name in ("tokens", "features"):
+        return Row("head", model.head.word.name, 1, 0, 0)
     if model.head.word.name == "vocabulary":  # without a bias; a tied one is the embedding, counted there
         entries = _vocabulary(model) * d
         return Row(

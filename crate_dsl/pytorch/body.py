@@ -7,7 +7,7 @@ Solves and log-determinants, and the small matrices that they read, stand in a b
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 import sympy
@@ -41,13 +41,21 @@ class Class:
 class Body:
     """Statements that compute the output of a graph; implements `Speaker` for the spellings.
 
-    With `precise` they stand, indented, in a block that is in full precision as a whole.
+    With `precise` they stand, indented, in a block that is in full precision as a whole. `memory` is the name of what
+    one token hands to the next, where tokens come one at a time.
     """
 
     def __init__(
-        self, graph: Graph, owner: Class, names: Names, inputs: Mapping[str, str], precise: bool = False
+        self,
+        graph: Graph,
+        owner: Class,
+        names: Names,
+        inputs: Mapping[str, str],
+        precise: bool = False,
+        memory: str = "",
     ) -> None:
         self._graph, self._owner, self._names, self._inputs = graph, owner, names, inputs
+        self._memory, self._slots = memory, {}
         self._lines: list[str] = []
         self._indent = INDENT if precise else ""
         self._codes: dict[int, Code] = {}
@@ -83,6 +91,10 @@ class Body:
     def reference(self) -> str:
         """A tensor with the type and device that new ones should have: the first input of the method."""
         return next(iter(self._inputs.values()))
+
+    def slot(self, key: Hashable) -> str:
+        """Where something is kept from token to token: the memory, and a number; "" where all tokens come at once."""
+        return f"{self._memory}, {self._slots.setdefault(key, len(self._slots))}" if self._memory else ""
 
     def is_learned(self, value: sympy.Expr) -> bool:
         return any(symbol.name.partition("[")[0] in self._owner.learned for symbol in value.free_symbols)
@@ -193,7 +205,7 @@ class Body:
     def _shape(self, kind: Type, flipped: bool) -> str:
         front = (["batch"] if kind.batch else []) + ([kind.family] if kind.family else [])
         back = [] if kind.is_scalar else [kind.cols, kind.rows] if flipped else [kind.rows, kind.cols]
-        axes = [*front, *back]
+        axes = ["1" if self._memory and axis == self._graph.tokens else axis for axis in (*front, *back)]
         return f"({', '.join(axes)}{',' if len(axes) == 1 else ''})"
 
     def _hint(self, number: int) -> str:

@@ -93,8 +93,43 @@ def prefix_solve(w: Tensor, shift: Tensor | float, scale: Tensor | float, v: Ten
     shift, scale = (torch.as_tensor(x, dtype=w.dtype, device=w.device).expand(heads, 1, 1) for x in (shift, scale))
     return PrefixSolve.apply(w, v, shift, scale)
 ''',
+    "count_now": '''
+def count_now(memory: dict, slot: int) -> int:
+    """The number of tokens so far."""
+    memory[slot] = memory.get(slot, 0) + 1
+    return memory[slot]
+''',
+    "sum_now": '''
+def sum_now(x: Tensor, memory: dict, slot: int) -> Tensor:
+    """The sum of what the tokens so far gave; the memory keeps it."""
+    memory[slot] = memory.get(slot, 0) + x
+    return memory[slot]
+''',
+    "causal_product_now": '''
+def causal_product_now(a: Tensor, b: Tensor, v: Tensor, memory: dict, slot: int) -> Tensor:
+    """The sum over the tokens i so far of a_i (b_i . v); the memory keeps that of b_i a_i'."""
+    return v @ sum_now(b.mT @ a, memory, slot)
+''',
+    "solve_now": '''
+def solve_now(
+    a: Tensor, b: Tensor, v: Tensor, shift: Tensor | float, scale: Tensor | float, memory: dict, slot: int
+) -> Tensor:
+    """(shift I + scale S)^-1 v, S the sum of a_i b_i' over the tokens i so far, which the memory keeps, (..., p, p)."""
+    identity = torch.eye(a.shape[-1], dtype=a.dtype, device=a.device)
+    return torch.linalg.solve(shift * identity + scale * sum_now(a.mT @ b, memory, slot), v.mT).mT
+''',
+    "attention_now": '''
+def attention_now(query: Tensor, key: Tensor, value: Tensor, scale: float, memory: dict, slot: int) -> Tensor:
+    """Attention to the tokens so far; the memory keeps their keys and values, and grows."""
+    for place, x in ((0, key), (1, value)):
+        held = memory.get((slot, place))
+        memory[slot, place] = x if held is None else torch.cat((held, x), dim=-2)
+    return F.scaled_dot_product_attention(query, memory[slot, 0], memory[slot, 1], scale=scale)
+''',
 }
 CAUSAL_NEEDS = {
+    "causal_product_now": ("sum_now",),
+    "solve_now": ("sum_now",),
     "causal_product": ("chunks", "sums_before"),
     "prefix_solve": ("chunks", "sums_before"),
 }

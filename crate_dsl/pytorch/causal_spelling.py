@@ -1,4 +1,7 @@
-"""How the kinds of causal steps are written in torch, tokens as rows; part of `spelling.py`'s registry."""
+"""How the kinds of causal steps are written in torch, tokens as rows; part of `spelling.py`'s registry.
+
+Where a method takes one token at a time (`speaker.slot` names a place in its memory), sums are continued from there.
+"""
 
 from __future__ import annotations
 
@@ -20,36 +23,43 @@ def _triangle(op: Operator, speaker: Speaker) -> Code:
 
 @spell("causal_product", "sums", always=True)
 def _causal_product(op: Operator, speaker: Speaker) -> Code:
-    inputs = ", ".join(speaker.code(n, True, op.type).text for n in op.inputs)
+    inputs, slot = ", ".join(speaker.code(n, True, op.type).text for n in op.inputs), speaker.slot(op)
+    if slot:
+        return Code(f"{speaker.helper('causal_product_now')}({inputs}, {slot})", ATOM, True)
     return Code(f"{speaker.helper('causal_product')}({inputs})", ATOM, True)
 
 
 @spell("cumulative", "sums", always=True)
 def _cumulative(op: Operator, speaker: Speaker) -> Code:
-    columns, weights = speaker.code(op.inputs[0], True, op.type), speaker.code(op.inputs[1], False, op.type.T)
-    if speaker.operator(op.inputs[1]).kind == "ones":
-        return Code(f"{columns.at(ATOM)}.cumsum(-2)", ATOM, True)
-    return Code(f"({columns.at(PRODUCT)} * {weights.at(POWER)}).cumsum(-2)", ATOM, True)
+    columns, slot = speaker.code(op.inputs[0], True, op.type), speaker.slot(op)
+    if speaker.operator(op.inputs[1]).kind != "ones":
+        weights = speaker.code(op.inputs[1], False, op.type.T)
+        columns = Code(f"{columns.at(PRODUCT)} * {weights.at(POWER)}", PRODUCT)
+    if slot:
+        return Code(f"{speaker.helper('sum_now')}({columns.text}, {slot})", ATOM, True)
+    return Code(f"{columns.at(ATOM)}.cumsum(-2)", ATOM, True)
 
 
 @spell("counted", "counted")
 def _counted(op: Operator, speaker: Speaker) -> Code:
     """A coefficient in which the number of tokens grows: one for every row."""
     above, below = op.attributes[0].as_numer_denom()
-    value = Code(speaker.named(op.inputs[0], True))
-    text = value.text if above == 1 else f"{_growing(above, value.text, op, speaker).at(PRODUCT)} * {value.text}"
+    value = speaker.named(op.inputs[0], True)
+    text = value if above == 1 else f"{_growing(above, value, op, speaker).at(PRODUCT)} * {value}"
     if below != 1:
-        text += f" / {_growing(below, value.text, op, speaker).at(POWER)}"
+        text += f" / {_growing(below, value, op, speaker).at(POWER)}"
     return Code(text, PRODUCT, True)
 
 
 def _growing(value: sympy.Expr, like: str, op: Operator, speaker: Speaker) -> Code:
-    """A coefficient with a column of 1..N in the place of the number of tokens."""
+    """A coefficient with a column of 1..N in the place of the number of tokens, or the number of tokens so far."""
 
     def lookup(symbol: sympy.Symbol) -> Code:
-        if symbol.name == op.type.cols:
-            return Code(f"{speaker.helper('token_numbers')}({like})")
-        return speaker.scalar(symbol, op.type)
+        if symbol.name != op.type.cols:
+            return speaker.scalar(symbol, op.type)
+        slot = speaker.slot((op, symbol))
+        name, argument = ("count_now", slot) if slot else ("token_numbers", like)
+        return Code(f"{speaker.helper(name)}({argument})")
 
     return scalar_code(value, lookup)
 
@@ -59,7 +69,10 @@ def _prefix_solve(op: Operator, speaker: Speaker) -> Code:
     """By Cholesky factors of chunks where every prefix has a positive definite matrix of one vector's products."""
     a, b, v = (speaker.code(n, True, op.type).text for n in op.inputs)
     shift, scale = (_growing(c, v, op, speaker).text for c in op.attributes[0])
-    vectors = [a] if op.inputs[0] == op.inputs[2] else [a, v]
+    slot = speaker.slot(op)
+    if slot:
+        return Code(f"{speaker.helper('solve_now')}({a}, {b}, {v}, {shift}, {scale}, {slot})", ATOM, True)
     if not op.attributes[1]:
         return Code(f"{speaker.helper('solve_per_token')}({a}, {b}, {v}, {shift}, {scale})", ATOM, True)
-    return Code(f"{speaker.helper('prefix_solve')}({', '.join([vectors[0], shift, scale, *vectors[1:]])})", ATOM, True)
+    other = f", {v}" if op.inputs[0] != op.inputs[2] else ""
+    return Code(f"{speaker.helper('prefix_solve')}({a}, {shift}, {scale}{other})", ATOM, True)

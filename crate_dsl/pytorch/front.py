@@ -35,6 +35,9 @@ class Front(Protocol):
 FRONTS: Mapping[str, Callable[[File], Front]] = {"image": ImageFront, "text": TextFront, "vectors": VectorsFront}
 
 
+BARE = {"tokens", "features"}  # heads without parameters
+
+
 def front_of(file: File) -> Front:
     return FRONTS[file.model.input.name](file)
 
@@ -42,7 +45,7 @@ def front_of(file: File) -> Front:
 def task_of(model: Model) -> str:
     """The kind of a network: which tasks of the runtime can train it."""
     match model.head.word.name:
-        case "classify" | "tokens" as name:
+        case "classify" | "tokens" | "features" as name:
             return name
         case "vocabulary":
             return "masked_language" if model.mask else "language"
@@ -97,7 +100,7 @@ def is_tied(model: Model) -> bool:
 
 def head_lines(file: File, front: Front) -> list[str]:
     """The head's part of `__init__`; a head on a vocabulary has no bias, as in GPT-2."""
-    if is_tied(file.model) or task_of(file.model) == "tokens":
+    if is_tied(file.model) or task_of(file.model) in BARE:
         return []
     d, word = file.constants.size(file.model.tokens.rows), file.model.head.word
     outputs = str(word.arguments[0]) if word.name == "classify" else front.outputs
@@ -109,15 +112,15 @@ def head_lines(file: File, front: Front) -> list[str]:
 
 
 def pool_code(model: Model) -> str:
-    """What a classifying head reads of the tokens z: the class token, or the mean of all tokens."""
-    if task_of(model) != "classify":
+    """What a head that reads one token makes of the tokens z: the class token, or the mean of all tokens."""
+    if model.head.of is None:
         return ""
     return "z[:, 0]" if model.head.of == "class_token" else "z.mean(dim=1)"
 
 
 def head_code(model: Model, front: Front) -> str:
-    """What the head makes of z, pooled already where it classifies."""
-    if task_of(model) == "tokens":
+    """What the head makes of z, pooled already where it reads one token."""
+    if task_of(model) in BARE:
         return "z"
     if task_of(model) == "classify":
         return "self.head(z)"

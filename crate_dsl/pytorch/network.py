@@ -25,6 +25,7 @@ from crate_dsl.pytorch.parameters import attribute, scalar_attribute
 from crate_dsl.pytorch.penalty import PenaltyWriter
 from crate_dsl.pytorch.stem import mask_method
 from crate_dsl.pytorch.steps import File, StepWriter, indented, norm_line
+from crate_dsl.pytorch.streaming import advance_method, advances
 
 
 @dataclass(frozen=True)
@@ -140,8 +141,14 @@ class NetworkWriter:
         parts = [about, self._facts(), self._init(), tokens_method(self._file, self._front)]
         parts += [mask_method(self._front.unit, self._front.units)] if self._model.mask else []
         parts += [self._forward(), *self._with_penalty(), self._front.methods(), self._features(), self._energies()]
+        if advances(self._program, self._causal):
+            parts.append(advance_method(self._program, head_code(self._model, self._front)))
         body = [line for part in parts if part for line in (*part, "")]
         return [f"class {self._name}(nn.Module):", *indented(body[:-1])]
+
+    @property
+    def _causal(self) -> bool:
+        return all(map(is_causal, self._program.steps))
 
     def _facts(self) -> list[str]:
         """What a user of the network may ask it."""
@@ -156,7 +163,8 @@ class NetworkWriter:
             f"classes: int | None = {classes}",
             f"mask_ratio: float | None = {mask_ratio(self._model)!r}",
             f"token_count = {self._model.tokens.count}",
-            f"causal = {all(map(is_causal, self._program.steps))}",
+            f"causal = {self._causal}",
+            *([f"features_size = {self._file.constants.size(self._model.tokens.rows)}"] if task == "features" else []),
         ]
 
     def _init(self) -> list[str]:
@@ -209,6 +217,7 @@ class NetworkWriter:
         lines += [f"z = {pool}"] if pool else []
         result, about = {
             "classify": ("Tensor", "Logits, (batch, classes)."),
+            "features": ("Tensor", f"Features of every image, (batch, {self._model.tokens.rows})."),
             "mae": (
                 "tuple[Tensor, Tensor]",
                 "All patches, (batch, patches, pixels), and the mask, 1 where one was hidden.",

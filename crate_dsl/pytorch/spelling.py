@@ -7,7 +7,7 @@ flipped is the transposed value (tokens as rows), else the value as it stands in
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -33,6 +33,7 @@ class Speaker(Protocol):
     def helper(self, name: str) -> str: ...
     def reference(self) -> str: ...
     def flipped(self, kind: Type) -> bool: ...
+    def slot(self, key: Hashable) -> str: ...
 
 
 Write = Callable[[Operator, Speaker], Code]
@@ -365,6 +366,10 @@ def _attention(op: Operator, speaker: Speaker) -> Code:
     value, key, query = (speaker.code(n, True, op.type) for n in op.inputs)
     scale, asked = op.attributes[0], query.text
     text = speaker.scalar(scale, op.type).text
+    slot = speaker.slot(op) if is_causal(op) else ""
+    if slot:
+        call = f"{asked}, {key.text}, {value.text}, {text}, {slot}"
+        return Code(f"{speaker.helper('attention_now')}({call})", ATOM, True)
     last = ", is_causal=True" if is_causal(op) else ""
     if speaker.is_learned(scale):
         asked, text = f"{speaker.scalar(scale, op.type).at(PRODUCT)} * {query.at(PRODUCT)}", "1.0"

@@ -13,6 +13,7 @@ from crate_dsl.pytorch.body import Body, Class
 from crate_dsl.pytorch.comments import docstring, formula, stated_energy, what_it_does
 from crate_dsl.pytorch.names import Constants, Names
 from crate_dsl.pytorch.parameters import Start, attribute, scalar_attribute, scalar_line
+from crate_dsl.pytorch.streaming import advancing
 
 INDENT = "    "
 
@@ -58,6 +59,8 @@ class StepWriter:
         energy = stated_energy(derived)
         about = [what_it_does(derived), *(["", *energy] if energy else [])]
         parts = [docstring(about), self._init(), *([self._code()] if self._step.code else []), self._forward()]
+        stream = advancing(self._step)
+        parts += [self._advance(stream)] if stream else []
         parts += [self._energy(), self._energies()]
         body = [line for part in parts for line in (*part, "")]
         return [f"class {name}(nn.Module):", *indented(body[:-1])]
@@ -113,6 +116,20 @@ class StepWriter:
         head = f"def forward(self, {z}: Tensor) -> Tensor:  # {self._shape(derived.raw.rows)}"
         method = self._method(head, self._step.forward, names, inputs, first)
         return method if self._step.code else [*formula(self._step), *method]
+
+    def _advance(self, graph: Graph) -> list[str]:
+        """The step for one token after another."""
+        derived = self._step.derived
+        names, (z, memory) = self._local(derived.raw.name.lower(), "memory")
+        inputs, first = {derived.raw.name: z}, []
+        if self._normed:
+            inputs[derived.read.name] = names.new("v")
+            first.append(f"{inputs[derived.read.name]} = self.norm({z})")
+        rows = self._step.derived.raw.rows
+        head = f"def advance(self, {z}: Tensor, {memory}: dict) -> Tensor:  # (batch, 1, {rows})"
+        about = '"""For one more token; the memory is what the tokens before it left, {} at first."""'
+        own = {leaf: text for leaf, text in inputs.items() if leaf in inputs_of(graph)} or inputs
+        return [head, *indented([about, *first, *Body(graph, self._class, names, own, memory=memory).lines()])]
 
     # ---- energy -------------------------------------------------------------------------------------------------
 

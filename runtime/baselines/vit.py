@@ -32,6 +32,7 @@ class VisionTransformer(nn.Module):
     """A classifier that offers what a compiled network offers, sized like a given one."""
 
     task = "classify"
+    input = "image"
     mask_ratio = None
 
     def __init__(self, like: nn.Module, width: int, depth: int, heads: int, sigma: float) -> None:

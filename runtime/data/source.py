@@ -1,33 +1,48 @@
-"""What a data source is: options of a recipe that can be opened as training and held-out images."""
+"""What a data source is: options of a recipe that can be opened as training and held-out inputs of a network."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from pathlib import Path
+from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor
 
+from runtime import pictures
+from runtime.alphabet import Alphabet
 from runtime.errors import UserError
-from runtime.network import Shape
+from runtime.network import InputShape, Shape
 from runtime.registry import Strict
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Images (batch, channels, height, width) and, where the data have classes, labels (batch,)."""
+    """What a network reads and, where the data have them, labels.
 
-    images: Tensor
+    Images (batch, channels, height, width) with classes (batch,), or token numbers (batch, N), each with the token that
+    follows it (batch, N).
+    """
+
+    inputs: Tensor
     labels: Tensor | None = None
+
+    @property
+    def images(self) -> Tensor:
+        """The inputs, for what knows that they are images."""
+        return self.inputs
+
+    def __len__(self) -> int:
+        return len(self.inputs)
 
     def to(self, device: torch.device) -> Batch:
         labels = None if self.labels is None else self.labels.to(device, non_blocking=True)
-        return Batch(self.images.to(device, non_blocking=True), labels)
+        return Batch(self.inputs.to(device, non_blocking=True), labels)
 
     def pin_memory(self) -> Batch:
-        return Batch(self.images.pin_memory(), None if self.labels is None else self.labels.pin_memory())
+        return Batch(self.inputs.pin_memory(), None if self.labels is None else self.labels.pin_memory())
 
 
 class Images(Protocol):
@@ -36,7 +51,7 @@ class Images(Protocol):
     def __len__(self) -> int: ...
 
     def take(self, indices: Sequence[int], draw: tuple[int, int] | None) -> Batch:
-        """The images of `indices`; `draw` = (seed, epoch) varies them by f(seed, epoch, index), None leaves them."""
+        """The inputs of `indices`; `draw` = (seed, epoch) varies them by f(seed, epoch, index), None leaves them."""
         ...
 
 
@@ -51,11 +66,32 @@ class Splits:
 
 
 class DataSource(Strict):
-    """Options of one source; a subclass has a literal field `name` and says how it is opened."""
+    """Options of one source; a subclass has a literal field `name` and says how it is opened.
+
+    `reads` is the kind of shape that it can give, `unit` what an epoch counts.
+    """
+
+    reads: ClassVar[type[InputShape]] = Shape
+    unit: ClassVar[str] = "images"
+
+    def splits(self, shape: InputShape) -> Splits:
+        """The splits in the shape that a network reads; raises UserError where the data are of another kind."""
+        if not isinstance(shape, self.reads):
+            raise UserError(f"data {self.name} gives {self.reads.kind}, the network reads {shape.kind}: {shape}")
+        return self.open(shape)
 
     @abstractmethod
-    def open(self, shape: Shape) -> Splits:
-        """The splits as images of `shape`; raises UserError where the data cannot give them."""
+    def open(self, shape: InputShape) -> Splits:
+        """The splits as inputs of `shape`; raises UserError where the data cannot give them."""
+
+    def alphabet(self) -> Alphabet:
+        """What token numbers stand for; raises UserError where there are none."""
+        raise UserError(f"data {self.name} holds no text")
+
+    def show(self, columns: Mapping[str, Tensor], path: Path) -> Path:
+        """Make what a task has to show visible, in a file named like `path` with an ending of its own."""
+        shown = {label: self.displayed(values.float()).cpu() for label, values in columns.items()}
+        return pictures.sheet(shown, path.with_suffix(".png"))
 
     def displayed(self, images: Tensor) -> Tensor:
         """Images with values in [0, 1], for pictures; sources scale to [-1, 1] unless they say otherwise."""

@@ -8,6 +8,7 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from runtime.data.source import Batch
 from runtime.errors import UserError
@@ -26,6 +27,8 @@ class Task(Strict):
     networks: ClassVar[tuple[str, ...]]
     metric: ClassVar[str]
     larger_is_better: ClassVar[bool] = False
+    whole_batch: ClassVar[bool] = False  # the loss couples the images of a batch: it is not the mean over its shares
+    compares: ClassVar[bool] = False  # the metric cannot be had without `reference`
 
     def check(self, network: nn.Module, classes: int | None) -> None:
         """Raises UserError where network, task and data do not belong together."""
@@ -33,12 +36,31 @@ class Task(Strict):
             raise UserError(f'task "{self.name}" cannot train a network of the kind "{network.task}"')
 
     def draw(self, network: nn.Module, images: int, generator: torch.Generator) -> Tensor | None:
-        """The randomness of a batch of `images`, first axis the batch; None where a task has none."""
+        """The randomness of a batch of so many inputs, first axis the batch; None where a task has none."""
         return None
+
+    def apparatus(self, network: nn.Module) -> nn.Module:
+        """What is trained: the network itself, or a module around it that holds what training needs beside it.
+
+        Its parameters are optimised and its state is kept in checkpoints; `loss` and `after_step` are given it in the
+        network's place. The weights that a run exports are those of `judged`.
+        """
+        return network
+
+    def judged(self, trained: nn.Module) -> nn.Module:
+        """The network that is evaluated and kept, found in what `apparatus` made."""
+        return trained
+
+    def after_step(self, trained: nn.Module, step: int, total: int) -> dict[str, float]:
+        """What follows the optimiser's step number `step` of 0 .. total - 1; returns figures for the log."""
+        return {}
 
     @abstractmethod
     def loss(self, call: Call, network: nn.Module, batch: Batch, draw: Tensor | None) -> Tensor:
-        """The scalar to minimise: a mean over the batch, so that the means of equal shares average to it."""
+        """The scalar to minimise: a mean over the batch, so that the means of equal shares average to it.
+
+        `network` is what `apparatus` made; `call` is the compiled network within, or what was made of it.
+        """
 
     def reference(self, network: nn.Module, batches: Iterable[Batch]) -> Tensor | None:
         """What a trivial prediction needs to know of the training data; None where a task has no such prediction."""
@@ -48,24 +70,32 @@ class Task(Strict):
     def scores(
         self, network: nn.Module, batch: Batch, draw: Tensor | None, reference: Tensor | None
     ) -> dict[str, Tensor]:
-        """Scores of every image, (batch,) each, to be averaged over a split."""
+        """Scores of every input, (batch,) each, to be averaged over a split."""
 
     def summary(self, means: dict[str, float]) -> dict[str, float]:
         """The reported figures, from the averaged scores."""
         return means
 
     def inputs(self, images: Tensor, draw: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """What the network is called with: images, and the noise of a masked network or None."""
+        """What the network is called with: images or text, and the noise of a masked network or None."""
         return images, None
 
     def panels(self, network: nn.Module, batch: Batch, draw: Tensor | None) -> dict[str, Tensor]:
-        """Columns of the picture: label and images (batch, channels, height, width); empty where there is none."""
+        """Columns of what is shown, by label: images (batch, channels, height, width) or token numbers (batch, N).
+
+        Empty where there is nothing to show; a hidden token is `alphabet.HIDDEN`.
+        """
         return {}
 
 
 def wide(values: Tensor) -> Tensor:
     """Values in at least float32, for losses and scores of networks that run in fewer bits."""
     return values if values.dtype == torch.float64 else values.float()
+
+
+def cross_entropy(logits: Tensor, tokens: Tensor) -> Tensor:
+    """Of every token, (batch, N), from logits (batch, N, vocabulary)."""
+    return F.cross_entropy(logits.flatten(0, 1), tokens.flatten(), reduction="none").view(tokens.shape)
 
 
 def average(batches: Iterable[Tensor]) -> Tensor:

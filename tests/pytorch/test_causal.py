@@ -44,6 +44,25 @@ def last(step: nn.Module, prefix: Tensor) -> Tensor:
     return step(prefix)[:, -1]
 
 
+@pytest.mark.parametrize("case", CAUSAL)
+def test_one_token_after_another_gives_the_same(case: str) -> None:
+    step = network_of(program_of(CASES[case])).encoder[0].compress
+    z, memory = torch.randn(2, 17, 12, dtype=torch.float64), {}
+    found = torch.cat([step.advance(z[:, t : t + 1], memory) for t in range(17)], dim=1)
+    torch.testing.assert_close(found, step(z), **CLOSE)
+
+
+@pytest.mark.parametrize(("case", "grows"), [("causal_exact", False), ("causal_linear", False), ("causal", True)])
+def test_what_is_kept_from_token_to_token(case: str, grows: bool) -> None:
+    """A p x p matrix per head where sums suffice; keys and values of every token where softmax attention stays."""
+    step, memory, sizes = network_of(program_of(CASES[case])).encoder[0].compress, {}, []
+    for _ in range(5):
+        step.advance(torch.randn(2, 1, 12, dtype=torch.float64), memory)
+        sizes.append(sum(held.numel() for held in memory.values()))
+    assert (sizes[-1] > sizes[0]) is grows
+    assert grows or sizes[0] == 2 * 3 * 5 * 5
+
+
 def test_a_network_is_causal_where_every_step_that_mixes_tokens_is() -> None:
     steps = "compress Z by rate(Z, U) { %s%s; norm layer }\n sparsify Z by lasso(A | Z, D) { from Z; steps 2 of eta }"
     assert network_of(program_of(steps % ("causal; ", ATTENTION))).causal is True

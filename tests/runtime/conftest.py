@@ -1,4 +1,4 @@
-"""Tiny runs of the shipped specs: seconds each, on the digits."""
+"""Tiny runs of the shipped specs: seconds each, on the digits or on the text of Python's documentation."""
 
 from __future__ import annotations
 
@@ -11,7 +11,14 @@ from runtime import train
 
 SPECS = Path(__file__).parents[2] / "specs"
 DATA = Path(__file__).parents[1] / "data"
-RECIPES = {"crate": "classify_digits", "crate_mae": "mae_digits", "crate_decoder": "denoise_digits"}
+RECIPES = {
+    "crate": "classify_digits",
+    "crate_mae": "mae_digits",
+    "crate_decoder": "denoise_digits",
+    "crate_dino": "simdino_digits",
+    "crate_gpt": "gpt_text",
+    "crate_bert": "bert_text",
+}
 TINY = ["sizes.d=8", "sizes.K=2", "sizes.L=1", "batch=64", "log_every=2", "evaluate_every=4", "checkpoint_every=3"]
 
 Train = Callable[..., Path]

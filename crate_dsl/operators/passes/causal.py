@@ -25,11 +25,11 @@ from crate_dsl.operators.build import (
     transposed,
 )
 from crate_dsl.operators.columns import Fixed, counts_tokens
-from crate_dsl.operators.cost import cost
 from crate_dsl.operators.formula import described
 from crate_dsl.operators.graph import Builder, Graph, Operator
 from crate_dsl.operators.passes.identity_plus import identity_plus
-from crate_dsl.operators.rewrite import Rule, copied, rebuild
+from crate_dsl.operators.passes.running_sums import with_running_sums
+from crate_dsl.operators.rewrite import copied
 from crate_dsl.operators.signs import is_definite
 
 zero = sympy.Integer(0)
@@ -50,7 +50,7 @@ def causal(graph: Graph, batch: int) -> Graph:
     old, numbers = copied(graph)
     columns = _Columns(old, Builder(graph.name, graph.sizes, graph.tokens))
     outputs = tuple((name, columns.sequence(numbers[n])) for name, n in graph.outputs)
-    return _linear(columns.new.graph(outputs), batch)
+    return with_running_sums(columns.new.graph(outputs), batch)
 
 
 class _Columns:
@@ -183,46 +183,3 @@ class _Columns:
     def _until(self, columns: int, otherwise: sympy.Expr) -> int:
         """What has rows 1..t in column t."""
         return self.new.add(Operator("triangle", (columns,), self.new.type(columns), (otherwise,)))
-
-
-# ---- without matrices among tokens -----------------------------------------------------------------------------------
-
-
-def _linear(graph: Graph, batch: int) -> Graph:
-    """`A triangle(B' V)` without the N x N matrix, wherever that costs less."""
-    for number in graph.operators("product"):
-        candidate = rebuild(graph, _summing(graph, number))
-        if cost(candidate, batch).time < cost(graph, batch).time:
-            return _linear(candidate, batch)
-    return graph
-
-
-def _summing(graph: Graph, number: int) -> Rule:
-    place = iter(graph)
-
-    def rule(builder: Builder, operator: Operator) -> int | None:
-        return _with_sums(builder, list(operator.inputs), graph.tokens) if next(place) == number else None
-
-    return rule
-
-
-def _with_sums(builder: Builder, factors: list[int], tokens: str) -> int | None:
-    """A product of which one triangle, with the factor on its left, is running sums."""
-    for place in range(1, len(factors)):
-        triangle = builder[factors[place]]
-        inner = factors_of(builder, triangle.inputs[0]) if triangle.kind == "triangle" else ()
-        if len(inner) > 1 and triangle.attributes == (zero,) and builder.type(inner[0]).cols != tokens:
-            factors[place - 1 : place + 1] = [_sums(builder, factors[place - 1], inner, tokens)]
-            return product(builder, factors)
-    return None
-
-
-def _sums(builder: Builder, left: int, inner: tuple[int, ...], tokens: str) -> int:
-    """`A triangle(b 1')` adds up columns, `A triangle(B' V)` products `A_t B_t'`."""
-    right = product(builder, inner[1:])
-    if right == transposed(builder, ones(builder, tokens)):
-        inputs, kind = (left, inner[0]), "cumulative"
-    else:
-        inputs, kind = (left, transposed(builder, inner[0]), right), "causal_product"
-    kinds = [builder.type(n) for n in inputs]
-    return builder.add(Operator(kind, inputs, joined(kinds, kinds[0].rows, tokens)))

@@ -1,0 +1,90 @@
+"""Products masked to the past as running sums: `A triangle(B' V)` is `A_t B_t'` applied to column t of V.
+
+Linear in the tokens, where the N x N matrix is not; what is kept from one token to the next is of fixed size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+import sympy
+
+from crate_dsl.operators.build import factors_of, joined, ones, product, transposed
+from crate_dsl.operators.cost import cost
+from crate_dsl.operators.graph import Builder, Graph, Operator
+from crate_dsl.operators.rewrite import Rule, rebuild
+
+zero = sympy.Integer(0)
+MADE = ("ones", "zero", "identity", "fill")
+
+
+def with_running_sums(graph: Graph, batch: int) -> Graph:
+    """`A triangle(B' V)` without the N x N matrix, wherever that costs less."""
+    for candidate in _candidates(graph):
+        if cost(candidate, batch).time < cost(graph, batch).time:
+            return with_running_sums(candidate, batch)
+    return graph
+
+
+def streaming(graph: Graph) -> Graph | None:
+    """The graph without matrices among tokens, whatever it costs, so that it takes one token at a time.
+
+    None where some stay.
+    """
+    for candidate in _candidates(graph):
+        return streaming(candidate)
+    among = (n for n in graph if graph[n].kind == "triangle" or (graph[n].kind in MADE and _is_read(graph, n)))
+    return None if any(graph.tokens in (graph[n].type.rows, graph[n].type.cols) for n in among) else graph
+
+
+def _is_read(graph: Graph, number: int) -> bool:
+    """Whether a vector of ones, say, is more than the weights of a running sum."""
+    return any(graph[user].kind != "cumulative" for user in graph.users(number))
+
+
+def _candidates(graph: Graph) -> Iterator[Graph]:
+    """The graph with running sums in the place of one triangle."""
+    for number in graph.operators("product"):
+        if _triangle(graph.__getitem__, graph[number].inputs, graph.tokens) is not None:
+            yield rebuild(graph, _summing(graph, number))
+
+
+def _summing(graph: Graph, number: int) -> Rule:
+    place = iter(graph)
+
+    def rule(builder: Builder, operator: Operator) -> int | None:
+        return _with_sums(builder, list(operator.inputs), graph.tokens) if next(place) == number else None
+
+    return rule
+
+
+def _triangle(operator: Callable[[int], Operator], factors: Sequence[int], tokens: str) -> int | None:
+    """The place of the first factor `triangle(B' V)` with something on its left, B being narrower than the tokens."""
+    for place in range(1, len(factors)):
+        triangle = operator(factors[place])
+        if triangle.kind == "triangle" and triangle.attributes == (zero,):
+            inner = operator(triangle.inputs[0])
+            if inner.kind == "product" and operator(inner.inputs[0]).type.cols != tokens:
+                return place
+    return None
+
+
+def _with_sums(builder: Builder, factors: list[int], tokens: str) -> int | None:
+    """A product of which one triangle, with the factor on its left, is running sums."""
+    place = _triangle(builder.__getitem__, factors, tokens)
+    if place is None:
+        return None
+    inner = factors_of(builder, builder[factors[place]].inputs[0])
+    factors[place - 1 : place + 1] = [_sums(builder, factors[place - 1], inner, tokens)]
+    return product(builder, factors)
+
+
+def _sums(builder: Builder, left: int, inner: tuple[int, ...], tokens: str) -> int:
+    """`A triangle(b 1')` adds up columns, `A triangle(B' V)` products `A_t B_t'`."""
+    right = product(builder, inner[1:])
+    if right == transposed(builder, ones(builder, tokens)):
+        inputs, kind = (left, inner[0]), "cumulative"
+    else:
+        inputs, kind = (left, transposed(builder, inner[0]), right), "causal_product"
+    kinds = [builder.type(n) for n in inputs]
+    return builder.add(Operator(kind, inputs, joined(kinds, kinds[0].rows, tokens)))

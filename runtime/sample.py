@@ -1,0 +1,97 @@
+"""Text from a trained language model: python -m runtime.sample RUN [--prompt TEXT] [--tokens N] [--temperature T]."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from runtime import seeds
+from runtime.alphabet import harmless
+from runtime.errors import Parser, UserError, run
+from runtime.evaluate import restore
+from runtime.measure import pick_device
+from runtime.run_folder import RunFolder, reopen
+from runtime.tasks.task import wide
+
+
+def main(arguments: Sequence[str]) -> None:
+    parser = Parser(prog="python -m runtime.sample", description="Continue a text with a trained language model.")
+    parser.add_argument("run", type=Path, help="the folder of a run")
+    parser.add_argument("--prompt", default="\n", help="the text to continue; default: a new line")
+    parser.add_argument("--tokens", type=int, default=500, help="how many to add; default: 500")
+    parser.add_argument("--temperature", type=float, default=0.8, help="0: always the most probable; default: 0.8")
+    parser.add_argument("--top-k", type=int, metavar="K", help="choose among the K most probable only")
+    parser.add_argument("--seed", type=int, default=0, help="one seed, one text; default: 0")
+    parser.add_argument("--weights", choices=("last", "best"), default="last", help="best: by the held-out metric")
+    options = parser.parse_args(arguments)
+    require("--tokens", options.tokens, 1)
+    require("--temperature", options.temperature, 0)
+    require("--top-k", 1 if options.top_k is None else options.top_k, 1)
+    folder, recipe, compiled = reopen(options.run)
+    network = writer(folder, compiled.module)
+    restore(folder, network, options.weights)
+    alphabet = recipe.data.alphabet()
+    prompt = alphabet.encode(options.prompt)
+    if not len(prompt):
+        raise UserError("--prompt: nothing to continue; leave it out to start from a new line")
+    print(f"{folder.path}: {compiled.name}, {options.weights} weights, seed {options.seed}", file=sys.stderr)
+    print(options.prompt, end="", flush=True)
+    network = network.to(pick_device(recipe.device)).eval()
+    generator, decode = seeds.torch_generator(seeds.SAMPLE, options.seed), alphabet.decoder()
+    for token in continuation(network, prompt, options.tokens, options.temperature, options.top_k, generator):
+        print(harmless(decode(token)), end="", flush=True)
+    print()
+
+
+def require(option: str, value: float, least: float) -> None:
+    if not least <= value < float("inf"):
+        raise UserError(f"{option} is {value:g} and must be at least {least:g}")
+
+
+def writer(folder: RunFolder, network: nn.Module) -> nn.Module:
+    """The network of a run that can continue a text; raises UserError for any other."""
+    if network.task != "language":
+        kind = f'its network is of the kind "{network.task}"'
+        raise UserError(f"{folder.path}: {kind}; only a causal language model (head vocabulary, no mask) writes text")
+    return network
+
+
+@torch.no_grad()
+def continuation(
+    network: nn.Module,
+    prompt: Tensor,
+    count: int,
+    temperature: float,
+    top_k: int | None,
+    generator: torch.Generator,
+) -> Iterator[int]:
+    """Token after token, each drawn given those before it, of which the network sees its last `token_count`.
+
+    Args:
+        prompt: token numbers, (tokens,) with at least one.
+        temperature: divides the logits; 0 takes the most probable token.
+        top_k: how many of the most probable tokens may be drawn; None for all.
+    """
+    device, seen = next(network.parameters()).device, prompt
+    for _ in range(count):
+        logits = wide(network(seen[None, -network.token_count :].to(device)))[0, -1].cpu()
+        token = drawn(logits, temperature, top_k, generator)
+        seen = torch.cat([seen[-network.token_count :], token])
+        yield int(token)
+
+
+def drawn(logits: Tensor, temperature: float, top_k: int | None, generator: torch.Generator) -> Tensor:
+    """One token number, (1,), from logits (vocabulary,)."""
+    if temperature == 0:
+        return logits.argmax(dim=0, keepdim=True)
+    best = logits.topk(min(top_k or len(logits), len(logits)))
+    probabilities = (best.values / temperature).softmax(dim=0)
+    return best.indices[torch.multinomial(probabilities, 1, generator=generator)]
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,50 @@
+"""SimDINO: self-distillation that is kept from collapse by the coding rate (Wu et al. 2025, arXiv 2502.10385)."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from runtime.coding_rate import coding_rate
+from runtime.data.source import Batch
+from runtime.distillation import Distillation, other_views
+from runtime.self_supervised import SelfDistillation
+from runtime.tasks.task import Call
+from runtime.views import GLOBAL
+
+
+class SimDino(SelfDistillation):
+    """-`coefficient` * cosine similarity of different views - gamma * coding rate of the global views of a batch.
+
+    `distortion` is eps^2 of the paper's R = 1/2 logdet(I + d / (n eps^2) F' F), the option `eps` of the official code
+    (0.5 by default there, 0.05 in its command for ViT-B). `gamma` is that code's (d + n) / (d n) unless it is given.
+    With `smooth` the rate is that of the mean of the student's and the teacher's vectors (its `expa_type` 1).
+    """
+
+    name: Literal["simdino"] = "simdino"
+    prototypes: ClassVar = False
+    whole_batch: ClassVar = True
+    coefficient: float = Field(default=1.0, ge=0)
+    distortion: float = Field(default=0.5, gt=0)
+    gamma: float | None = Field(default=None, ge=0)
+    smooth: bool = True
+
+    def loss(self, call: Call, network: Distillation, batch: Batch, draw: Tensor) -> Tensor:
+        student, teacher = self.outputs(call, network, batch, draw)
+        similar = similarity(student, teacher)
+        seen = student[:GLOBAL]
+        rate = coding_rate((seen + teacher) / 2 if self.smooth else seen, self.distortion).mean()
+        network.figures = {"similarity": similar.detach(), "batch_coding_rate": rate.detach()}
+        return -self.coefficient * similar - self.weight(*seen.shape[1:]) * rate
+
+    def weight(self, count: int, width: int) -> float:
+        return (width + count) / (width * count) if self.gamma is None else self.gamma
+
+
+def similarity(student: Tensor, teacher: Tensor) -> Tensor:
+    """The mean cosine over all pairs of different views; unit vectors (views, batch, d)."""
+    pairs = other_views(len(teacher), len(student))
+    return torch.stack([(teacher[t] * student[s]).sum(-1).mean() for t, s in pairs]).mean()

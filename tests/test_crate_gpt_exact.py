@@ -1,0 +1,70 @@
+"""The exact causal network against a solve for every prefix, and its gradients against autograd of that."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from crate_dsl import load
+from crate_dsl.compiler import compile_spec
+from crate_dsl.operators.cost import cost
+from crate_dsl.operators.graph import Graph
+
+SPEC = Path(__file__).parents[1] / "specs" / "crate_gpt_exact.crate"
+CLOSE = {"rtol": 1e-10, "atol": 1e-10}
+
+
+@pytest.fixture(scope="module")
+def network() -> nn.Module:
+    torch.manual_seed(0)
+    return load(SPEC, preset="text", L=2).double()
+
+
+def by_prefix(step: nn.Module, z: Tensor) -> Tensor:
+    """`z_t - beta kappa sum_k U_k (I + beta S_t)^-1 w_t`, S_t the Gram of `w = U_k' norm(z)` at tokens 1..t."""
+    w = torch.einsum("bnd,kpd->bknp", step.norm(z), step.U.unflatten(0, (4, 16)))
+    beta, identity = step.log_beta.exp(), torch.eye(16, dtype=z.dtype)
+    grams = [identity + beta * w[..., :t, :].mT @ w[..., :t, :] for t in range(1, z.shape[1] + 1)]
+    solved = [torch.linalg.solve(gram, w[..., t, :, None]).squeeze(-1) for t, gram in enumerate(grams)]
+    moved = torch.einsum("bknp,kpd->bnd", torch.stack(solved, dim=2), step.U.unflatten(0, (4, 16)))
+    return z - beta * step.kappa * moved
+
+
+@pytest.mark.parametrize("beta", [0.1, 10.0])
+def test_every_prefix_and_its_gradients(network: nn.Module, beta: float) -> None:
+    step, z = network.encoder[1].compress, torch.randn(2, 128, 64, dtype=torch.float64, requires_grad=True)
+    nn.init.constant_(step.log_beta, torch.tensor(beta).log().item())
+    found, wanted = step(z), by_prefix(step, z)
+    torch.testing.assert_close(found, wanted, **CLOSE)
+    leaves, weights = (z, *step.parameters()), torch.randn_like(found)
+    ours, theirs = (torch.autograd.grad((value * weights).sum(), leaves) for value in (found, wanted))
+    torch.testing.assert_close(ours, theirs, **CLOSE)
+
+
+def test_a_later_word_changes_no_prediction_before_it(network: nn.Module) -> None:
+    words = torch.randint(256, (2, 128))
+    later = words.clone()
+    later[:, 100:] = (later[:, 100:] + 1) % 256
+    before, after = network(words), network(later)
+    torch.testing.assert_close(before[:, :100], after[:, :100], rtol=1e-12, atol=1e-12)
+    assert not torch.isclose(before[:, 100:], after[:, 100:]).all(-1).any()
+    assert network.causal is True
+
+
+@pytest.mark.parametrize("name", ["crate_gpt", "crate_gpt_exact"])
+def test_one_word_after_another_gives_the_same_predictions(name: str) -> None:
+    network = load(SPEC.with_stem(name), preset="text", L=2).double()
+    words, memory = torch.randint(256, (2, 40)), {}
+    found = torch.cat([network.advance(words[:, t : t + 1], memory) for t in range(40)], dim=1)
+    torch.testing.assert_close(found, network(words), **CLOSE)
+
+
+def test_cost_is_linear_in_the_length() -> None:
+    graph: Graph = next(iter(compile_spec(SPEC, preset="text", overrides={"length": 1024}).optimised.steps)).forward
+    flops = [cost(replace(graph, sizes={**graph.sizes, "N": n})).flops for n in (1024, 2048, 4096)]
+    assert graph.operators("prefix_solve") and not any(graph[n].type.rows == "N" for n in graph)
+    assert flops[1] < 2.001 * flops[0] and flops[2] < 2.001 * flops[1]
