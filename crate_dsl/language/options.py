@@ -230,9 +230,10 @@ class Options:
             self.report.warn(message, option.span, f"take more: steps {2 * FIRST_MOMENTUM} of eta")
 
     def _only_gradients_have_sites(self) -> None:
-        if self.draft.kind in (MAP, SOLUTION) and self.sites:
+        undecided = self.draft.statement.verb == "denoise" and self.draft.roles is None
+        if self.draft.kind != GRADIENT and self.sites and not undecided:
             verb = self.draft.statement.verb
-            hint = "sites are factors of a gradient step: compress, denoise, descend and ascend have them"
+            hint = "sites are factors of a gradient step; compress, descend and ascend are such"
             self.report.error(f"nothing is approximated in a {verb}", self.sites[0].span, hint)
 
     def _start(self) -> str:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 import sympy
 
+from crate_dsl.errors import CrateError, fail
 from crate_dsl.library.atoms import ATOMS
 from crate_dsl.library.form import Form, Function, Leaf, Word
 from crate_dsl.library.tree import Apply, Matrix, Tree
@@ -106,7 +107,11 @@ def _implicit(statement: Statement, smooth: list[Term], penalties: list[Term]) -
     slope = gradient(statement.energy, tokens)
     at = substituted(slope, tokens, result).scaled(statement.size)
     condition = at + Form.leaf(result) - Form.leaf(tokens)
-    plain = solved(condition, result, statement)
+    try:
+        plain = solved(condition, result, statement)
+    except CrateError:
+        hint = f"penalties of the entries of {tokens.name} have one, and energies that are quadratic in {tokens.name}"
+        raise fail(f'no proximal map of "{step.energy.name}" is known', step.span, hint) from None
     why = "X + eta grad g(X) = Z at the proximal map of Z, which is linear in X"
     lines = (
         DerivationStep("gradient", statement.energy, slope, "reverse mode over the atoms", EXACT, step.span),
