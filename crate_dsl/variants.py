@@ -191,7 +191,9 @@ def _slots(spec: syntax.Spec, model: Model, preset: str | None) -> Iterable[Slot
         yield _init_slot(None, line.name)
     for block in (block for block in model.blocks if not block.inverse_of):
         addresses = [Address(block.role, n, step.label) for n, step in enumerate(block.steps)]
-        for address in addresses:
+        for address, step in zip(addresses, block.steps, strict=True):
+            if step.verb == "project":
+                continue
             yield VerbSlot("verb", address)
             yield EnergySlot("by", address, energies)
             yield from step_slots(address.find(spec), address, VOCABULARY)

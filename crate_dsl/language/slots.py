@@ -207,6 +207,9 @@ class EnergySlot(Slot):
         return [Edit(place.start, place.end, value)]
 
 
+OF_ENERGIES = frozenset(verb.lower() for verb in VERBS) - {"project"}  # a projection names a constraint, not an energy
+
+
 @dataclass(frozen=True)
 class VerbSlot(Slot):
     """What a step does with its energy."""
@@ -217,10 +220,10 @@ class VerbSlot(Slot):
         return self.step.find(spec).verb
 
     def usage(self) -> str:
-        return ", ".join(sorted(verb.lower() for verb in VERBS))
+        return ", ".join(sorted(OF_ENERGIES))
 
     def choices(self, spec: syntax.Spec) -> frozenset[str]:
-        return frozenset(verb.lower() for verb in VERBS)
+        return OF_ENERGIES
 
     def edits(self, spec: syntax.Spec, value: str) -> list[Edit]:
         statement = self.step.find(spec)

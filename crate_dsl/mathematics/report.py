@@ -130,7 +130,8 @@ def _facts(model: Model) -> Iterator[tuple[str, str]]:
 def _origin(model: Model) -> str:
     if model.input.name == "text":
         return f"one for every place of the text, from a vocabulary of {model.input.arguments[1]}"
-    return f"{model.tokens.patches} of them patches of the input"
+    origin = "vectors" if model.input.name == "vectors" else "patches"
+    return f"{model.tokens.patches} of them {origin} of the input"
 
 
 def _loss_facts(derivation: Derivation) -> Iterator[tuple[str, str]]:
