@@ -79,8 +79,8 @@ def _lowering_error(compilation: Compilation, derived: DerivedStep, step: StepPr
         step = step.mapped(lambda graph: replace(graph, causal=False, sizes=point.sizes))
         point = with_quantities(derived.quantities, point)
     after = execute(derived.assignments, point)
-    tokens = {derived.raw.name, derived.read.name}
-    matrices = {name: value[None] if name in tokens else value for name, value in point.matrices.items()}
+    batched = {derived.raw.name, derived.read.name, *(q.name for q in derived.quantities if q.is_given)}
+    matrices = {name: value[None] if name in batched else value for name, value in point.matrices.items()}
     if step.code:
         found = interpret(step.code, Inputs(matrices, point.scalars))["code"][0, 0]
         matrices |= {name: found[None] for name in _inputs(step.forward) if name not in matrices}

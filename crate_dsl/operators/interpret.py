@@ -92,7 +92,9 @@ def _values(graph: Graph, inputs: Inputs, held: Mapping[int, np.ndarray]) -> dic
 
 def _leaf(value: np.ndarray, batch: bool) -> np.ndarray:
     value = np.asarray(value, dtype=float)
-    return value.reshape((1,) * (4 - value.ndim) + value.shape) if not batch else value[:, None]
+    if batch:  # (batch, rows, cols), or with the axis of a family
+        return value if value.ndim == 4 else value[:, None]
+    return value.reshape((1,) * (4 - value.ndim) + value.shape)
 
 
 def numbers_of(graph: Graph, inputs: Inputs) -> Numbers:

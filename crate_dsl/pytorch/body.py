@@ -53,9 +53,11 @@ class Body:
         inputs: Mapping[str, str],
         precise: bool = False,
         memory: str = "",
+        counted: Mapping[str, str] | None = None,
     ) -> None:
         self._graph, self._owner, self._names, self._inputs = graph, owner, names, inputs
         self._memory, self._slots, self._place = memory, {}, ""
+        self._counted = counted or {}  # axes whose length is that of the data in every coefficient, too
         self._lines: list[str] = []
         self._indent = INDENT if precise else ""
         self._codes: dict[int, Code] = {}
@@ -66,6 +68,9 @@ class Body:
     def lines(self) -> list[str]:
         """All statements, the last one returning the output with tokens as rows."""
         output = self._graph.output
+        for number in self._graph.operators("prox"):  # iteration by iteration, so that long unrollings recurse little
+            if number != output:
+                self._plain(number)
         code = self.code(output, self.flipped(self._graph[output].type))
         return [*self._lines, *(self._indent + line for line in broken(f"return {code.text}", code.level))]
 
@@ -102,6 +107,8 @@ class Body:
     def scalar(self, value: sympy.Expr, like: Type) -> Code:
         def lookup(symbol: sympy.Symbol) -> Code:
             name, _, family = symbol.name.partition("[")
+            if name in self._counted:
+                return Code(self._counted[name])
             if name not in self._owner.learned:
                 return Code(self._owner.constants.number(name, self._owner.block))
             text = self._learned(name)
@@ -231,11 +238,13 @@ class Body:
 
     def _leaf(self, operator: Operator) -> Code | None:
         if operator.kind == "input":
-            return Code(self._inputs[operator.attributes[0]], ATOM, True)
+            return Code(self._inputs[operator.attributes[0]], ATOM, self.flipped(operator.type))
         if operator.kind != "parameter":
             return None
         name = operator.attributes[0]
         attribute = self._owner.local.get(name) or f"self.{self._owner.attributes[name]}"
+        if operator.type.is_scalar:
+            return Code(attribute)
         attribute += self._until_now(operator.type)
         if operator.type.family:
             return Code(f"{attribute}.unflatten(0, ({self.size(operator.type.family)}, -1))", ATOM, True)

@@ -166,7 +166,10 @@ def _combine(op: Operator, speaker: Speaker) -> Code:
     flipped = speaker.flipped(op.type)
     terms = [(c, n) for c, n in zip(op.attributes[0], op.inputs, strict=True)]
     terms.sort(key=lambda term: is_negated(term[0]))
-    parts = [_term(c, n, flipped, op, speaker) for c, n in terms]
+    # An identity names the matrix beside it, so it is spelled before that would be written out.
+    first = sorted(range(len(terms)), key=lambda place: speaker.operator(terms[place][1]).kind != "identity")
+    spelled = {place: _term(*terms[place], flipped, op, speaker) for place in first}
+    parts = [spelled[place] for place in range(len(terms))]
     text = re.sub(r"^-([\w.]+\*\*[\w.]+)", r"-(\1)", parts[0])  # a power after a sign is bracketed, as formatters do
     for part in parts[1:]:
         text += f" - {part[1:]}" if part.startswith("-") else f" + {part}"
@@ -245,6 +248,8 @@ def _logdet(op: Operator, speaker: Speaker) -> Code:
 FUNCTIONS: dict[str, Callable[[list[Code], bool], str]] = {
     "softmax": lambda x, flipped: f"torch.softmax({x[0].text}, dim={-1 if flipped else -2})",
     "threshold": lambda x, flipped: f"threshold({x[0].text}, {x[1].text})",
+    "onto_sphere": lambda x, flipped: f"F.normalize({x[0].text}, dim={-1 if flipped else -2})",
+    "onto_simplex": lambda x, flipped: f"onto_simplex({x[0].text}, dim={-1 if flipped else -2})",
     "exp": lambda x, flipped: f"torch.exp({x[0].text})",
     "log": lambda x, flipped: f"torch.log({x[0].text})",
     "reciprocal": lambda x, flipped: f"torch.reciprocal({x[0].text})",
