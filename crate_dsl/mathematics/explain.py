@@ -105,8 +105,11 @@ def _wrapped(line: str, indent: str) -> list[str]:
 
 
 def _text_step(step: StepReport) -> Iterator[str]:
-    head = f"{step.name}:  {step.title}"
-    yield from ("", *_headed(f"{head}   ({step.place})", "-"))
+    head, where = f"{step.name}:  {step.title}", f"({step.place})"
+    if len(f"{head}   {where}") > WIDTH:
+        yield from ("", *_headed(head, "-"), where)
+    else:
+        yield from ("", *_headed(f"{head}   {where}", "-"))
     yield from _numbered(step.lines)
     yield from ("", "     the operator")
     for equation in step.operator:
