@@ -6,6 +6,7 @@ Solves and log-determinants, and the small matrices that they read, stand in a b
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -36,6 +37,7 @@ class Class:
     learned: Mapping[str, LearnedScalar]
     helpers: set[str]
     local: Mapping[str, str] = field(default_factory=dict)  # learned matrices that a method holds in variables
+    lengths_vary: bool = False  # a text may be shorter than declared
 
 
 class Body:
@@ -55,7 +57,7 @@ class Body:
         memory: str = "",
     ) -> None:
         self._graph, self._owner, self._names, self._inputs = graph, owner, names, inputs
-        self._memory, self._slots = memory, {}
+        self._memory, self._slots, self._now = memory, {}, ""
         self._lines: list[str] = []
         self._indent = INDENT if precise else ""
         self._codes: dict[int, Code] = {}
@@ -102,6 +104,8 @@ class Body:
     def scalar(self, value: sympy.Expr, like: Type) -> Code:
         def lookup(symbol: sympy.Symbol) -> Code:
             name, _, family = symbol.name.partition("[")
+            if name == self._graph.tokens and self._owner.lengths_vary:
+                return Code(self.size(name))
             if name not in self._owner.learned:
                 return Code(self._owner.constants.number(name, self._owner.block))
             text = self._learned(name)
@@ -234,13 +238,29 @@ class Body:
             return Code(self._inputs[operator.attributes[0]], ATOM, True)
         if operator.kind != "parameter":
             return None
-        name = operator.attributes[0]
+        name, kind = operator.attributes[0], operator.type
         attribute = self._owner.local.get(name) or f"self.{self._owner.attributes[name]}"
-        if operator.type.family:
-            return Code(f"{attribute}.unflatten(0, ({self.size(operator.type.family)}, -1))", ATOM, True)
-        if operator.type.cols == "1":
+        rows, cols = self._part(kind.rows), self._part(kind.cols)
+        if kind.family:
+            apart = f".unflatten(0, ({self.size(kind.family)}, -1))"
+            attribute += f"[:, {rows}]" if rows else ""
+            attribute += f"{apart}[:, {cols}].flatten(0, 1)" if cols else ""
+            return Code(attribute + apart, ATOM, True)
+        attribute += f"[{rows or ':'}, {cols}]" if cols else f"[{rows}]" if rows else ""
+        if kind.cols == "1":
             return Code(f"{attribute}.unsqueeze(0)", ATOM, True)
         return Code(attribute)
+
+    def _part(self, axis: str) -> str:
+        """The part of a learned matrix that belongs to the tokens at hand; "" for all of it."""
+        if axis != self._graph.tokens or not self._owner.lengths_vary:
+            return ""
+        if not self._memory:
+            return f": {self.size(axis)}"
+        if not self._now:
+            self._now = self._names.new("now")
+            self._write(f"{self._now} = {self.helper('count_now')}({self.slot('now')})")
+        return f"{self._now} - 1 : {self._now}"
 
     def _learned(self, name: str) -> str:
         """A learned scalar; one with a bound is stored as the logarithm of its distance to it."""
@@ -297,7 +317,8 @@ class Body:
         code = self._codes[source]
         if self._graph[source].type.is_scalar:
             return
-        name = code.text if code.text.isidentifier() else self._names.new(code.text.removeprefix("self.").split(".")[0])
+        hint = re.split(r"[.\[]", code.text.removeprefix("self."))[0]
+        name = code.text if code.text.isidentifier() else self._names.new(hint)
         self._write(f"{name} = {self.helper('at_least_float32')}({code.text})")
         self._codes[source] = Code(name, ATOM, code.flipped)
 

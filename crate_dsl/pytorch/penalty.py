@@ -63,7 +63,8 @@ class PenaltyWriter:
         for name in (name for name in [*read, *self._learned(penalty)] if name not in holders):
             hint = "a loss has no learned numbers or matrices of its own"
             raise fail(f'no step of this network keeps "{name}"', penalty.derived.penalties[0].span, hint)
-        owner = Class(block.block if block else None, self._file.constants, holders, scalars, self._file.helpers, local)
+        parts = (self._file.constants, holders, scalars, self._file.helpers, local, self._file.lengths_vary)
+        owner = Class(block.block if block else None, *parts)
         self._file.helpers.add("at_least_float32")
         widened = {z: z, **{variable: f"self.{holders[name]}" for name, variable in local.items()}}
         body = Body(penalty.graph, owner, names, {self._tokens.name: z}, precise=True)

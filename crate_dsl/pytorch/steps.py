@@ -27,6 +27,11 @@ class File:
     constants: Constants
     helpers: set[str]
 
+    @property
+    def lengths_vary(self) -> bool:
+        """Whether there may be fewer tokens than declared: a text may be short."""
+        return self.model.input.name == "text"
+
 
 def indented(lines: Iterable[str], times: int = 1) -> list[str]:
     return [INDENT * times + line if line else "" for line in lines]
@@ -48,7 +53,8 @@ class StepWriter:
         self._scalars = {scalar.name: scalar for scalar in scalars}
         attributes = {p.name: attribute(p.name) for p, _ in step_parameters(step)}
         attributes |= {scalar.name: scalar_attribute(scalar) for scalar in scalars}
-        self._class = Class(step.block, file.constants, attributes, self._scalars, file.helpers)
+        vary = file.lengths_vary
+        self._class = Class(step.block, file.constants, attributes, self._scalars, file.helpers, lengths_vary=vary)
 
     @property
     def _normed(self) -> bool:
