@@ -10,7 +10,7 @@ import numpy as np
 from crate_dsl.compiler import Compilation
 from crate_dsl.mathematics.certify import Finding, certify
 from crate_dsl.mathematics.derivation import DerivedStep
-from crate_dsl.mathematics.evaluate import Point, execute, form_value, tree_value
+from crate_dsl.mathematics.evaluate import Point, execute, form_value, tree_value, with_quantities
 from crate_dsl.mathematics.reference import reference_point
 from crate_dsl.operators.graph import Graph
 from crate_dsl.operators.interpret import Inputs, interpret
@@ -76,10 +76,11 @@ def _lowering_error(compilation: Compilation, derived: DerivedStep, step: StepPr
     """At the reference point, at the sizes of the network."""
     point = reference_point(compilation.model, step.block, derived)
     if derived.step.causal:  # what is lowered is a whole that every prefix is read by
-        step = step.mapped(lambda graph: replace(graph, causal=False))
+        step = step.mapped(lambda graph: replace(graph, causal=False, sizes=point.sizes))
+        point = with_quantities(derived.quantities, point)
     after = execute(derived.assignments, point)
-    tokens = {derived.raw.name, derived.read.name}
-    matrices = {name: value[None] if name in tokens else value for name, value in point.matrices.items()}
+    batched = {derived.raw.name, derived.read.name, *(q.name for q in derived.quantities if q.is_given)}
+    matrices = {name: value[None] if name in batched else value for name, value in point.matrices.items()}
     if step.code:
         found = interpret(step.code, Inputs(matrices, point.scalars))["code"][0, 0]
         matrices |= {name: found[None] for name in _inputs(step.forward) if name not in matrices}

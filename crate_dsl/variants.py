@@ -20,7 +20,7 @@ from crate_dsl.language.include import with_included
 from crate_dsl.language.model import Block, Model
 from crate_dsl.language.option_slots import AllSitesSlot, InitSlot, SiteSlot, step_slots
 from crate_dsl.language.parse import parse
-from crate_dsl.language.slots import Address, EnergySlot, NumberSlot, Slot, VerbSlot, line_slots, number_slots
+from crate_dsl.language.slots import ABSENT, Address, EnergySlot, NumberSlot, Slot, VerbSlot, line_slots, number_slots
 from crate_dsl.library.vocabulary import VOCABULARY
 
 FOREIGN = re.compile(r"[#;{}~=\"\n]")  # what no value may hold, so that it stays within its place
@@ -195,21 +195,24 @@ def _slots(spec: syntax.Spec, model: Model, preset: str | None) -> Iterable[Slot
             yield VerbSlot("verb", address)
             yield EnergySlot("by", address, energies)
             yield from step_slots(address.find(spec), address, VOCABULARY)
-        yield from _block_inits(block, addresses)
+        yield from _block_inits(block, addresses, spec)
 
 
-def _block_inits(block: Block, addresses: list[Address]) -> Iterable[Slot]:
-    """One slot for every learned matrix, in the first step that reads it."""
+def _block_inits(block: Block, addresses: list[Address], spec: syntax.Spec) -> Iterable[Slot]:
+    """One slot for every learned matrix, in the first step that reads it; a declared one cannot do without."""
+    groups = (line for line in addresses[0].block(spec).body if isinstance(line, syntax.Learns))
+    declared = {matrix.name for group in groups for matrix in group.matrices}
     for parameter in block.parameters:
         uses = (
             a for a, s in zip(addresses, block.steps, strict=True) if parameter.name in (*s.actuals.values(), s.read)
         )
-        yield _init_slot(next(uses), parameter.name)
+        absent = () if parameter.name in declared else (ABSENT,)
+        yield _init_slot(next(uses, addresses[0]), parameter.name, absent)
 
 
-def _init_slot(step: Address | None, name: str) -> InitSlot:
+def _init_slot(step: Address | None, name: str, absent: tuple[str, ...] = (ABSENT,)) -> InitSlot:
     usages = tuple(signature.usage.split(":")[0] for signature in VOCABULARY.inits.values())
-    return InitSlot(f"init.{name}", step, usages, True, name)
+    return InitSlot(f"init.{name}", step, (*usages, *absent), True, name)
 
 
 def _rank(slot: Slot) -> int:

@@ -95,5 +95,3 @@ def momentum_of(start: float, step: int, total: int) -> float:
 def other_views(taught: int, views: int) -> list[tuple[int, int]]:
     """The pairs (view of the teacher, view of the student) that a loss compares: all but a view with itself."""
     return [(t, s) for t in range(taught) for s in range(views) if t != s]
-
-

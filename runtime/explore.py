@@ -6,7 +6,7 @@ Every variant is the spec with some of its text changed, and is kept as a spec o
 from __future__ import annotations
 
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rich.markup import escape
@@ -52,11 +52,15 @@ def main(arguments: Sequence[str]) -> None:
     if len(specs) != 1:
         raise UserError(f"one spec is needed, {len(specs)} were given\n{parser().format_usage().strip()}")
     spec = Path(specs[0])
-    name = options.recipe or recipes.DEFAULTS[kind_of(spec)]
+    source, kind = crate_dsl.compile_spec(spec).source, kind_of(spec)
+    if options.list and kind not in recipes.DEFAULTS and not options.recipe:
+        console().print(offered(spec, crate_dsl.Variations(source).choices, {}))
+        return
+    name = options.recipe or recipes.default(kind)
     recipe = recipes.load(recipes.find(name), [word for word in options.words if "=" in word])
-    base = crate_dsl.Variations(crate_dsl.compile_spec(spec).source, recipe.preset)
+    base = crate_dsl.Variations(source, recipe.preset)
     if options.list:
-        console().print(offered(spec, base.choices, recipe))
+        console().print(offered(spec, base.choices, recipe.sizes))
         return
     axes = grid.parse_axes(options.vary)
     if not axes:
@@ -70,13 +74,15 @@ def main(arguments: Sequence[str]) -> None:
         explore(spec, name, recipe, found, options)
 
 
-def offered(spec: Path, choices: Sequence[crate_dsl.Choice], recipe: Recipe) -> Table:
+def offered(spec: Path, choices: Sequence[crate_dsl.Choice], sizes: Mapping[str, int | float]) -> Table:
     """What can be varied, where it stands, what stands there now, and what may."""
-    table = Table("--vary", "in", "now", "to", title=f"{spec} can be varied in", title_justify="left")
+    table = Table(title=f"{spec} can be varied in", title_justify="left")
+    for name in ("--vary", "in", "now", "to"):
+        table.add_column(name, overflow="fold")
     for choice in choices:
         now = "" if choice.now is None else choice.now
-        if not choice.step and choice.name in recipe.sizes:
-            now = f"{recipe.sizes[choice.name]} (recipe)"
+        if not choice.step and choice.name in sizes:
+            now = f"{sizes[choice.name]} (recipe)"
         table.add_row(choice.name, choice.step, escape(now), escape(choice.usage))
     return table
 

@@ -76,12 +76,35 @@ def continuation(
         temperature: divides the logits; 0 takes the most probable token.
         top_k: how many of the most probable tokens may be drawn; None for all.
     """
-    device, seen = next(network.parameters()).device, prompt
+    read, token = Reader(network), prompt
     for _ in range(count):
-        logits = wide(network(seen[None, -network.token_count :].to(device)))[0, -1].cpu()
-        token = drawn(logits, temperature, top_k, generator)
-        seen = torch.cat([seen[-network.token_count :], token])
+        token = drawn(read(token), temperature, top_k, generator)
         yield int(token)
+
+
+class Reader:
+    """Reads on and gives the logits of what comes next.
+
+    A network that takes one token at a time reads each once, its memory holding what those before left; without such a
+    method, or where a text has outgrown the network, the last `token_count` tokens are read again for every new one.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        self._network, self._device = network, next(network.parameters()).device
+        self._seen, self._memory = torch.empty(0, dtype=torch.long), {}
+        self._advance = getattr(network, "advance", None)
+
+    def __call__(self, tokens: Tensor) -> Tensor:
+        """Logits on the CPU, (vocabulary,), after these further token numbers, (tokens,)."""
+        length = self._network.token_count
+        fits = len(self._seen) + len(tokens) <= length
+        self._seen = torch.cat([self._seen, tokens])[-length:]
+        if self._advance is None or not fits:
+            self._advance = None  # what it has read is more than it has positions for
+            return wide(self._network(self._seen[None].to(self._device)))[0, -1].cpu()
+        for token in tokens:
+            logits = self._advance(token.view(1, 1).to(self._device), self._memory)
+        return wide(logits)[0, -1].cpu()
 
 
 def drawn(logits: Tensor, temperature: float, top_k: int | None, generator: torch.Generator) -> Tensor:

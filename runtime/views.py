@@ -80,23 +80,20 @@ class Views(Strict):
 
     def maps(self, place: Tensor) -> Tensor:
         """Affine maps from a view's coordinates to the image's, both [-1, 1]: (views, batch, 2, 3)."""
-        area, ratio, right, down, turn, shear, mirror = place.unbind(-1)
+        area, ratio, right, lower, turn, shear, mirror = place.unbind(-1)
         low, high = (place.new_tensor(bounds).view(-1, 1) for bounds in self.areas())
         area = low + (high - low) * area
         log_ratio = math.log(self.ratio[0]) + (math.log(self.ratio[1]) - math.log(self.ratio[0])) * ratio
         widest = area.sqrt().clamp(min=1.0)  # a long crop does not reach out of the image
         width = torch.minimum((area * log_ratio.exp()).sqrt(), widest)
         height = torch.minimum((area / log_ratio.exp()).sqrt(), widest)
-        centre = torch.stack(((2 * right - 1) * (1 - width).abs(), (2 * down - 1) * (1 - height).abs()), dim=-1)
+        centre = torch.stack(((2 * right - 1) * (1 - width).abs(), (2 * lower - 1) * (1 - height).abs()), dim=-1)
         flip = torch.where((mirror < 0.5) & self.mirror, -1.0, 1.0)
         angle, slant = (2 * turn - 1) * math.radians(self.turn), (2 * shear - 1) * self.shear
         cosine, sine = angle.cos(), angle.sin()
-        columns = (flip * width * cosine, flip * width * sine), (
-            height * (slant * cosine - sine),
-            height * (slant * sine + cosine),
-        )
-        matrix = torch.stack([torch.stack(column, dim=-1) for column in columns], dim=-1)
-        return torch.cat((matrix, centre.unsqueeze(-1)), dim=-1)
+        across = torch.stack((flip * width * cosine, flip * width * sine), dim=-1)
+        down = torch.stack((height * (slant * cosine - sine), height * (slant * sine + cosine)), dim=-1)
+        return torch.stack((across, down, centre), dim=-1)
 
     def areas(self) -> tuple[list[float], list[float]]:
         """The smallest and the largest area of every view."""

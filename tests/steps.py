@@ -27,6 +27,10 @@ energy elastic(A: m x N | X: d x N, D: d x m) = 1/2 * norm2(X - D * A) + lambda 
 energy boxed(A: m x N | X: d x N, D: d x m) = 1/2 * norm2(X - D * A) + box(A, 0, mu)
 energy lse(Z: d x N, U: K of d x p) = sum(k in K) logsumexp((U[k]' * Z)' * (U[k]' * Z))
 energy smooth(Z: d x N, W: r x d) = total(exp(W * Z)) + 1/2 * total(Z .* Z .* Z)
+energy fit(Z: d x N, W: r x d, U: K of d x p) = 1/2 * norm2(W * Z) + mu/2 * sum(k in K) norm2(U[k]' * Z) - total(Z)
+energy penalised(A: m x N | X: d x N, D: d x m, tau: real) = 1/2 * norm2(X - D * A) + tau * l1(A)
+energy ridge(A: m x N | X: d x N, D: d x m) = 1/2 * norm2(X - D * A) + mu/2 * norm2(A)
+energy shrink(Z: d x N) = lambda * l1(Z) + mu/2 * norm2(Z)
 energy whole(Z: d x N) = 1/2 * logdet(I + mu * Z * Z')
 energy averaged(Z: d x N, U: K of d x p, W: r x d) =
     1/2 * sum(k in K) logdet(I + p/N * (U[k]' * Z) * (U[k]' * Z)') + norm2(W * Z) / (2 * N)
@@ -71,6 +75,23 @@ CASES = {
     "causal_counting": "compress Z by averaged(Z, U, W) { causal; norm layer; step eta }",
     "causal_whitened": "compress Z by whitened(Z, W) { causal; norm layer; step eta }",
     "causal_summed": "compress Z by summed(Z, W) { causal; norm layer; step eta }",
+    "causal_memberships": """learn temp = 1 per head
+        learn b: K of p x 1 = normal(0.5), gain: d x 1 = constant(0.3)
+        compress Z by memberships(Z | U, b, Pi) {
+            causal; norm layer
+            let Pi[k in K] = softmax(k in K) temp * column_sums(unit_rows(U[k]' * Z .+ b[k]) .^ 2)'
+            coefficients ~ absorbed; adjoint ~ free(bias); step gain
+        }""",
+    "causal_position_logits": """learn bias: K of N x 1 = normal(1)
+        denoise Z by reduction(Z | U, Pi) { causal; let Pi[k in K] = softmax(k in K) bias[k]; step eta }""",
+    "causal_reduction": """denoise Z by reduction(Z | U, Pi) {
+            causal; norm layer; let Pi[k in K] = softmax(k in K) column_sums((U[k]' * Z) .^ 2)' / p; step eta
+        }""",
+    "causal_held_numbers": """learn tau = 1 per head
+        compress Z by weighed(Z, U, n, s) {
+            let n[k in K] = total(exp(tau * U[k]' * Z)) / (N * p); let s = 1 / (1 + norm2(Z))
+            causal; norm layer; step eta / 9
+        }""",
     "exact": "compress Z by rate(Z, U) { norm layer; step eta }",
     "exact_without_norm": "compress Z by rate(Z, U) { step eta }",
     "exact_beta": """learn kappa = 5, beta > 0 = 0.1
@@ -112,6 +133,21 @@ CASES = {
     "elastic_net": "sparsify Z by elastic(A | Z, D) { norm layer; from 0; steps 2 of eta; read D1 }",
     "learned_threshold": "sparsify Z by soft(A | Z, D) { norm layer; from 0; steps 2 of gamma; read D1 }",
     "clamp": "sparsify Z by boxed(A | Z, D) { norm layer; from 0; steps 2 of eta; read D1 }",
+    "descend": "descend Z by rate(Z, U) { norm layer; step eta; adjoint ~ free }",
+    "ascend": "ascend Z by rate(Z, U) { step eta; residual normed; norm layer }",
+    "prox_of_entries": "prox Z by shrink(Z) { norm layer; step gamma }",
+    "implicit_step": "prox Z by fit(Z, W, U) { norm layer; step eta }",
+    "solve": "solve Z by ridge(A | Z, D) { norm layer; read D; residual }",
+    "solve_and_read": "solve Z by ridge(A | Z, D) { read D1 }",
+    "sphere": "project sphere",
+    "simplex": "project simplex",
+    "accelerated": "sparsify Z by soft(A | Z, D) { norm layer; from 0; steps 5 of eta; accelerate; read D1; residual }",
+    "accelerated_from_tokens": "sparsify Z by lasso(A | Z, D) { steps 4 of eta; accelerate }",
+    "per_iteration": """learn theta > 0 = 0.1 per iteration, tau > 0 = 0.4 per iteration
+        sparsify Z by penalised(A | Z, D, tau) { norm layer; from 0; steps 3 of theta; read D }""",
+    "per_iteration_shared": """shared theta, D
+        learn theta = 0.1 per iteration
+        sparsify Z by lasso(A | Z, D) { steps 2 of theta^2 + eta; accelerate }""",
     "synthesis": "denoise Z by lasso(Z | X, D) { norm layer }",
     "memberships": """learn temp = 1 per head
         learn b: K of p x 1 = normal(0.5), gain: d x 1 = constant(0.3)

@@ -13,6 +13,7 @@ from crate_dsl import load
 from crate_dsl.compiler import compile_spec
 from crate_dsl.operators.cost import cost
 from crate_dsl.operators.graph import Graph
+from runtime.sample import Reader
 
 SPEC = Path(__file__).parents[1] / "specs" / "crate_gpt_exact.crate"
 CLOSE = {"rtol": 1e-10, "atol": 1e-10}
@@ -61,6 +62,14 @@ def test_one_word_after_another_gives_the_same_predictions(name: str) -> None:
     words, memory = torch.randint(256, (2, 40)), {}
     found = torch.cat([network.advance(words[:, t : t + 1], memory) for t in range(40)], dim=1)
     torch.testing.assert_close(found, network(words), **CLOSE)
+
+
+def test_sampling_reads_each_word_once_until_the_text_is_too_long() -> None:
+    network = load(SPEC, preset="text", L=1, length=8).double()
+    words, read = torch.randint(256, (20,)), Reader(network)
+    wanted = [network(words[None, max(0, n - 8) : n])[0, -1] for n in range(3, 21)]
+    found = [read(words[:3]), *(read(word.view(1)) for word in words[3:])]
+    torch.testing.assert_close(torch.stack(found), torch.stack(wanted), **CLOSE)
 
 
 def test_cost_is_linear_in_the_length() -> None:

@@ -39,7 +39,7 @@ def values(choice: crate_dsl.Choice) -> list[str]:
     """Values of every form for one choice, from what is registered."""
     what = choice.name.split(".")[-1]
     if choice.name.split(".")[-2:-1] == ["init"]:
-        return [*words(VOCABULARY.inits), "none"]
+        return [*words(VOCABULARY.inits), *(["none"] if "none" in choice.usage else [])]
     if what in VOCABULARY.sites:
         return [*words(VOCABULARY.sites[what]), *VOCABULARY.sites[what], "none"]
     if what in ("verb", "by", "from"):

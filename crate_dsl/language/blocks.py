@@ -99,7 +99,7 @@ def _block(item: syntax.BlockDeclaration, file: File) -> model.Block | None:
         warn_unused(matrices, file.report)
     if len(file.report.errors) > before or repeat is None:
         return None
-    scalars = tuple(scalar.finished() for scalar in own.values())
+    scalars = tuple(one for scalar in own.values() for one in scalar.finished())
     checked = model.Block(item.role, repeat, file.scope.sizes, parameters, scalars, tuple(steps), None, place)
     return checked if _sensible(checked, file.report) else None
 

@@ -86,17 +86,20 @@ class Builder:
         return syntax.Learns(span, tuple(part for part in parts if part not in matrices), matrices)
 
     def learn(self, parts: list, span: Span) -> syntax.Learn:
-        per_head = parts[-1] == "per head"
-        name, *values = parts[:-1] if per_head else parts
-        return syntax.Learn(span, name.name, values[0] if len(values) == 2 else None, values[-1], per_head)
+        per = parts[-1] if isinstance(parts[-1], str) else ""
+        name, *values = parts[:-1] if per else parts
+        above = values[0] if len(values) == 2 else None
+        return syntax.Learn(span, name.name, above, values[-1], per == "head", per == "iteration")
 
     def learn_matrix(self, parts: list, span: Span) -> syntax.LearnMatrix:
         return syntax.LearnMatrix(span, parts[0].name, parts[1], parts[2])
 
-    def per_head(self, parts: list, span: Span) -> str:
-        if parts[0].name != "per":
-            raise fail(f'"{parts[0].name} head" is not understood here', span, 'did you mean "per head"?')
-        return "per head"
+    def per(self, parts: list, span: Span) -> str:
+        first, what = parts[0].name, parts[1].name if isinstance(parts[1], syntax.Name) else str(parts[1])
+        if first != "per" or what not in ("head", "iteration"):
+            wanted = "per iteration" if what[:1] == "i" else "per head"
+            raise fail(f'"{first} {what}" is not understood here', span, f'did you mean "{wanted}"?')
+        return what
 
     def energy(self, parts: list, span: Span) -> syntax.EnergyDeclaration:
         name, first, *rest = parts
@@ -194,6 +197,11 @@ class Builder:
         verb, tokens, use, *options = parts
         return syntax.StepStatement(span, verb, tokens.name, use, options[0] if options else ())
 
+    def project(self, parts: list, span: Span) -> syntax.StepStatement:
+        """A step on the tokens, whatever they are called, by the constraint that is named."""
+        name = _nodes(parts)[0]
+        return syntax.StepStatement(span, "project", "", syntax.EnergyUse(name.span, name.name, (), (), False), ())
+
     def use(self, parts: list, span: Span) -> syntax.EnergyUse:
         name, first, *rest = parts
         variables, given = (first, rest[0]) if rest else ((), first)
@@ -217,6 +225,9 @@ class Builder:
     def steps(self, parts: list, span: Span) -> syntax.StepsOption:
         return syntax.StepsOption(span, *_nodes(parts))
 
+    def accelerate(self, parts: list, span: Span) -> syntax.AccelerateOption:
+        return syntax.AccelerateOption(span)
+
     def residual(self, parts: list, span: Span) -> syntax.ResidualOption:
         return syntax.ResidualOption(span, parts[0].name if parts else None)
 
@@ -230,6 +241,9 @@ class Builder:
         name, *bound, value = _nodes(parts)
         index, family = (part.name for part in bound) if bound else (None, None)
         return syntax.LetOption(span, name.name, index, family, value)
+
+    def given(self, parts: list, span: Span) -> syntax.LetOption:
+        return replace(self.let(parts, span), given=True)
 
     # ---- expressions -------------------------------------------------------------------------------------------------
 

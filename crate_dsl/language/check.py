@@ -62,7 +62,7 @@ def _checked(
     loss = check_loss(spec, front.head, [block for block in blocks.values() if block], file)
     _warn_unused(spec, scope, report)
     warnings = report.finish()
-    scalars = tuple(replace(scalar.finished(), shared=True) for scalar in learned.values())
+    scalars = tuple(replace(one, shared=True) for scalar in learned.values() for one in scalar.finished())
     return Model(
         spec.source, spec.name, spec.description, preset, numbers, scope.sizes, scope.reals, front.input, front.tokens,
         front.mask, stages, front.head, front.inits, scalars, warnings, resolved(spec), sources(spec), loss,
@@ -111,9 +111,10 @@ def _surroundings(
         refused[name] = f'it is learned in a block: pass it as an argument, "{name}: real"'
     refused |= {name: f'pass it as an argument, "{name}: {matrix.shape}"' for name, matrix in declared.items()}
     for name, scalar in learned.items():
-        if scalar.per_head:
+        if scalar.per_head or scalar.per_iteration:
             scalars.pop(name)
-            refused[name] = f'it is learned per head: pass it as an argument, "{name}: real"'
+            what = "head" if scalar.per_head else "iteration"
+            refused[name] = f'it is learned per {what}: pass it as an argument, "{name}: real"'
     return Surroundings(frozenset(axes), scalars, refused, any_axis=scope.tokens_axis is None)
 
 

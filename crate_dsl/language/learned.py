@@ -1,9 +1,9 @@
-"""Learned scalars: `learn beta > 0 = 0.1 [per head]`, at the top of a file or in a block."""
+"""Learned scalars: `learn beta > 0 = 0.1 [per head | per iteration]`, at the top of a file or in a block."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from crate_dsl.errors import CrateError, Span, fail
@@ -24,9 +24,32 @@ class Learned:
     span: Span
     family: str | None = None
     shared: bool = False
+    per_iteration: bool = False
+    iterations: int | None = None
 
-    def finished(self) -> LearnedScalar:
-        return LearnedScalar(self.name, self.start, self.lower, self.family, self.shared, self.span)
+    def finished(self) -> tuple[LearnedScalar, ...]:
+        """The scalar, or one for each iteration of the steps that use it."""
+        whole = LearnedScalar(self.name, self.start, self.lower, self.family, self.shared, self.span)
+        if not self.per_iteration:
+            return (whole,)
+        numbers = range(1, (self.iterations or 0) + 1)
+        return tuple(replace(whole, name=f"{self.name}_{n}", base=self.name) for n in numbers)
+
+    def iterates(self, count: int | None, span: Span, taken: Collection[str], report: Report) -> None:
+        """Note that a step of `count` iterations uses it, None where the step has none."""
+        note = [(self.span, "it is declared here")]
+        if count is None:
+            hint = "proximal steps have iterations: steps 3 of eta"
+            report.error(f'"{self.name}" is learned per iteration, and this step has none', span, hint, note)
+        elif self.iterations not in (None, count):
+            message = f'"{self.name}" is learned for {self.iterations} iterations, and this step has {count}'
+            report.error(message, span, "declare one for each step", note)
+        else:
+            self.iterations = count
+            clash = next((f"{self.name}_{n}" for n in range(1, count + 1) if f"{self.name}_{n}" in taken), None)
+            if clash:
+                message = f'"{clash}" has a meaning already, and would be one of "{self.name}" per iteration'
+                report.error(message, span, "choose another name", note)
 
     def belongs_to(self, family: str | None, span: Span, report: Report) -> None:
         """Note that it is used with an energy over a family, which gives `per head` its meaning."""
@@ -59,10 +82,15 @@ def declare_learned(
             found[learn.name] = _learned(learn, place, scope)
         except CrateError as error:
             report.absorb(*error.diagnostics)
-            found[learn.name] = Learned(learn.name, Fraction(1), None, learn.per_head, place)
+            found[learn.name] = _broken(learn, place)
         except Broken:
-            found[learn.name] = Learned(learn.name, Fraction(1), None, learn.per_head, place)
+            found[learn.name] = _broken(learn, place)
     return found
+
+
+def _broken(learn: syntax.Learn, place: Span) -> Learned:
+    """One whose value has been complained about."""
+    return Learned(learn.name, Fraction(1), None, learn.per_head, place, per_iteration=learn.per_iteration)
 
 
 def _learned(learn: syntax.Learn, place: Span, scope: Scope) -> Learned:
@@ -81,4 +109,4 @@ def _learned(learn: syntax.Learn, place: Span, scope: Scope) -> Learned:
             origin,
             "a start inside the bound is needed",
         )
-    return Learned(learn.name, start, lower, learn.per_head, place)
+    return Learned(learn.name, start, lower, learn.per_head, place, per_iteration=learn.per_iteration)

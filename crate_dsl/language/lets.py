@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from crate_dsl.errors import known
 from crate_dsl.language import syntax
-from crate_dsl.language.model import TAKEN, Energy, Let
+from crate_dsl.language.model import TAKEN, Energy, Let, Shape
 from crate_dsl.language.report import names_in, within
 from crate_dsl.language.roles import Block, Tokens, add_declared, outside
 from crate_dsl.language.shapes import IDENTITY, Environment, Shapes
@@ -15,14 +15,21 @@ from crate_dsl.language.shapes import IDENTITY, Environment, Shapes
 def check_lets(statement: syntax.StepStatement, energy: Energy, tokens: Tokens, block: Block) -> None:
     """Put the lets of a step into its block, None for one that has been complained about.
 
-    A let may use numbers, the tokens, earlier lets, declared matrices and the learned matrices of the step's energy.
+    A let may use numbers, the tokens, earlier lets, declared matrices and the learned matrices of the step's energy; a
+    given quantity is known to all of them, and its estimate may use them all and what the step freezes.
     """
     options = [option for option in statement.options if isinstance(option, syntax.LetOption)]
+    options.sort(key=lambda option: option.given)
     block.lets = {}
     environment = _environment(statement, energy, tokens, block)
     for place, option in enumerate(options):
+        if option.given:
+            block.lets[option.name] = _estimated(option, statement, environment, tokens, block)
+            continue
         later = {
-            other.name: "it is computed further down: quantities use those above them" for other in options[place:]
+            other.name: "it is computed further down: quantities use those above them"
+            for other in options[place:]
+            if not other.given
         }
         let = _checked(option, replace(environment, refused=later), tokens, block)
         block.lets[option.name] = let
@@ -39,12 +46,15 @@ def check_lets(statement: syntax.StepStatement, energy: Energy, tokens: Tokens, 
 
 
 def _environment(statement: syntax.StepStatement, energy: Energy, tokens: Tokens, block: Block) -> Environment:
-    lets = {option.name for option in statement.options if isinstance(option, syntax.LetOption)}
+    options = [option for option in statement.options if isinstance(option, syntax.LetOption)]
+    lets, givens = {option.name for option in options}, {option.name for option in options if option.given}
     shapes = {name: declared.shape for name, declared in block.declared.items()}
     origins = {name: declared.span for name, declared in block.declared.items()}
     for argument, name in zip(energy.arguments, statement.use.variables + statement.use.given, strict=False):
         runs = tokens.shape.cols in (argument.shape.rows, argument.shape.cols)
         if not (argument.shape.is_scalar or runs or name.name in {*lets, *shapes, *block.scalars.shapes, tokens.name}):
+            shapes[name.name], origins[name.name] = argument.shape, name.span
+        if name.name in givens:
             shapes[name.name], origins[name.name] = argument.shape, name.span
     shapes |= {**block.scalars.shapes, tokens.name: tokens.shape}
     origins |= {**block.scalars.origins, tokens.name: tokens.span}
@@ -73,7 +83,35 @@ def _checked(option: syntax.LetOption, environment: Environment, tokens: Tokens,
         return None
     for name in set(names_in(option.value)) & block.declared.keys():
         add_declared(name, block)
-    return Let(option.name, option.index, replace(shape, family=option.family), option.value, option.span)
+    shape = replace(shape, family=option.family)
+    return Let(option.name, option.index, shape, option.value, option.span, option.given)
+
+
+def _estimated(
+    option: syntax.LetOption, statement: syntax.StepStatement, environment: Environment, tokens: Tokens, block: Block
+) -> Let | None:
+    """A given quantity with its estimate, which must have the shape of the argument that it stands for."""
+    declared = environment.shapes.get(option.name)
+    if declared is None:
+        hint = "it stands for an argument of the step's energy"
+        block.report.error(f'"{option.name}" is given and not used', within(option.span, option.name), hint)
+        return None
+    inside = replace(environment, shapes={**environment.shapes, **_frozen(option, statement, tokens)})
+    let = _checked(option, inside, tokens, block)
+    if let is not None and let.shape != declared:
+        message = f'the estimate of "{option.name}" is {let.shape}, and {declared} should stand here'
+        block.report.error(message, option.value.span, "", [(environment.origins[option.name], "it stands here")])
+        return None
+    return let
+
+
+def _frozen(option: syntax.LetOption, statement: syntax.StepStatement, tokens: Tokens) -> dict[str, Shape]:
+    """What the step freezes by name: maps of the tokens, families where the estimate reads them so."""
+    indexed = {name.name for name in _free_names(option.value) if name.index}
+    lines = (line for line in statement.options if isinstance(line, syntax.SiteLine) and line.rule.name == "frozen")
+    names = {a.name for line in lines for a in line.rule.arguments[1:] if isinstance(a, syntax.Name)}
+    rows = tokens.shape.rows
+    return {name: Shape(rows, rows, option.family if name in indexed else None) for name in names}
 
 
 def _check_name(option: syntax.LetOption, environment: Environment, tokens: Tokens, block: Block) -> None:
@@ -81,7 +119,7 @@ def _check_name(option: syntax.LetOption, environment: Environment, tokens: Toke
     place, name = within(option.span, option.name), option.name
     if name in TAKEN:
         block.report.error(f'a quantity cannot be called "{name}"', place, TAKEN[name])
-    elif name in environment.shapes:
+    elif name in environment.shapes and not option.given:
         origin = environment.origins.get(name)
         notes = [(origin, "the first is here")] if origin else []
         block.report.error(f'"{name}" has a meaning already', place, "a quantity needs a name of its own", notes)

@@ -18,6 +18,11 @@ STEPS = {
     "compress": "compress Z by rate(Z, U)",
     "sparsify": "sparsify Z by lasso(A | Z, D)",
     "denoise": "denoise Z by lasso(Z | X, D)",
+    "descend": "descend Z by rate(Z, U)",
+    "ascend": "ascend Z by rate(Z, U)",
+    "prox": "prox Z by penalty(Z)",
+    "solve": "solve Z by ridge(A | Z, D)",
+    "project": "project sphere",
 }
 EXAMPLES = {
     "network": 'network Crate "what it is"', "size": "size d = 384, K = 6", "real": "real eta = 0.1",
@@ -29,8 +34,10 @@ EXAMPLES = {
     "encoder": "encoder repeat L { compress Z by rate(Z, U) }", "decoder": "decoder repeat L = inverse(encoder)",
     "include": 'include rates, or include "mine.crate"', "loss": "loss cross_entropy + 0.01 * rate(Z, U)",
     "shared": "shared U, D", "from": "from Z", "step": "step kappa", "steps": "steps 2 of eta", "read": "read D1",
+    "given": "given Pi[k in K] ~ softmax(k in K) -lambda * column_norms(C[k] * Z)'",
     "causal": "compress Z by rate(Z, U) { causal }",
     "let": "let Pi[k in K] = softmax(k in K) temp * column_sums((U[k]' * Z) .^ 2)'",
+    "accelerate": "accelerate",
 }  # fmt: skip
 EXPRESSION = {"NUMBER", "LEFT_PARENTHESIS", "MINUS"}
 
@@ -204,7 +211,7 @@ def _reserved(at: Place) -> Diagnostic | None:
 
 def _energy_use(at: Place) -> Diagnostic | None:
     statement = [token.type for token in at.statement]
-    if not statement or statement[0] not in VERBS:
+    if not statement or statement[0] not in VERBS or statement[0] == "PROJECT":
         return None
     verb, by = at.statement[0], "BY" in statement
     example = f'"{STEPS[str(verb)]}"'
@@ -218,6 +225,14 @@ def _energy_use(at: Place) -> Diagnostic | None:
     if at.kind in {"NUMBER", "MINUS"} and at.accepts == {"NAME"}:
         hint = 'give it a name at the top, "real beta = 0.1", and write the name here'
         return at.says("an energy takes names, not numbers", hint)
+    return None
+
+
+def _project(at: Place) -> Diagnostic | None:
+    if at.statement[:1] and at.statement[0].type == "PROJECT":
+        return at.says(
+            f"{at.found} in a projection", "it names a constraint on the tokens, and nothing else: project sphere"
+        )
     return None
 
 
@@ -316,7 +331,7 @@ def _general(at: Place) -> Diagnostic:
 
 RULES: tuple[Callable[[Place], Diagnostic | None], ...] = (
     _characters, _closes_nothing, _doubled, _first_word, _quotes, _unclosed_options, _misplaced, _site_sign, _sum,
-    _loss, _energy_use, _shape, _let, _value_missing, _trailing_comma, _steps, _index, _unclosed_bracket,
+    _loss, _energy_use, _project, _shape, _let, _value_missing, _trailing_comma, _steps, _index, _unclosed_bracket,
     _unclosed_block,
     _reserved, _one_per_line, _comma_missing, _operator_missing, _operand_missing,
 )  # fmt: skip

@@ -83,12 +83,16 @@ class Parameter:
     shared: bool
     span: Span = field(repr=False, compare=False)
     origin: str | None = None  # the parameter that an approximation freed it from; then it belongs to its step alone
+    fitted: bool = False  # computed from fitting data, not learned
     top: bool = False  # declared at the top: one for the whole network
 
 
 @dataclass(frozen=True)
 class LearnedScalar:
-    """`learn beta > 0 = 0.1 [per head]`; `lower` is None or the bound; `family` is the axis of `per head`."""
+    """`learn beta > 0 = 0.1 [per head]`; `lower` is None or the bound; `family` is the axis of `per head`.
+
+    `learn theta = 0.1 per iteration` makes one for each, `theta_1` and so on; `base` is then the name in the spec.
+    """
 
     name: str
     start: Fraction
@@ -96,6 +100,7 @@ class LearnedScalar:
     family: str | None
     shared: bool
     span: Span = field(repr=False, compare=False)
+    base: str | None = None
 
 
 @dataclass(frozen=True)
@@ -112,7 +117,8 @@ class SiteRule:
 class Let:
     """A quantity computed from the tokens as the step reads them and held constant by the derivation.
 
-    `shape` has a family where the let has an index, `let Pi[k in K] = ...`.
+    `shape` has a family where the let has an index, `let Pi[k in K] = ...`. A `given` one comes with the data that a
+    step is fitted to; `value` estimates it where it does not.
     """
 
     name: str
@@ -120,6 +126,7 @@ class Let:
     shape: Shape
     value: Expression
     span: Span = field(repr=False, compare=False)
+    given: bool = False
 
 
 @dataclass(frozen=True)
@@ -149,6 +156,12 @@ class Step:
     span: Span = field(repr=False, compare=False)
     causal: bool = False
     lets: tuple[Let, ...] = ()  # in the order of the file; a later one may use an earlier one
+    accelerate: bool = False  # momentum between iterations
+
+    @property
+    def ascends(self) -> bool:
+        """Whether the energy is meant to rise."""
+        return self.verb in ("denoise", "ascend") and self.unknown is None
 
 
 @dataclass(frozen=True)

@@ -195,21 +195,31 @@ class AllSitesSlot(Slot):
 
 @dataclass(frozen=True)
 class InitSlot(OptionSlot):
-    """`init U orthogonal`, in the step that reads U or in its block; `init position normal(0.02)` at the top."""
+    """`init U orthogonal`, in the step that reads U or in its block; `init position normal(0.02)` at the top.
+
+    A matrix that is declared, `learn b: K of p x 1 = zeros`, has its initial value there.
+    """
 
     name: str
 
-    def line(self, spec: syntax.Spec) -> syntax.InitLine | None:
-        if self.step is None:
-            lines = spec.items
-        else:
-            body = self.step.block(spec).body
-            steps = (line for line in body if isinstance(line, syntax.StepStatement))
-            lines = (*body, *(option for step in steps for option in step.options))
-        return next((i for i in lines if isinstance(i, syntax.InitLine) and i.name == self.name), None)
+    def line(self, spec: syntax.Spec) -> syntax.InitLine | syntax.LearnMatrix | None:
+        lines = self.step.block(spec).body if self.step else spec.items
+        steps = (line for line in lines if isinstance(line, syntax.StepStatement))
+        inner = (option for step in steps for option in step.options)
+        matrices = (matrix for line in lines if isinstance(line, syntax.Learns) for matrix in line.matrices)
+        named = (*lines, *inner, *matrices)
+        kinds = syntax.InitLine | syntax.LearnMatrix
+        return next((line for line in named if isinstance(line, kinds) and line.name == self.name), None)
 
-    def head(self, line: syntax.InitLine) -> str:
-        return re.match(r"init\s+\w+\s+", words(line.span)).group()
+    def head(self, line: syntax.InitLine | syntax.LearnMatrix) -> str:
+        word = line.init if isinstance(line, syntax.LearnMatrix) else line.word
+        return words(line.span)[: word.span.start - line.span.start]
+
+    def usage(self) -> str:
+        return ", ".join(self.values)
+
+    def choices(self, spec: syntax.Spec) -> frozenset[str]:
+        return frozenset(map(first_word, self.values))
 
     def addition(self, spec: syntax.Spec, value: str) -> Edit:
         lines = [o for o in self.step.find(spec).options if option_name(o) in ORDER[:3]]
@@ -219,6 +229,27 @@ class InitSlot(OptionSlot):
     @property
     def trial(self) -> str | None:
         return None
+
+
+@dataclass(frozen=True)
+class LetSlot(OptionSlot):
+    """`let Pi[k in K] = ...`: a quantity that a step computes and its derivation holds constant."""
+
+    name: str
+
+    def line(self, spec: syntax.Spec) -> syntax.LetOption:
+        options = self.step.find(spec).options
+        return next(line for line in options if isinstance(line, syntax.LetOption) and line.name == self.name)
+
+    def head(self, line: syntax.LetOption) -> str:
+        return words(line.span)[: line.value.span.start - line.span.start]
+
+    def usage(self) -> str:
+        return "an expression"
+
+    def edits(self, spec: syntax.Spec, value: str) -> list[Edit]:
+        line = self.line(spec)
+        return [replaced(line.span, self.head(line) + value)]
 
 
 def step_slots(statement: syntax.StepStatement, address: Address, vocabulary: Vocabulary) -> list[Slot]:
@@ -235,6 +266,8 @@ def step_slots(statement: syntax.StepStatement, address: Address, vocabulary: Vo
     slots.append(StepsSlot("steps", address, ("2", "2 of eta"), False))
     flags = [name for node, name in OPTION_NAMES.items() if [field.name for field in fields(node)] == ["span"]]
     slots += [FlagSlot(name, address, (), True) for name in flags]
+    lets = (line for line in statement.options if isinstance(line, syntax.LetOption))
+    slots += [LetSlot(f"let.{line.name}", address, (), False, line.name) for line in lets]
     for site, rules in vocabulary.sites.items():
         usages = tuple(rule.usage.split(":")[0] for rule in rules.values())
         slots.append(SiteSlot(site, address, usages, True, vocabulary.sites))

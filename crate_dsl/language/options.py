@@ -16,16 +16,25 @@ from crate_dsl.language.words import check_symbolic, find, word_of
 OPTION_NAMES = {
     syntax.NormLine: "norm", syntax.FromOption: "from", syntax.StepOption: "step", syntax.StepsOption: "steps",
     syntax.ResidualOption: "residual", syntax.ReadOption: "read", syntax.CausalOption: "causal",
+    syntax.AccelerateOption: "accelerate",
 }  # fmt: skip
 MAX_ITERATIONS = 100  # they are unrolled
 RESIDUALS = ("raw", "normed")
+FIRST_MOMENTUM = 3  # of FISTA: its weight is 0 after the first iteration
 GRADIENT, PROXIMAL, SYNTHESIS = "gradient", "proximal", "synthesis"
+MAP, SOLUTION = "map", "solution"  # a proximal map of the tokens themselves, the minimiser of an energy
 ALLOWED = {
     GRADIENT: {"norm", "step", "residual", "causal"},
-    PROXIMAL: {"norm", "from", "step", "steps", "residual", "read"},
+    PROXIMAL: {"norm", "from", "step", "steps", "accelerate", "residual", "read"},
     SYNTHESIS: {"norm", "residual"},
+    MAP: {"norm", "step"},
+    SOLUTION: {"norm", "residual", "read"},
 }
 INSTEAD = {
+    **{
+        ("accelerate", kind): "momentum needs iterations, which sparsify has: steps 5 of eta"
+        for kind in (GRADIENT, SYNTHESIS, MAP, SOLUTION)
+    },
     ("from", GRADIENT): "a gradient step starts at the tokens; from is an option of sparsify",
     ("steps", GRADIENT): 'a gradient step has one size: "step kappa"',
     ("read", GRADIENT): "a gradient step moves the tokens themselves; read is an option of sparsify",
@@ -35,6 +44,15 @@ INSTEAD = {
     ("steps", SYNTHESIS): "a synthesis is solved at once and has no step size",
     ("causal", SYNTHESIS): "leave it out: a step that acts on every token by itself is causal as it is",
     ("read", SYNTHESIS): "a synthesis puts the unknown in the place of the tokens; read is an option of sparsify",
+    ("from", MAP): "a proximal map starts nowhere: it is applied to the tokens",
+    ("steps", MAP): 'a proximal map is applied once, with one size: "step eta"',
+    ("residual", MAP): "a proximal map puts its value in the place of the tokens",
+    ("read", MAP): "a proximal map keeps the shape of the tokens; read is an option of sparsify and solve",
+    ("from", SOLUTION): "the minimiser is found at once and starts nowhere",
+    ("causal", MAP): "leave it out: a step that acts on every token by itself is causal as it is",
+    ("causal", SOLUTION): "leave it out: a step that acts on every token by itself is causal as it is",
+    ("step", SOLUTION): "the minimiser is found at once and has no step size",
+    ("steps", SOLUTION): "the minimiser is found at once and has no step size",
 }
 
 
@@ -77,6 +95,9 @@ class Options:
         self.size, self.iterations = self._size()
         self.residual = self._residual()
         self.sites = self._sites()
+        self._only_gradients_have_sites()
+        self._momentum()
+        self._per_iteration()
         self.start = self._start()
 
     def step(self, label: str, tokens: Tokens) -> Step:
@@ -85,7 +106,7 @@ class Options:
             draft.statement.verb, label, tokens.name, roles.energy, roles.actuals,
             roles.unknown.name if roles.unknown else None, self.norm, self.residual, self.size, self.iterations,
             self.start, read.name if read else None, self.sites, draft.statement.span, "causal" in draft.options,
-            tuple(let for let in self.block.lets.values() if let),
+            tuple(let for let in self.block.lets.values() if let), "accelerate" in draft.options,
         )  # fmt: skip
 
     def _allowed(self) -> None:
@@ -188,6 +209,32 @@ class Options:
             note = (found[line.site].span, "the first is here")
             self.report.error(f'site "{line.site}" is approximated twice', place, "one rule replaces one site", [note])
         return SiteRule(line.site, line.rule.name, line.rule.arguments, line.span)
+
+    def _per_iteration(self) -> None:
+        """Scalars that are learned per iteration get their number of iterations from the steps that use them."""
+        actuals = self.draft.roles.actuals.values() if self.draft.roles else ()
+        places = dict.fromkeys(actuals, self.draft.statement.use.span)
+        option = self.draft.options.get("step") or self.draft.options.get("steps")
+        places |= dict.fromkeys(names_in(option.size), option.size.span) if option else {}
+        places |= {name: site.span for site in self.sites for argument in site.arguments for name in names_in(argument)}
+        taken = {*self.block.scalars.shapes, *self.block.weights}
+        count = self.iterations if self.draft.kind == PROXIMAL else None
+        for name, place in places.items():
+            if name in self.block.learned and self.block.learned[name].per_iteration:
+                self.block.learned[name].iterates(count, place, taken, self.report)
+
+    def _momentum(self) -> None:
+        option = self.draft.options.get("accelerate")
+        if option and "accelerate" in ALLOWED[self.draft.kind] and self.iterations < FIRST_MOMENTUM:
+            message = f"momentum acts from iteration {FIRST_MOMENTUM} on, and there are fewer"
+            self.report.warn(message, option.span, f"take more: steps {2 * FIRST_MOMENTUM} of eta")
+
+    def _only_gradients_have_sites(self) -> None:
+        undecided = self.draft.statement.verb == "denoise" and self.draft.roles is None
+        if self.draft.kind != GRADIENT and self.sites and not undecided:
+            verb = self.draft.statement.verb
+            hint = "sites are factors of a gradient step; compress, descend and ascend are such"
+            self.report.error(f"nothing is approximated in a {verb}", self.sites[0].span, hint)
 
     def _start(self) -> str:
         option, roles, tokens = self.draft.options.get("from"), self.draft.roles, self.block.tokens

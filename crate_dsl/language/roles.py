@@ -16,6 +16,8 @@ from crate_dsl.language.shapes import Environment
 from crate_dsl.language.sizes import Scope
 from crate_dsl.language.vocabulary import Vocabulary
 
+MOVES = {"compress", "descend", "ascend", "prox"}  # verbs of the tokens themselves, without an unknown
+
 
 @dataclass(frozen=True)
 class Tokens:
@@ -234,7 +236,7 @@ def _one_unknown(
 ) -> Argument | None:
     """The fresh name that runs over the tokens; there is at most one, since learned matrices never do."""
     near = {name: get_close_matches(name.lower(), [tokens.name.lower()], n=1, cutoff=0.5) for name in fresh}
-    if len(fresh) > 1 or (fresh and verb == "compress"):
+    if len(fresh) > 1 or (fresh and verb in MOVES):
         wrong = [name for name in fresh if near[name]] or list(fresh)[1 if len(fresh) > 1 else 0 :]
         for name in wrong:
             argument, place = fresh[name]
@@ -242,10 +244,10 @@ def _one_unknown(
                 f'a matrix with an axis {tokens.shape.cols} is the tokens "{tokens.name}" or the unknown of the step.'
             )
             hint += f' Did you mean "{tokens.name}"?' if near[name] else ""
-            if verb == "compress":
-                hint = hint.replace("or the unknown of the step.", "here: compress has no unknown.")
-            if verb == "compress" and argument in energy.variables:
-                hint = f'compress moves the tokens themselves: write "{tokens.name}"; "sparsify" seeks an unknown'
+            if verb in MOVES:
+                hint = hint.replace("or the unknown of the step.", f"here: {verb} has no unknown.")
+            if verb in MOVES and argument in energy.variables:
+                hint = f'{verb} moves the tokens themselves: write "{tokens.name}"; "sparsify" seeks an unknown'
             block.report.error(
                 f'"{name}" is not declared', place.span, hint, [(argument.span, f"it stands for {argument.name}")]
             )

@@ -5,9 +5,10 @@ from __future__ import annotations
 from crate_dsl.errors import known
 from crate_dsl.language import syntax
 from crate_dsl.language.energies import depends, inseparable, kinks
+from crate_dsl.language.general import check_map, projection
 from crate_dsl.language.lets import check_lets
 from crate_dsl.language.model import Shape, Step
-from crate_dsl.language.options import GRADIENT, PROXIMAL, SYNTHESIS, Draft, Options, collect
+from crate_dsl.language.options import GRADIENT, MAP, PROXIMAL, SOLUTION, SYNTHESIS, Draft, Options, collect
 from crate_dsl.language.report import within
 from crate_dsl.language.roles import Block, Roles, Tokens, Weight, add_weight, find_energy, roles_of, signature
 
@@ -15,15 +16,18 @@ from crate_dsl.language.roles import Block, Roles, Tokens, Weight, add_weight, f
 def check_step(statement: syntax.StepStatement, block: Block, label: str) -> Step | None:
     """The checked step, None after complaining."""
     before = len(block.report.errors)
+    tokens, roles, energy = block.tokens, None, None
+    if statement.verb == "project":
+        statement, energy = projection(statement, block)
     options = collect(statement, block.report)
-    tokens, roles = block.tokens, None
-    if tokens and statement.tokens != tokens.name:
+    if tokens and statement.verb != "project" and statement.tokens != tokens.name:
         place = within(statement.span, statement.tokens)
         block.report.error(
             f'unknown tokens "{statement.tokens}"', place, known("tokens", statement.tokens, [tokens.name])
         )
         tokens = None
-    energy = find_energy(statement, block)
+    if statement.verb != "project":
+        energy = find_energy(statement, block)
     if energy and tokens:
         check_lets(statement, energy, tokens, block)
         roles = roles_of(statement, energy, tokens, block)
@@ -37,8 +41,9 @@ def check_step(statement: syntax.StepStatement, block: Block, label: str) -> Ste
 
 
 def _kind(statement: syntax.StepStatement, roles: Roles | None) -> str:
-    if statement.verb == "sparsify":
-        return PROXIMAL
+    kinds = {"sparsify": PROXIMAL, "prox": MAP, "project": MAP, "solve": SOLUTION}
+    if statement.verb in kinds:
+        return kinds[statement.verb]
     return SYNTHESIS if statement.verb == "denoise" and roles and roles.unknown else GRADIENT
 
 
@@ -50,6 +55,8 @@ def _check_kind(draft: Draft, tokens: Tokens, block: Block) -> None:
     stands_for_variable = roles.actuals[roles.variable.name]
     if draft.kind == PROXIMAL:
         _check_proximal(draft, stands_for_variable, tokens, block)
+    elif draft.kind == SOLUTION:
+        _check_solution(draft, tokens, block)
     elif stands_for_variable != tokens.name:
         hint = (
             _denoise_hint(roles, tokens)
@@ -62,6 +69,8 @@ def _check_kind(draft: Draft, tokens: Tokens, block: Block) -> None:
         block.report.error(message, statement.use.span, hint, [(roles.variable.span, "the variable is declared here")])
     elif draft.kind == SYNTHESIS:
         _check_synthesis(draft, tokens, block)
+    elif draft.kind == MAP:
+        check_map(draft, tokens, block)
     else:
         _check_gradient(draft, tokens, block)
 
@@ -86,6 +95,8 @@ def _without_gradient(draft: Draft, tokens: Tokens) -> str:
     others = [a.name for a in energy.given if tokens.shape.cols in (a.shape.rows, a.shape.cols)]
     if draft.statement.verb == "denoise":
         return f'with a fresh {others[0]} it is a synthesis: "{energy.name}({name} | X, ...)"' if others else ""
+    if draft.statement.verb in ("descend", "ascend") and not others:
+        return f'"prox {name} by ..." applies the proximal map of a penalty or a constraint'
     if others:
         return f'"sparsify" fits: it takes proximal steps, "sparsify {name} by {energy.name}(A | {name}, ...)"'
     return f'"sparsify" fits an energy of an unknown beside the tokens: "sparsify {name} by lasso(A | {name}, D)"'
@@ -116,6 +127,8 @@ def _check_proximal(draft: Draft, variable: str, tokens: Tokens, block: Block) -
         block.report.error(message, place, hint, [(energy.span, "it is declared here")])
     for call in inseparable(energy, name, block.vocabulary):
         usage = f"a penalty is a term of its own, of {name} alone: lambda * {call.name}({name})"
+        if block.vocabulary.atoms[call.name].columnwise:
+            usage = f'a constraint on the tokens is a step of its own: "project {call.name}"'
         message = f'"{call.name}" in "{energy.name}" has no proximal map where it stands'
         block.report.error(message, place, usage, [(call.span, "it stands here")])
     _check_code(draft, tokens, block)
@@ -153,3 +166,22 @@ def _check_synthesis(draft: Draft, tokens: Tokens, block: Block) -> None:
         block.report.error(message, draft.statement.use.span, "", [(call.span, "it stands here")])
     if not depends(energy.body, name):
         _no_dependence(draft, name, block)
+
+
+def _check_solution(draft: Draft, tokens: Tokens, block: Block) -> None:
+    """An unknown that the tokens are given beside, and an energy with a gradient in it."""
+    roles, place = draft.roles, draft.statement.use.span
+    if roles.unknown is None:
+        hint = f'a fresh name stands for it: "solve {tokens.name} by ridge(A | {tokens.name}, D)"'
+        block.report.error("solve needs an unknown, and every argument is known here", place, hint,
+                           [(roles.variable.span, "the variable is declared here")])  # fmt: skip
+        return
+    energy = roles.energy
+    name = next(argument for argument, actual in roles.actuals.items() if actual == roles.unknown.name)
+    for call in kinks(energy.body, name, block.vocabulary)[:1]:
+        message = f'"{energy.name}" cannot be solved for "{roles.unknown.name}": "{call.name}" has no gradient'
+        hint = f'"sparsify" takes proximal steps: "sparsify {tokens.name} by {energy.name}(...)"'
+        block.report.error(message, place, hint, [(call.span, "it stands here")])
+    if not depends(energy.body, name):
+        _no_dependence(draft, name, block)
+    _check_code(draft, tokens, block)

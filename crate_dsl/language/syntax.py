@@ -102,12 +102,13 @@ class Preset(Node):
 
 @dataclass(frozen=True)
 class Learn(Node):
-    """`learn NAME [> 0] = start [per head]`."""
+    """`learn NAME [> 0] = start [per head | per iteration]`."""
 
     name: str
     above: Expression | None
     start: Expression
     per_head: bool
+    per_iteration: bool = False
 
 
 @dataclass(frozen=True)
@@ -249,6 +250,11 @@ class StepsOption(Node):
 
 
 @dataclass(frozen=True)
+class AccelerateOption(Node):
+    """`accelerate`: momentum between the iterations of a proximal step."""
+
+
+@dataclass(frozen=True)
 class ResidualOption(Node):
     word: str | None  # `residual`, `residual raw`, `residual normed`
 
@@ -265,12 +271,13 @@ class CausalOption(Node):
 
 @dataclass(frozen=True)
 class LetOption(Node):
-    """`let NAME = value`, or `let NAME[index in family] = value`."""
+    """`let NAME = value`, or `let NAME[index in family] = value`; `given NAME ~ value` where it may be handed in."""
 
     name: str
     index: str | None
     family: str | None
     value: Expression
+    given: bool = False
 
 
 Option = (
@@ -279,6 +286,7 @@ Option = (
     | FromOption
     | StepOption
     | StepsOption
+    | AccelerateOption
     | ResidualOption
     | ReadOption
     | CausalOption

@@ -34,6 +34,7 @@ class AtomSignature:
     separable: bool
     usage: str  # "logdet(M): log-determinant of a square matrix"
     flat: bool = False
+    columnwise: bool = False  # a constraint on every column, which tokens can be projected onto
 
 
 @dataclass(frozen=True)

@@ -7,19 +7,20 @@ from fractions import Fraction
 
 from crate_dsl.errors import CrateError, fail, known
 from crate_dsl.language import syntax
-from crate_dsl.language.model import SCALAR, Word
+from crate_dsl.language.model import SCALAR, TAKEN, Word
 from crate_dsl.language.report import Report, article, shown, within
 from crate_dsl.language.shapes import Environment, Shapes
 from crate_dsl.language.sizes import MAX_SIZE, Broken, Scope, evaluate
 from crate_dsl.language.vocabulary import Vocabulary, WordSignature
 
-KINDS = {"size", "real", "positive", "fraction", "scalar"}
+KINDS = {"size", "real", "positive", "fraction", "scalar", "name"}
 SAID = {
     "size": f"a whole number from 1 to {MAX_SIZE:,}",
     "real": "a number",
     "positive": "a number greater than 0",
     "fraction": "a number between 0 and 1, both excluded",
     "scalar": "an expression of numbers",
+    "name": "a new name",
 }
 
 
@@ -96,6 +97,8 @@ def _may_be(argument: syntax.Expression, kind: str, scope: Scope) -> bool:
     bare = argument.name if isinstance(argument, syntax.Name) else None
     if kind not in KINDS:
         return bare in kind.split("|")
+    if kind == "name":
+        return bare is not None
     return bare is None or kind == "scalar" or bare in {*scope.values, *scope.broken}
 
 
@@ -106,12 +109,21 @@ def _value(argument: syntax.Expression, kind: str, scope: Scope) -> int | Fracti
             return argument.name
         found = argument.name if isinstance(argument, syntax.Name) else ""
         raise fail(f"one of {', '.join(choices)} should stand here", argument.span, known("words", found, choices))
+    if kind == "name":
+        return _new_name(argument, scope)
     number = evaluate(argument, scope)
     if kind == "size" and (number.denominator != 1 or not 1 <= number <= MAX_SIZE):
         raise fail(f"{_written(argument, number)} and must be {SAID[kind]}", argument.span)
     if (kind == "positive" and number <= 0) or (kind == "fraction" and not 0 < number < 1):
         raise fail(f"{_written(argument, number)} and must be {SAID[kind]}", argument.span)
     return int(number) if kind == "size" else number
+
+
+def _new_name(argument: syntax.Expression, scope: Scope) -> str:
+    name = argument.name if isinstance(argument, syntax.Name) and argument.index is None else ""
+    if not name or name in {*scope.values, *scope.broken, *TAKEN}:
+        raise fail("a new name should stand here", argument.span, TAKEN.get(name, "this one has a meaning already"))
+    return name
 
 
 def _written(argument: syntax.Expression, number: Fraction) -> str:

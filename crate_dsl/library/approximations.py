@@ -13,6 +13,7 @@ import sympy
 
 from crate_dsl.language.model import ONE, Shape
 from crate_dsl.library.form import Form, Inverse, Leaf, Word, indices, multiply
+from crate_dsl.library.frozen import MOST_NAMES, frozen
 from crate_dsl.library.grams import both_ways, columnwise, replacing, rescaled, thresholded
 from crate_dsl.library.rules import Absent, Context, Refusal, Rewriting, Rule
 from crate_dsl.library.scalars import scalar_indices
@@ -97,6 +98,19 @@ register(
         "neumann(n): the Neumann series up to the power n",
         "the spectral radius of M in (I + M)^-1 is below 1",
         required=("size",),
+    )
+)
+
+
+register(
+    Rule(
+        "inverse",
+        "frozen",
+        frozen,
+        "frozen(fit) or frozen(fit, E, C): the left factors, with their scalars, computed once from the fitting data",
+        "later tokens come from the distribution that the step was fitted to",
+        required=("fit",),
+        optional=("name",) * MOST_NAMES,
     )
 )
 

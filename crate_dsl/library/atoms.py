@@ -58,6 +58,7 @@ class Atom:
     form: Callable[..., Form] | None = None
     entry: Callable[..., Separable] | None = None
     constraint: bool = False  # an indicator: zero where it holds, infinite elsewhere
+    projection: str | None = None  # of the columns onto a constraint, the function in `library/functions.py`
     latex: str = ""
 
     @property

@@ -48,9 +48,28 @@ def threshold(matrix: np.ndarray, tau: float | np.ndarray) -> np.ndarray:
     return np.where(matrix > tau, tau, 0.0)
 
 
+def onto_sphere(matrix: np.ndarray) -> np.ndarray:
+    """Every column to Euclidean norm 1; a column of zeros, which has no nearest point, stays."""
+    return matrix / np.maximum(np.linalg.norm(matrix, axis=-2, keepdims=True), 1e-12)
+
+
+def onto_simplex(matrix: np.ndarray) -> np.ndarray:
+    """Every column to the nearest probability vector: `max(x - t, 0)` with the t that makes it add up to 1.
+
+    t is found from the sorted entries (Duchi et al. 2008, "Efficient projections onto the l1-ball").
+    """
+    ordered = -np.sort(-matrix, axis=-2)
+    rank = np.arange(1, matrix.shape[-2] + 1)[:, None]
+    excess = (ordered.cumsum(axis=-2) - 1) / rank
+    last = (ordered > excess).sum(axis=-2, keepdims=True) - 1
+    return np.maximum(matrix - np.take_along_axis(excess, last, axis=-2), 0)
+
+
 FUNCTIONS: dict[str, Callable[..., np.ndarray]] = {
     "softmax": softmax,
     "threshold": threshold,
+    "onto_sphere": onto_sphere,
+    "onto_simplex": onto_simplex,
     "exp": np.exp,
     "log": np.log,
     "log1p": np.log1p,

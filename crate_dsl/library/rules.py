@@ -9,6 +9,7 @@ import sympy
 
 from crate_dsl.language.model import Shape
 from crate_dsl.library.form import Form, Leaf
+from crate_dsl.library.tree import Tree
 
 
 class Refusal(Exception):
@@ -27,14 +28,32 @@ class Context:
     arguments: tuple[sympy.Expr, ...]
     words: tuple[str, ...]  # bare words among the arguments, such as `bias`
     sizes: Mapping[str, int]
+    step: sympy.Expr = sympy.Integer(1)  # the step size, which the words of the operator carry
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A matrix, or a family of them, that is computed once from fitting data and constant afterwards.
+
+    `value` is its definition in terms of the tokens as they are fitted; `index` is the family's index in it.
+    """
+
+    name: str
+    shape: Shape
+    index: str | None
+    value: Form | Tree
 
 
 @dataclass(frozen=True)
 class Rewriting:
-    """The new form, and the learned matrices that the rule introduced with the parameter each of them departs from."""
+    """The new form, and the matrices that the rule introduced.
+
+    Learned ones come with the parameter that each departs from, fitted ones with their definition.
+    """
 
     form: Form
     introduced: tuple[tuple[str, Shape, str], ...] = ()
+    fitted: tuple[Fitted, ...] = ()
 
 
 @dataclass(frozen=True)

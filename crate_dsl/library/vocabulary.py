@@ -5,6 +5,7 @@ from __future__ import annotations
 from crate_dsl.language.vocabulary import AtomSignature, LossSignature, Vocabulary, WordSignature
 from crate_dsl.library.approximations import SITES
 from crate_dsl.library.atoms import ATOMS
+from crate_dsl.library.constraints import COLUMNWISE
 from crate_dsl.library.standard import FILES
 
 STRUCTURAL = {"plus", "minus", "transpose", "times", "scale", "hadamard", "add_column"}  # written as operators
@@ -16,7 +17,9 @@ def _words(*signatures: WordSignature) -> dict[str, WordSignature]:
 
 VOCABULARY = Vocabulary(
     atoms={
-        name: AtomSignature(name, atom.arity, atom.shape, atom.smooth, atom.entry is not None, atom.usage, atom.flat)
+        name: AtomSignature(
+            name, atom.arity, atom.shape, atom.smooth, atom.entry is not None, atom.usage, atom.flat, name in COLUMNWISE
+        )
         for name, atom in ATOMS.items()
         if name not in STRUCTURAL
     },

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from crate_dsl.library.form import Form, Inverse, Leaf, Word
-from crate_dsl.library.tree import Tree
+from crate_dsl.library.tree import Scalar, Tree
 from crate_dsl.mathematics.derivation import (
     Assignment,
     Derivation,
@@ -39,7 +39,7 @@ from crate_dsl.mathematics.reference import normalised, reference_point
 TOLERANCE = 1e-6  # of finite differences; what is measured is printed beside it
 DIRECTIONS = 3
 POWER_ITERATIONS = 30
-PREFIXES = 32  # tokens of the reference point that a causal step is measured on, every prefix of them by itself
+SEARCHED = 100  # points of a constraint, at every distance
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,6 @@ def certify(derivation: Derivation) -> tuple[Finding, ...]:
     for block in derivation.blocks:
         for step in block.steps:
             point = reference_point(derivation.model, block.block, step)
-            point = prefix_point(step, point, min(point.size(step.raw.cols), PREFIXES)) if step.step.causal else point
             findings += _step_findings(f"{block.block.role}.{step.step.label}", step, point)
     return (*findings, *_round_trips(derivation))
 
@@ -80,10 +79,13 @@ def _step_findings(place: str, step: DerivedStep, point: Point) -> Iterator[Find
                 yield _solution_finding(place, step, line, point)
             case "prox":
                 yield _prox_finding(place, step, line, point)
+            case "projection":
+                yield _projection_finding(place, step, line, point)
     if step.step.unknown and any(line.rule == "prox" for line in step.record):
         yield _curvature_finding(place, step, point)
     yield from _approximation_findings(place, step, point)
-    yield _energy_finding(place, step, point)
+    if not isinstance(step.objective.energy, Scalar):  # constraints alone have no value to follow
+        yield _energy_finding(place, step, point)
 
 
 # ---- exact rules ---------------------------------------------------------------------------------------------------
@@ -126,7 +128,8 @@ def _smooth_part(step: DerivedStep, energy: Tree, variable: Leaf) -> Callable[[P
     if not proximal and step.step.unknown is None:
         return lambda point: float(tree_value(energy, point))
     # A synthesis holds the code, whose penalties may be infinite and have no gradient in what is sought.
-    summands = split(energy, variable)[0]
+    smooth, penalties = split(energy, variable)
+    summands = smooth if proximal else [*smooth, *penalties]
     return lambda point: sum(scalar_value(t.weight, point) * float(tree_value(t.tree, point)) for t in summands)
 
 
@@ -180,6 +183,20 @@ def _prox_finding(place: str, step: DerivedStep, line: DerivationStep, point: Po
     return Finding(place, "proximal map against a search of its scalar problem", worst, bool(worst < TOLERANCE))
 
 
+def _projection_finding(place: str, step: DerivedStep, line: DerivationStep, point: Point) -> Finding:
+    """The projected tokens satisfy the constraint, and no point of it that a search finds is nearer to the tokens."""
+    name, rng = step.objective.variable.name, np.random.default_rng(4)
+    constraint, tokens = step.record[0].after, point.matrices[name]
+    image = form_value(line.after, point)
+    if not np.isfinite(tree_value(constraint, point.with_matrix(name, image))):
+        return Finding(place, "projection onto its constraint", float("inf"), False)
+    best, worst = np.linalg.norm(tokens - image, axis=0), 0.0
+    for scale in np.repeat([1e-3, 1e-1, 1, 10], SEARCHED):
+        other = form_value(line.after, point.with_matrix(name, image + scale * rng.standard_normal(image.shape)))
+        worst = max(worst, float((best - np.linalg.norm(tokens - other, axis=0)).max()))
+    return Finding(place, "projection against a search of its constraint", worst, bool(worst < TOLERANCE))
+
+
 def _curvature_finding(place: str, step: DerivedStep, point: Point) -> Finding:
     """The step size times the largest curvature of the smooth part, by power iteration: below 2 the step descends."""
     slope = next(line.after for line in step.record if line.rule == "gradient")
@@ -194,6 +211,8 @@ def _curvature_finding(place: str, step: DerivedStep, point: Point) -> Finding:
         curvature = float(np.linalg.norm(direction))
     product = scalar_value(step.size, point) * curvature
     bound = "below 2, where proximal gradient descends" if product < 2 else "NOT below 2: the step may not descend"
+    if step.step.accelerate:
+        bound = "at most 1, where FISTA converges" if product <= 1 else "NOT at most 1: FISTA may not converge"
     return Finding(place, "step size times curvature", None, None, f"{product:.3g}, {bound}")
 
 
@@ -212,7 +231,7 @@ def _approximation_findings(place: str, step: DerivedStep, point: Point) -> Iter
         now = _columns(step, line.after, point) - start
         error = float(np.linalg.norm(now - exact) / np.linalg.norm(exact))
         detail = f"cosine to the exact step {_cosine(now, exact):+.3f}; {_movement(step, start, start + now, point)}"
-        radius = _spectral_radius(line.before, point) if line.rule.startswith("inverse") else None
+        radius = _spectral_radius(line.before, point) if line.rule == "inverse ~ neumann" else None
         if radius is not None:
             state = "converges" if radius < 1 else "the Neumann series diverges here"
             detail += f"; spectral radius {radius:.3g} ({state})"
@@ -233,7 +252,7 @@ def _movement(step: DerivedStep, start: np.ndarray, end: np.ndarray, point: Poin
 
 def _direction(step: DerivedStep, before: float, after: float) -> str:
     """Whether the energy moves as the step intends: up where it undoes compression, else down."""
-    if step.step.verb == "denoise" and step.step.unknown is None:
+    if step.step.ascends:
         return "ascends" if after > before else "does not ascend"
     return "descends" if after < before else "does not descend"
 

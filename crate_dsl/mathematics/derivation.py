@@ -9,6 +9,7 @@ import sympy
 from crate_dsl.errors import Span
 from crate_dsl.language.model import Block, Model, Parameter, Penalty, Step
 from crate_dsl.library.form import Form, Leaf
+from crate_dsl.library.rules import Fitted
 from crate_dsl.library.tree import Tree
 from crate_dsl.mathematics.quantities import Quantity
 
@@ -49,6 +50,7 @@ class Assignment:
     target: Leaf
     value: Form
     prox: Prox | None = None
+    size: sympy.Expr | None = None  # eta of the prox, where it is one of this iteration alone
 
 
 @dataclass(frozen=True)
@@ -99,6 +101,7 @@ class DerivedStep:
     record: tuple[DerivationStep, ...]
     size: sympy.Expr = sympy.Integer(1)  # kappa of a gradient step, eta of a proximal one
     quantities: tuple[Quantity, ...] = ()  # held constant by the derivation; computed first, in their order
+    fitted: tuple[Fitted, ...] = ()  # what is computed from fitting data, in terms of the tokens as read
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,16 @@ from crate_dsl.mathematics.derivation import Derivation, DerivedBlock, DerivedSt
 from crate_dsl.mathematics.gradient_step import derive_gradient_step
 from crate_dsl.mathematics.invert import invert
 from crate_dsl.mathematics.penalty import derive_penalties
+from crate_dsl.mathematics.prox_step import derive_prox_step
 from crate_dsl.mathematics.proximal_step import derive_proximal_step
 from crate_dsl.mathematics.statement import Statement, state
 from crate_dsl.mathematics.synthesis_step import derive_synthesis_step
+
+GENERAL: dict[str, Callable[[Statement], DerivedStep]] = {
+    "prox": derive_prox_step,
+    "project": derive_prox_step,
+    "solve": derive_synthesis_step,
+}
 
 
 def derive(model: Model) -> Derivation:
@@ -62,6 +69,8 @@ def derive_step(model: Model, block: Block, step: Step) -> DerivedStep:
 def _rule_for(statement: Statement) -> Callable[[Statement], DerivedStep]:
     """A gradient step on the tokens themselves; a proximal one on an unknown variable; else a synthesis."""
     step = statement.step
+    if step.verb in GENERAL:
+        return GENERAL[step.verb]
     if step.unknown is None:
         return derive_gradient_step
     variables = {argument.name for argument in step.energy.variables}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -12,7 +12,7 @@ from crate_dsl.errors import CompilerBug
 from crate_dsl.library.atoms import ATOMS
 from crate_dsl.library.form import Diagonal, Factor, Form, Function, Inverse, Leaf, Word, leaves
 from crate_dsl.library.functions import FUNCTIONS
-from crate_dsl.library.tree import Apply, Matrix, Scalar, SoftmaxOver, SumOver, Tree
+from crate_dsl.library.tree import Apply, Matrix, Scalar, SoftmaxOver, SumOver, Tree, tree_leaves
 from crate_dsl.mathematics.derivation import Assignment, DerivedStep, Prox
 from crate_dsl.mathematics.quantities import Quantity
 
@@ -162,15 +162,40 @@ def execute(assignments: tuple[Assignment, ...], point: Point) -> Point:
 
 
 def prefix_point(step: DerivedStep, point: Point, count: int) -> Point:
-    """The point with the first tokens only: whatever in the step has their axis is cut."""
+    """The point with the first tokens only: what has their axis is cut, held quantities too; numbers are made anew."""
     axis, matrices = step.raw.cols, dict(point.matrices)
-    held = {leaf.name: leaf for assignment in step.assignments for leaf in leaves(assignment.value)}
-    held |= {leaf.name: leaf for leaf in (step.raw, step.read)}
-    for leaf in (leaf for leaf in held.values() if leaf.name in matrices):
-        for place, name in ((-2, leaf.rows), (-1, leaf.cols)):
-            if name == axis:
+    for leaf in (leaf for leaf in _leaves(step) if leaf.name in point.matrices):
+        for place in (place for place, name in ((-2, leaf.rows), (-1, leaf.cols)) if name == axis):
+            if matrices[leaf.name].shape[place] > count:
                 matrices[leaf.name] = np.take(matrices[leaf.name], range(count), axis=place)
-    return replace(point, sizes={**point.sizes, axis: count}, matrices=matrices)
+    cut = replace(point, sizes={**point.sizes, axis: count}, matrices=matrices)
+    known = {*point.matrices, *point.scalars}
+    made = tuple(q for q in step.quantities if q.name in known and axis not in q.tree.shape)
+    return with_quantities(made, cut)
+
+
+def _leaves(step: DerivedStep) -> Iterator[Leaf]:
+    """Every matrix that a step names."""
+    yield from (step.raw, step.read, *(quantity.leaf for quantity in step.quantities))
+    for tree in (step.objective.energy, *(quantity.tree for quantity in step.quantities)):
+        yield from tree_leaves(tree)
+    for assignment in step.assignments:
+        yield from leaves(assignment.value)
+
+
+def held_point(step: DerivedStep, point: Point) -> Point:
+    """The point with the step's quantities; in a causal step one holds for token t what tokens 1..t make of it."""
+    if not step.step.causal:
+        return with_quantities(step.quantities, point)
+    for quantity in step.quantities:
+        places = [place for place, name in enumerate(quantity.tree.shape, -2) if name == step.raw.cols]
+        counts = range(1, point.size(step.raw.cols) + 1) if places else ()
+        parts = [with_quantities((quantity,), prefix_point(step, point, t)).matrices[quantity.name] for t in counts]
+        point = with_quantities((quantity,), point)
+        if places:
+            lines = [np.take(part, [-1], axis=places[0]) for part in parts]
+            point = point.with_matrix(quantity.name, np.concatenate(lines, axis=places[0]))
+    return point
 
 
 def prefix_by_prefix(step: DerivedStep, value: Callable[[Point], np.ndarray], point: Point) -> np.ndarray:

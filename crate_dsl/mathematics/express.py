@@ -9,7 +9,7 @@ import sympy
 
 from crate_dsl.errors import fail
 from crate_dsl.language import syntax
-from crate_dsl.language.model import ONE, Block, Energy, Model, Shape, Step
+from crate_dsl.language.model import ONE, Block, Energy, Let, Model, Shape, Step
 from crate_dsl.library.atoms import ATOMS
 from crate_dsl.library.form import Leaf
 from crate_dsl.library.scalars import scalar, sign_of, size
@@ -53,6 +53,8 @@ def scalars_in_force(model: Model, block: Block | None) -> dict[str, sympy.Expr]
     for learned in model.scalars + (block.scalars if block else ()):
         sign = "positive" if learned.lower is not None and learned.lower >= 0 else "real"
         scalars[learned.name] = scalar(learned.name, sign=sign, index="k" if learned.family else None)
+        if learned.base:  # stands for all of them until the iterations are written out
+            scalars[learned.base] = scalar(learned.base, sign=sign)
     return scalars
 
 
@@ -63,14 +65,29 @@ def let_scope(model: Model, block: Block, step: Step, read: Leaf) -> Scope:
     """
     matrices = {p.name: Leaf(p.name, p.shape.rows, p.shape.cols, _any(p.shape.family)) for p in block.parameters}
     scope = Scope({**matrices, step.tokens: read}, scalars_in_force(model, block))
-    for let in step.lets:
-        inner = scope.inside(let.index, let.shape.family) if let.index and let.shape.family else scope
-        quantity = scope.held.add(let.name, express(let.value, inner), let.index, let.shape.family, True, let.span)
+    for let in (let for let in step.lets if let.given):
+        leaf = Leaf(let.name, let.shape.rows, let.shape.cols, let.index)
+        scope.held.add(let.name, Matrix(leaf), let.index, let.shape.family, True, let.span)
+        scope = replace(scope, matrices={**scope.matrices, let.name: leaf})
+    for let in (let for let in step.lets if not let.given):
+        value = express(let.value, _inside(scope, let))
+        quantity = scope.held.add(let.name, value, let.index, let.shape.family, True, let.span)
         if quantity.is_scalar:
             scope = replace(scope, scalars={**scope.scalars, let.name: quantity.symbol()})
         else:
             scope = replace(scope, matrices={**scope.matrices, let.name: quantity.leaf})
     return scope
+
+
+def estimates(step: Step, frozen: Mapping[str, Leaf], scope: Scope) -> dict[str, Tree]:
+    """What stands for the given quantities of a step where they are not handed in."""
+    scope = replace(scope, matrices={**scope.matrices, **frozen})
+    givens = (let for let in step.lets if let.given)
+    return {let.name: express(let.value, _inside(scope, let)) for let in givens}
+
+
+def _inside(scope: Scope, let: Let) -> Scope:
+    return scope.inside(let.index, let.shape.family) if let.index and let.shape.family else scope
 
 
 def _any(family: str | None) -> str | None:

@@ -19,6 +19,8 @@ from crate_dsl.mathematics.record import energy_tree
 FUNCTION_NOTES = {
     "softmax": "softmax(A): column by column, every column becomes a distribution over the rows",
     "threshold": "threshold(A, tau): tau where an entry is above tau, else 0",
+    "onto_sphere": "onto_sphere(A): every column divided by its Euclidean norm",
+    "onto_simplex": "onto_simplex(A): every column moved to the nearest probability vector",
     "exp": "exp(A): entry by entry",
     "log": "log(A): entry by entry",
     "reciprocal": "reciprocal(A): 1 / a, entry by entry",
@@ -113,6 +115,8 @@ def _scalars(model: Model, block: Block, derived: DerivedStep) -> Iterator[Entry
 
 
 def _meaning(name: str, model: Model, block: Block, learned: dict[str, LearnedScalar]) -> str:
+    if any(scalar.base == name for scalar in learned.values()):
+        return "learned, one for every iteration"
     if name in learned:
         return "learned" + (f", one for each of {learned[name].family}" if learned[name].family else "")
     if name in model.reals:

@@ -1,4 +1,4 @@
-"""`compress` and the ascending `denoise`: one explicit gradient step on the tokens, then the stated approximations."""
+"""`compress`, `descend`, `ascend`, the ascending `denoise`: one explicit gradient step, then the approximations."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from crate_dsl.library.approximations import SITES, present
 from crate_dsl.library.form import Form, Leaf, Word
 from crate_dsl.library.grams import dissolved
 from crate_dsl.library.products import diagonal
-from crate_dsl.library.rules import Absent, Context, Refusal, Rewriting, Rule
+from crate_dsl.library.rules import Absent, Context, Fitted, Refusal, Rewriting, Rule
 from crate_dsl.library.scalars import rename_index, scalar_indices
 from crate_dsl.mathematics.derivation import (
     APPROXIMATION,
@@ -26,19 +26,20 @@ from crate_dsl.mathematics.derivation import (
 )
 from crate_dsl.mathematics.differentiate import gradient
 from crate_dsl.mathematics.express import Scope, express, scalars_in_force
+from crate_dsl.mathematics.fitting import fit, fitting_record
 from crate_dsl.mathematics.statement import (
     Statement,
     causal_record,
+    fitted_parameter,
     inserted,
     introduced_parameter,
     let_record,
     norm_record,
     stated,
+    substituted,
     used,
     without_constraints,
 )
-
-ASCENDING = {"denoise"}
 
 
 def derive_gradient_step(statement: Statement) -> DerivedStep:
@@ -58,11 +59,14 @@ def derive_gradient_step(statement: Statement) -> DerivedStep:
         DerivationStep("gradient", statement.energy, slope, "reverse mode over the atoms", EXACT, step.span),
         DerivationStep("step", slope, update, _direction_text(statement), EXACT, step.span),
     ]
-    update, introduced, rewritings = _approximate(statement, update)
+    update, introduced, fitted, rewritings = _approximate(statement, update)
     record += rewritings
     if statement.sizes is not None:
         record.append(_scaling(statement, update))
         update = record[-1].after
+    fitted = tuple(replace(f, value=substituted(f.value, tokens, statement.read)) for f in fitted)
+    quantities, fitted = fit(statement, fitted)
+    record += fitting_record(quantities)
     placed = inserted(dissolved(update), tokens, statement.skip, statement.read)
     result = Leaf(f"{tokens.name}+", tokens.rows, tokens.cols)
     record += norm_record(statement, update, placed)
@@ -80,11 +84,13 @@ def derive_gradient_step(statement: Statement) -> DerivedStep:
         statement.read,
         _assignments(statement, placed, result),
         result,
-        used(statement.parameters + introduced, placed, quantities=statement.quantities),
+        used(statement.parameters + introduced, placed, quantities=quantities)
+        + tuple(fitted_parameter(f, statement) for f in fitted),
         objective,
         tuple(record),
         statement.size,
-        statement.quantities,
+        quantities,
+        fitted,
     )
 
 
@@ -110,7 +116,7 @@ def _assignments(statement: Statement, placed: Form, result: Leaf) -> tuple[Assi
 
 def exact_update(statement: Statement, slope: Form) -> Form:
     """`Z - kappa slope`, or `Z + kappa slope` where the step ascends; a kappa per head goes inside the family's sum."""
-    sign = 1 if statement.step.verb in ASCENDING else -1
+    sign = 1 if statement.step.ascends else -1
     moved = [_stepped(word, statement, sign) for word in slope.words]
     return Form.of(slope.rows, slope.cols, [Word(sympy.Integer(1), (statement.tokens,)), *moved])
 
@@ -125,14 +131,19 @@ def _stepped(word: Word, statement: Statement, sign: int) -> Word:
 
 
 def _direction_text(statement: Statement) -> str:
-    if statement.step.verb in ASCENDING:
+    if statement.step.verb == "denoise":
         return "one explicit step up the gradient: compression with time reversed"
+    if statement.step.ascends:
+        return "one explicit step up the gradient"
     return "one explicit step down the gradient"
 
 
-def _approximate(statement: Statement, update: Form) -> tuple[Form, tuple[Parameter, ...], tuple[DerivationStep, ...]]:
+Approximated = tuple[Form, tuple[Parameter, ...], tuple[Fitted, ...], tuple[DerivationStep, ...]]
+
+
+def _approximate(statement: Statement, update: Form) -> Approximated:
     """Apply the sites in the order of the file."""
-    introduced, record = [], []
+    introduced, fitted, record = [], [], []
     for line in statement.step.sites:
         rule = SITES[line.site][line.rule]
         rewriting = _apply(rule, line, statement, update)
@@ -140,8 +151,9 @@ def _approximate(statement: Statement, update: Form) -> tuple[Form, tuple[Parame
         name = f"{line.site} ~ {rule.name}"
         record.append(DerivationStep(name, update, rewriting.form, rule.assumption, kind, line.span))
         introduced += [introduced_parameter(*new, statement) for new in rewriting.introduced]
+        fitted += rewriting.fitted
         update = rewriting.form
-    return update, tuple(introduced), tuple(record)
+    return update, tuple(introduced), tuple(fitted), tuple(record)
 
 
 def _apply(rule: Rule, line: SiteRule, statement: Statement, update: Form) -> Rewriting:
@@ -159,7 +171,6 @@ def _apply(rule: Rule, line: SiteRule, statement: Statement, update: Form) -> Re
 def _context(line: SiteRule, statement: Statement) -> Context:
     """The rule's arguments: bare words stay words, everything else is a scalar."""
     scope = Scope({}, scalars_in_force(statement.model, statement.block))
-    rule = SITES[line.site][line.rule]
-    words = tuple(a.name for a in line.arguments if isinstance(a, Name) and a.name in rule.optional)
+    words = tuple(a.name for a in line.arguments if isinstance(a, Name) and a.name not in scope.scalars)
     scalars = tuple(express(a, scope).value for a in line.arguments if not (isinstance(a, Name) and a.name in words))
-    return Context(statement.tokens, scalars, words, statement.block.sizes)
+    return Context(statement.tokens, scalars, words, statement.block.sizes, statement.size)

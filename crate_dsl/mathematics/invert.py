@@ -41,10 +41,13 @@ def _inverted(step: Step, block: Block) -> Step:
         raise fail(
             f"{step.verb} with a skip is not undone by a synthesis", block.span, hint, [(step.span, "skip here")]
         )
+    if step.verb in ("prox", "project", "solve"):
+        hint = "state the decoder's steps instead of inverse(...)"
+        raise fail(f"{step.verb} has no inverse by these rules", block.span, hint, [(step.span, "stated here")])
     if step.verb == "denoise":
         raise fail("denoise is an inverse already", block.span, "", [(step.span, "stated here")])
     if step.unknown is None:
-        return replace(step, verb="denoise")
+        return replace(step, verb={"descend": "ascend", "ascend": "descend"}.get(step.verb, "denoise"))
     return _synthesis(step, block)
 
 
@@ -57,7 +60,7 @@ def _synthesis(step: Step, block: Block) -> Step:
     swap = {step.unknown: step.tokens, step.tokens: unknown}
     actuals: Mapping[str, str] = {name: swap.get(actual, actual) for name, actual in step.actuals.items()}
     stated = replace(step, verb="denoise", actuals=actuals, unknown=unknown)
-    return replace(stated, size=None, iterations=1, start="tokens", residual=None)
+    return replace(stated, size=None, iterations=1, start="tokens", residual=None, accelerate=False)
 
 
 def _labelled(steps: tuple[Step, ...]) -> tuple[Step, ...]:

@@ -1,11 +1,13 @@
 """`sparsify`: proximal gradient on an energy split into a smooth part f and a separable part g.
 
 `A <- prox_{eta g}(A - eta grad f(A))` (Parikh & Boyd 2014, section 4.2; with the l1 norm this is ISTA, Daubechies et
-al. 2004). The code A is the unknown of the energy; the tokens are among what is given.
+al. 2004; accelerated it is FISTA, Beck & Teboulle 2009). The code A is the unknown of the energy; the tokens are among
+what is given.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -17,6 +19,7 @@ from crate_dsl.library.form import Form, Leaf, Word, leaves
 from crate_dsl.library.tree import Apply, Matrix, Scalar, Tree
 from crate_dsl.mathematics.derivation import CHOICE, EXACT, Assignment, DerivationStep, DerivedStep, Objective, Prox
 from crate_dsl.mathematics.differentiate import depends, gradient
+from crate_dsl.mathematics.iterations import per_iteration, prox_with_scalars, tree_with_scalars, with_scalars
 from crate_dsl.mathematics.proximal import add, derive_prox
 from crate_dsl.mathematics.statement import (
     Statement,
@@ -49,7 +52,7 @@ def derive_proximal_step(statement: Statement) -> DerivedStep:
     step, unknown = statement.step, unknown_leaf(statement)
     smooth, separable = split(statement.energy, unknown)
     slope = sum((gradient(t.tree, unknown).scaled(t.weight) for t in smooth), Form.zero(unknown.rows, unknown.cols))
-    prox = _prox(separable, unknown, statement)
+    prox = penalty_prox(separable, unknown, statement)
     descent = Form.leaf(unknown) - slope.scaled(statement.size)
     record = [
         stated(statement),
@@ -59,8 +62,8 @@ def derive_proximal_step(statement: Statement) -> DerivedStep:
         ),
         DerivationStep(
             "prox",
-            _penalty_text(separable),
-            Assignment(Leaf("z", "1", "1"), _v(), prox),
+            penalty_text(separable),
+            Assignment(entry_leaf("z"), Form.leaf(entry_leaf("v")), prox),
             "argmin over z of 1/2 (z - v)^2 + eta g(z), entry by entry",
             EXACT,
             step.span,
@@ -71,9 +74,9 @@ def derive_proximal_step(statement: Statement) -> DerivedStep:
     assignments, result = _read_out(statement, iterates)
     placed = substituted(descent, statement.tokens, statement.read)
     record += [*norm_record(statement, descent, placed), _unrolling(statement, placed, iterates)]
-    objective = Objective(
-        held(without_constraints(statement.energy), statement), unknown, start, Form.leaf(iterates[-1].target), False
-    )
+    last = per_iteration(statement, step.iterations)
+    energy = tree_with_scalars(held(without_constraints(statement.energy), statement), last)
+    objective = Objective(energy, unknown, start, Form.leaf(iterates[-1].target), False)
     return DerivedStep(
         step,
         statement.raw,
@@ -122,7 +125,12 @@ def _is_penalty(tree: Tree, unknown: Leaf) -> bool:
     return isinstance(tree.arguments[0], Matrix) and tree.arguments[0].leaf.name == unknown.name
 
 
-def _prox(penalties: list[Term], unknown: Leaf, statement: Statement) -> Prox:
+def penalty_prox(penalties: list[Term], unknown: Leaf, statement: Statement) -> Prox:
+    """The proximal map of a sum of penalties.
+
+    Raises:
+        CrateError: where there is none, no value satisfies their bounds, or no rule gives the map.
+    """
     if not penalties:
         hint = "add a penalty of its entries such as l1, or use compress for a smooth energy"
         raise fail(f'"{statement.step.energy.name}" has no penalty of {unknown.name} alone', statement.step.span, hint)
@@ -158,13 +166,14 @@ def _entry(term: Term) -> Separable:
     return ATOMS[term.tree.atom].entry(*(argument.value for argument in term.tree.arguments[1:]))
 
 
-def _penalty_text(penalties: list[Term]) -> str:
+def penalty_text(penalties: list[Term]) -> str:
     parts = (f"{t.weight} * {t.tree.atom}(z)" if t.weight != 1 else f"{t.tree.atom}(z)" for t in penalties)
     return "g(z) = " + " + ".join(parts)
 
 
-def _v() -> Form:
-    return Form.leaf(Leaf("v", "1", "1"))
+def entry_leaf(name: str) -> Leaf:
+    """One entry of a matrix: v before a proximal map, z after it."""
+    return Leaf(name, "1", "1")
 
 
 def _start(statement: Statement, unknown: Leaf) -> Form:
@@ -180,15 +189,43 @@ def _start(statement: Statement, unknown: Leaf) -> Form:
 
 
 def _unroll(statement: Statement, descent: Form, unknown: Leaf, start: Form, prox: Prox) -> tuple[Assignment, ...]:
-    """One assignment per iteration, the tokens being those that the step reads."""
+    """One assignment per iteration, the tokens being those that the step reads; between them the points of momentum."""
     update = substituted(descent, statement.tokens, statement.read)
-    current, assignments = start, []
-    for number in range(1, statement.step.iterations + 1):
-        value = _at(update, unknown, current)
+    count, weights = statement.step.iterations, iter(momentum(statement.step.iterations))
+    current, point, assignments = start, start, []
+    for number in range(1, count + 1):
+        own = per_iteration(statement, number)
+        value = with_scalars(_at(update, unknown, point), own)
         target = replace(unknown, name=f"{unknown.name}^{number}")
-        assignments.append(Assignment(target, value, prox))
-        current = Form.leaf(target)
+        size = statement.size.xreplace(own) if own else None
+        assignments.append(Assignment(target, value, prox_with_scalars(prox, own), size))
+        previous, current = current, Form.leaf(target)
+        point, weight = current, next(weights) if statement.step.accelerate else 0.0
+        if weight and number < count:
+            beyond = current.scaled(sympy.Float(1 + weight)) - previous.scaled(sympy.Float(weight))
+            assignments.append(Assignment(_beyond(statement, unknown, number + 1), beyond))
+            point = Form.leaf(assignments[-1].target)
     return tuple(assignments)
+
+
+def momentum(count: int) -> list[float]:
+    """The weights `(t_k - 1) / t_{k+1}` after iterations 1 to `count` of FISTA, `t_1 = 1`.
+
+    `t_{k+1} = (1 + sqrt(1 + 4 t_k^2)) / 2` (Beck & Teboulle 2009, equations 4.2 and 4.3).
+    """
+    weights, t = [], 1.0
+    for _ in range(count):
+        following = (1 + math.sqrt(1 + 4 * t * t)) / 2
+        weights.append((t - 1) / following)
+        t = following
+    return weights
+
+
+def _beyond(statement: Statement, unknown: Leaf, number: int) -> Leaf:
+    """The extrapolated point that an iteration starts from, by a letter that the step does not use."""
+    taken = {statement.tokens.name, unknown.name, *statement.step.actuals.values(), statement.step.read}
+    letter = next(letter for letter in ("Y", "P", "Q", "point") if letter not in taken)
+    return replace(unknown, name=f"{letter}^{number}")
 
 
 def _at(form: Form, unknown: Leaf, point: Form) -> Form:
@@ -225,6 +262,10 @@ def _read_out(statement: Statement, iterates: tuple[Assignment, ...]) -> tuple[t
 def _unrolling(statement: Statement, descent: Form, iterates: tuple[Assignment, ...]) -> DerivationStep:
     count, start = statement.step.iterations, statement.step.start
     why = f"{count} iteration{'s' if count > 1 else ''} of step {statement.size}, started from {start}"
+    if per_iteration(statement, 1):
+        why += "; what is learned per iteration has its number below"
+    if statement.step.accelerate:
+        why += "; momentum (t_k - 1) / t_(k+1) between them, t_1 = 1, t_(k+1) = (1 + sqrt(1 + 4 t_k^2)) / 2"
     return DerivationStep("unroll", descent, iterates[-1], why, CHOICE, statement.step.span)
 
 

@@ -26,7 +26,8 @@ POSITIVE = {"total", "column_sums", "row_sums", "transpose", "hadamard", "plus",
 class Quantity:
     """A held matrix or number; with an index, one for every member of a family.
 
-    `stated` tells the lets of a spec from the compiler's own; `positive` says that all entries provably are.
+    `stated` tells the lets of a spec from the compiler's own; `positive` says that all entries provably are. A quantity
+    with an `estimate` is given with the data that a step is fitted to, and `tree` is then its own leaf.
     """
 
     name: str
@@ -35,7 +36,13 @@ class Quantity:
     tree: Tree
     stated: bool
     positive: bool = False
+    estimate: Tree | None = None
     span: Span | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def is_given(self) -> bool:
+        """Whether it is handed in with data, not computed."""
+        return isinstance(self.tree, Matrix) and self.tree.leaf.name == self.name
 
     @property
     def is_scalar(self) -> bool:
@@ -62,7 +69,7 @@ class Held:
         self, name: str, tree: Tree, index: str | None, family: str | None, stated: bool, span: Span | None
     ) -> Quantity:
         positive = is_positive(tree, self.quantities)
-        self.quantities[name] = Quantity(name, index, family, tree, stated, positive, span)
+        self.quantities[name] = Quantity(name, index, family, tree, stated, positive, None, span)
         return self.quantities[name]
 
     def symbol(self, tree: Tree, families: Mapping[str, str]) -> sympy.Symbol:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sympy
+
 from crate_dsl.library.form import Form, Leaf
 from crate_dsl.library.tree import Tree
 from crate_dsl.mathematics.derivation import Assignment, DerivationStep, DerivedStep, Prox
@@ -38,8 +40,8 @@ def step_operator(derived: DerivedStep, names: frozenset[str]) -> tuple[Equation
     for line in derived.record:
         _results(line, derived, letters)
     equations = [_assigned(assignment, derived, letters) for assignment in derived.assignments]
-    proxes = {a.prox: None for a in derived.assignments if a.prox}
-    return (*equations, *(_prox_map(prox, derived)[0] for prox in proxes))
+    proxes = {a.prox: a.size or derived.size for a in derived.assignments if a.prox}
+    return (*equations, *(_prox_map(prox, size)[0] for prox, size in proxes.items()))
 
 
 def energy_tree(derived: DerivedStep) -> Tree:
@@ -116,6 +118,8 @@ def _left_of(line: DerivationStep, value: Form, derived: DerivedStep) -> Left:
     if line.rule == "gradient":
         name = "f" if _is_proximal(derived) else derived.step.energy.name
         return Left("gradient", leaf=derived.objective.variable, name=name)
+    if line.rule == "solve":
+        return Left("zero")
     if derived.step.unknown is None:
         return Left("leaf", leaf=derived.result)
     targets = [a.target for a in derived.assignments if a.prox is None and a.value.same(value)]
@@ -131,7 +135,7 @@ def _assigned(assignment: Assignment, derived: DerivedStep, letters: Letters) ->
     equation = _of_form(Left("leaf", leaf=assignment.target), assignment.value, letters)
     if assignment.prox is None:
         return equation
-    return Equation(equation.left, ProxOf(equation.right, derived.size), equation.where)
+    return Equation(equation.left, ProxOf(equation.right, assignment.size or derived.size), equation.where)
 
 
 def _prox_equations(line: Assignment, derived: DerivedStep) -> tuple[Equation, ...]:
@@ -139,12 +143,12 @@ def _prox_equations(line: Assignment, derived: DerivedStep) -> tuple[Equation, .
     variable = derived.objective.variable
     penalties = [of_entry(term, variable) for term in split(energy_tree(derived), variable)[1]]
     entry = Leaf("z", "1", "1")
-    return (Equation(_function("g", entry), summed(penalties)), *reversed(_prox_map(line.prox, derived)))
+    return (Equation(_function("g", entry), summed(penalties)), *reversed(_prox_map(line.prox, derived.size)))
 
 
-def _prox_map(prox: Prox, derived: DerivedStep) -> list[Equation]:
+def _prox_map(prox: Prox, size: sympy.Expr) -> list[Equation]:
     """The closed form first, where there is one."""
-    left, closed = Left("prox", size=derived.size), closed_form(prox)
+    left, closed = Left("prox", size=size), closed_form(prox)
     return ([Equation(left, closed)] if closed else []) + [Equation(left, prox)]
 
 

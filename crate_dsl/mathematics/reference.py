@@ -12,21 +12,51 @@ from collections.abc import Mapping
 import numpy as np
 
 from crate_dsl.language.model import ONE, Block, Model, Parameter
+from crate_dsl.library.form import Form
+from crate_dsl.library.rules import Fitted
 from crate_dsl.mathematics.derivation import DerivedStep
-from crate_dsl.mathematics.evaluate import Point, with_quantities
+from crate_dsl.mathematics.evaluate import Point, form_value, held_point, prefix_point, tree_value
+from crate_dsl.mathematics.quantities import Quantity
 
 NOISE, PERTURBATION = 0.3, 0.1
+PREFIXES = 32  # tokens of a causal step, since it is measured at every prefix of them by itself
 
 
 def reference_point(model: Model, block: Block, step: DerivedStep, seed: int = 0) -> Point:
-    """Numbers for everything in a step, at the sizes of the network."""
+    """Numbers for everything in a step, at the sizes of the network; a causal step has fewer tokens."""
     rng = np.random.default_rng(seed)
     parameters = {p.name: p for p in (*block.parameters, *step.parameters)}
     matrices = {name: parameter_value(p, block.sizes, rng) for name, p in parameters.items()}
     matrices |= _tied(parameters, matrices)
     tokens = _tokens(model, block, parameters, matrices, rng)
     matrices |= {step.raw.name: tokens, step.read.name: tokens}
-    return with_quantities(step.quantities, Point(block.sizes, _scalars(model, block), matrices))
+    matrices |= {q.name: given_value(q, block.sizes, model, rng) for q in step.quantities if q.is_given}
+    point = Point(block.sizes, _scalars(model, block), matrices)
+    if step.step.causal:
+        point = prefix_point(step, point, min(PREFIXES, tokens.shape[1]))
+    point = held_point(step, point)
+    for fitted in step.fitted:  # at the point that they are fitted to, where freezing them changes nothing
+        point = point.with_matrix(fitted.name, fitted_value(fitted, point))
+    return point
+
+
+def given_value(quantity: Quantity, sizes: Mapping[str, int], model: Model, rng: np.random.Generator) -> np.ndarray:
+    """A given quantity: positive numbers that add up to 1 over the members of a family, as memberships do."""
+    lengths = {**sizes, model.tokens.cols: model.tokens.count}
+    rows, cols = (int(axis) if axis.isdigit() else lengths[axis] for axis in quantity.tree.shape)
+    members = lengths[quantity.family] if quantity.family else 1
+    shares = rng.dirichlet(np.ones(members), size=(rows, cols)).transpose(2, 0, 1)
+    return shares if quantity.family else shares[0]
+
+
+def fitted_value(fitted: Fitted, point: Point) -> np.ndarray:
+    """A fitted matrix, or a family `members x rows x cols`, from the tokens of the point."""
+    value = form_value if isinstance(fitted.value, Form) else tree_value
+    shape = (point.size(fitted.shape.rows), point.size(fitted.shape.cols))
+    if fitted.index is None:
+        return np.reshape(value(fitted.value, point), shape)
+    members = range(point.size(fitted.shape.family))
+    return np.stack([np.reshape(value(fitted.value, point.at(fitted.index, k)), shape) for k in members])
 
 
 def normalised(tokens: np.ndarray) -> np.ndarray:
@@ -87,4 +117,6 @@ def _scalars(model: Model, block: Block) -> dict[str, float | np.ndarray]:
     for learned in model.scalars + block.scalars:
         start = float(learned.start)
         scalars[learned.name] = np.full(block.sizes[learned.family], start) if learned.family else start
+        if learned.base:
+            scalars[learned.base] = start
     return scalars

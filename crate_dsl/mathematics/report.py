@@ -209,6 +209,8 @@ def _step(model: Model, block: Block, derived: DerivedStep) -> StepReport:
 def step_title(step: Step) -> str:
     variables = ", ".join(step.actuals[a.name] for a in step.energy.variables)
     given = ", ".join(step.actuals[a.name] for a in step.energy.given)
+    if step.verb == "project":
+        return f"project {step.energy.name}"
     bar = " | " if given and step.unknown else ", " if given else ""
     return f"{step.verb} {step.tokens} by {step.energy.name}({variables}{bar}{given})"
 
@@ -231,7 +233,7 @@ def _scalar_rows(model: Model, block: Block, derived: DerivedStep) -> Iterator[R
     """The learned scalars that the operator holds."""
     held = {s.name.partition("[")[0] for s in scalars_of(derived)}
     for learned in (*model.scalars, *block.scalars):
-        if learned.name in held:
+        if held & {learned.name, learned.base}:
             shape = f"{learned.family} of scalars" if learned.family else "scalar"
             count = block.sizes[learned.family] if learned.family else 1
             everywhere = learned.shared or learned in model.scalars

@@ -11,6 +11,7 @@ from crate_dsl.language.model import ONE, Block, Model, Parameter, Shape, Step
 from crate_dsl.language.model import Word as LibraryWord
 from crate_dsl.library.atoms import ATOMS
 from crate_dsl.library.form import Diagonal, Factor, Form, Function, Inverse, Leaf, Word, leaves
+from crate_dsl.library.rules import Fitted
 from crate_dsl.library.tree import Apply, Matrix, Scalar, SoftmaxOver, SumOver, Tree, tree_leaves
 from crate_dsl.mathematics.derivation import CHOICE, EXACT, DerivationStep
 from crate_dsl.mathematics.differentiate import form_of
@@ -56,7 +57,7 @@ class Statement:
 
     def start_value(self, value: sympy.Expr) -> float:
         """The number of a scalar at the start of training, from reals, sizes and learned start values."""
-        learned = {s.name: s.start for s in (*self.model.scalars, *self.block.scalars)}
+        learned = {name: s.start for s in (*self.model.scalars, *self.block.scalars) for name in (s.base, s.name)}
         numbers = {**self.block.sizes, **self.model.reals, **learned}
         starts = {symbol: sympy.Rational(numbers[symbol.name.partition("[")[0]]) for symbol in value.free_symbols}
         return float(value.xreplace(starts))
@@ -188,7 +189,7 @@ def stated(statement: Statement) -> DerivationStep:
 def let_record(statement: Statement) -> list[DerivationStep]:
     """One line for every let of the step."""
     why = "computed from the tokens as the step reads them, and held constant in what follows"
-    stated = (quantity for quantity in statement.quantities if quantity.stated)
+    stated = (quantity for quantity in statement.quantities if quantity.stated and not quantity.is_given)
     return [DerivationStep("let", q.name, q.tree, why, CHOICE, q.span) for q in stated]
 
 
@@ -205,6 +206,19 @@ def introduced_parameter(name: str, shape: Shape, origin: str, statement: Statem
     source = next(p for p in statement.block.parameters if p.name == origin)
     init = LibraryWord("zeros") if source.init and shape.cols == ONE else source.init
     return Parameter(name, shape, init, source.shared, statement.step.span, origin)
+
+
+def fitted_parameter(fitted: Fitted, statement: Statement) -> Parameter:
+    """A matrix that a rule computes from data, held beside the learned ones.
+
+    Raises:
+        CrateError: where the spec has a quantity of that name already.
+    """
+    taken = {p.name: p.span for p in statement.block.parameters} | {statement.tokens.name: statement.step.span}
+    if fitted.name in taken:
+        message = f'"{fitted.name}" is the name of a frozen factor and of something else'
+        raise fail(message, taken[fitted.name], "choose another name", [(statement.step.span, "frozen here")])
+    return Parameter(fitted.name, fitted.shape, None, False, statement.step.span, fitted=True)
 
 
 def used(

@@ -1,7 +1,8 @@
-"""The synthesising `denoise`: the tokens are a code, and what they encode is solved for.
+"""`solve`, and the synthesising `denoise`: the unknown of an energy that is quadratic in it, at once.
 
 `denoise Z by lasso(Z | X, D)` seeks X where the gradient of the smooth part in X vanishes: `X - D Z = 0`, so `X = D Z`,
-the linear map that undoes sparse coding (Yu et al. 2023, section 7; Pai et al. 2024).
+the linear map that undoes sparse coding (Yu et al. 2023, section 7; Pai et al. 2024). `solve Z by ridge(A | Z, D)`
+seeks the minimiser A of a regularised least-squares problem of the tokens in the same way.
 """
 
 from __future__ import annotations
@@ -33,8 +34,8 @@ def derive_synthesis_step(statement: Statement) -> DerivedStep:
     step, unknown, tokens = statement.step, unknown_leaf(statement), statement.tokens
     parts = [gradient(t.tree, unknown).scaled(t.weight) for t in terms(statement.energy) if depends(t.tree, unknown)]
     slope = sum(parts, Form.zero(unknown.rows, unknown.cols))
-    solution = _solve(slope, unknown, statement)
-    if (solution.rows, solution.cols) != (tokens.rows, tokens.cols):
+    solution = solved(slope, unknown, statement)
+    if not step.read and (solution.rows, solution.cols) != (tokens.rows, tokens.cols):
         shapes = f"{solution.rows} x {solution.cols} against {tokens.rows} x {tokens.cols}"
         raise fail(f"the synthesis cannot replace the tokens: {shapes}", step.span)
     placed = substituted(solution, tokens, statement.read)
@@ -43,13 +44,14 @@ def derive_synthesis_step(statement: Statement) -> DerivedStep:
         stated(statement),
         *let_record(statement),
         DerivationStep(
-            "gradient", statement.energy, slope, f"in {unknown.name}, the code being given", EXACT, step.span
+            "gradient", statement.energy, slope, f"in {unknown.name}, {_given(statement)} being given", EXACT, step.span
         ),
         DerivationStep("solve", slope, Assignment(unknown, solution), "the gradient vanishes", EXACT, step.span),
         *norm_record(statement, solution, placed),
     )
     energy = held(without_constraints(statement.energy), statement)
-    objective = Objective(energy, unknown, Form.zero(unknown.rows, unknown.cols), placed, False)
+    after = placed if len(assignments) == 1 or not step.read else Form.leaf(unknown)
+    objective = Objective(energy, unknown, Form.zero(unknown.rows, unknown.cols), after, False)
     parameters = used(statement.parameters, *(a.value for a in assignments), quantities=statement.quantities)
     return DerivedStep(
         step, statement.raw, statement.read, assignments, result, parameters, objective, record,
@@ -57,8 +59,12 @@ def derive_synthesis_step(statement: Statement) -> DerivedStep:
     )  # fmt: skip
 
 
-def _solve(slope: Form, unknown: Leaf, statement: Statement) -> Form:
-    """`X` from `A X + rest = 0`: all words of X end with it on the right."""
+def solved(slope: Form, unknown: Leaf, statement: Statement) -> Form:
+    """`X` from `A X + rest = 0`: all words of X end with it on the right.
+
+    Raises:
+        CrateError: where the equation is not linear in X, or multiplies it from the right.
+    """
     own = [word for word in slope.words if _holds(word, unknown)]
     rest = Form.of(slope.rows, slope.cols, (word for word in slope.words if not _holds(word, unknown)))
     linear = own and all(w.factors[-1] == unknown and not _holds(_without_last(w), unknown) for w in own)
@@ -72,6 +78,10 @@ def _solve(slope: Form, unknown: Leaf, statement: Statement) -> Form:
     return -(inverse @ rest)
 
 
+def _given(statement: Statement) -> str:
+    return "the tokens" if statement.step.verb == "solve" else "the code"
+
+
 def _holds(word: Word, unknown: Leaf) -> bool:
     return any(leaf.name == unknown.name for leaf in leaves(Form(unknown.rows, unknown.cols, (word,))))
 
@@ -81,8 +91,13 @@ def _without_last(word: Word) -> Word:
 
 
 def _assign(statement: Statement, placed: Form, unknown: Leaf) -> tuple[tuple[Assignment, ...], Leaf]:
-    """The solution becomes the tokens, with the skip where stated."""
-    if not statement.step.residual:
+    """The solution becomes the tokens, read out and with the skip where stated."""
+    step, result = statement.step, replace(statement.tokens, name=f"{statement.tokens.name}+")
+    skip = Form.leaf(statement.skip) if step.residual else Form.zero(result.rows, result.cols)
+    if step.read:
+        matrix = next(p for p in statement.block.parameters if p.name == step.read)
+        value = Form.leaf(Leaf(step.read, matrix.shape.rows, matrix.shape.cols)) @ Form.leaf(unknown)
+        return (Assignment(unknown, placed), Assignment(result, skip + value)), result
+    if not step.residual:
         return (Assignment(unknown, placed),), unknown
-    result = replace(statement.tokens, name=f"{statement.tokens.name}+")
-    return (Assignment(result, Form.leaf(statement.skip) + placed),), result
+    return (Assignment(result, skip + placed),), result

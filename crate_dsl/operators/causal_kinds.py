@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import sympy
 
+from crate_dsl.library.functions import SMALLEST_NORM
 from crate_dsl.operators.graph import Operator, Type
 from crate_dsl.operators.kinds import Numbers, Size, Values, entries, per_entry, register, until
 
@@ -41,11 +42,12 @@ def _counted(op: Operator, x: Values, numbers: Numbers, size: Size) -> np.ndarra
 
 
 def _prefix_solve(op: Operator, x: Values, numbers: Numbers, size: Size) -> np.ndarray:
-    """`(c I + s A_t B_t')^-1 v_t` for every t."""
-    a, b, v = x
+    """`(c I + s A_t B_t')^-1 v_t` for every t; a fourth input, a row, multiplies s."""
+    a, b, v, *rows = x
     columns = []
     for t in range(1, size(op.type.cols) + 1):
         shift, scale = (numbers(at_count(c, op.type.cols, t)) for c in op.attributes[0])
+        scale = scale * rows[0][..., t - 1 : t] if rows else scale
         matrix = shift * np.eye(a.shape[-2]) + scale * a[..., :t] @ np.swapaxes(b[..., :t], -1, -2)
         columns.append(np.linalg.solve(matrix, v[..., t - 1 : t]))
     return np.concatenate(columns, axis=-1)
@@ -61,6 +63,12 @@ def _prefix_solve_flops(op: Operator, types: list[Type], size: Size) -> int:
     return -(-tokens // chunk) * (factors + 4 * chunk * p**2 + 2 * chunk**2 * p)
 
 
+def _prefix_unit_rows(op: Operator, x: Values, numbers: Numbers, size: Size) -> np.ndarray:
+    """Every row divided by its norm up to the column."""
+    return x[0] / np.maximum(np.sqrt(np.cumsum(x[0] ** 2, axis=-1)), SMALLEST_NORM)
+
+
+register("prefix_unit_rows", _prefix_unit_rows, lambda op, types, size: 4 * entries(op.type, size))
 register("causal_product", _causal_product, _causal_product_flops)
 register("cumulative", _cumulative, lambda op, types, size: 2 * entries(op.type, size))
 register("counted", _counted, per_entry)

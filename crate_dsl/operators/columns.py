@@ -11,21 +11,30 @@ from crate_dsl.operators.uses import forward_graphs
 from crate_dsl.operators.verify import symbols_of
 
 MADE = {"input", "parameter", "identity", "ones", "zero", "constant", "fill"}
-EVERY_ENTRY = {"transpose", "combine", "family_sum", "prox", "column"}
+EVERY_ENTRY = {"transpose", "combine", "family_sum", "family_softmax", "prox", "column", "diagonal", "broadcast",
+               "formula", "quantity"}  # fmt: skip
 CONTRACTING = {"product", "merged", "affine"}
+COLUMN_BY_COLUMN = {"inverse", "solve", "column_sums", "column_norms", "softmax"}
+ROW_BY_ROW = {"row_sums", "unit_rows"}
 
 
 class Fixed:
-    """Says of a value whether that of tokens 1..t is the leading block of that of all tokens, whatever t."""
+    """Says of a value whether that of tokens 1..t is the leading block of that of all tokens, whatever t.
 
-    def __init__(self, operator: Callable[[int], Operator], tokens: str) -> None:
-        self._operator, self._tokens = operator, tokens
+    With `held`, a quantity of tokens is: what it holds for a token stays.
+    """
+
+    def __init__(self, operator: Callable[[int], Operator], tokens: str, held: bool = False) -> None:
+        self._operator, self._tokens, self._held = operator, tokens, held
         self._known: dict[int, bool] = {}
 
     def __call__(self, number: int) -> bool:
         if number not in self._known:
             operator = self._operator(number)
-            self._known[number] = all(map(self, operator.inputs)) and self._keeps(operator)
+            if self._held and operator.kind == "quantity" and self._tokens in (operator.type.rows, operator.type.cols):
+                self._known[number] = True
+            else:
+                self._known[number] = all(map(self, operator.inputs)) and self._keeps(operator)
         return self._known[number]
 
     def _keeps(self, operator: Operator) -> bool:
@@ -33,14 +42,15 @@ class Fixed:
         if counts_tokens(operator, self._tokens):
             return False
         types = [self._operator(n).type for n in operator.inputs]
-        if operator.kind in MADE | EVERY_ENTRY:
+        name = operator.attributes[0] if operator.kind in ("function", "lines") else operator.kind
+        if name in MADE | EVERY_ENTRY | ENTRYWISE:
             return True
-        if operator.kind == "function" and operator.attributes[0] in ENTRYWISE:
-            return True
-        if operator.kind in CONTRACTING:
-            inner = types[:-1] if operator.kind == "product" else types[:1]
+        if name in CONTRACTING:
+            inner = [kind for kind in types if not kind.diagonal][:-1] if name == "product" else types[:1]
             return all(kind.cols != self._tokens for kind in inner)
-        return all(kind.rows != self._tokens for kind in types) and operator.kind in ("function", "inverse", "solve")
+        if name in ROW_BY_ROW:
+            return all(kind.cols != self._tokens for kind in types)
+        return name in COLUMN_BY_COLUMN and all(kind.rows != self._tokens for kind in types)
 
 
 def counts_tokens(operator: Operator, tokens: str) -> bool:

@@ -23,6 +23,10 @@ def described(builder: Builder, number: int) -> str:
             return f"({' + '.join(_scaled(c, x) for c, x in zip(operator.attributes[0], inputs, strict=True))})"
         case "inverse":
             return f"{inputs[0]}^-1"
+        case "quantity":
+            return str(operator.attributes[0])
+        case "diagonal":
+            return f"diag({inputs[0]})"
         case "identity":
             return "I"
         case "ones":

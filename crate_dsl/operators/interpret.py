@@ -35,38 +35,66 @@ def interpret(graph: Graph, inputs: Inputs) -> dict[str, np.ndarray]:
 
 
 def _prefix_by_prefix(graph: Graph, inputs: Inputs) -> dict[str, np.ndarray]:
-    length = graph.sizes[graph.tokens]
-    found = [_whole(*prefix(graph, inputs, count)) for count in range(1, length + 1)]
-    return {name: np.concatenate([values[name][..., -1:] for values in found], axis=-1) for name in found[0]}
+    """Quantities of tokens are held: what one holds for token t is computed from tokens 1..t, and stays."""
+    held: dict[int, np.ndarray] = {}
+    for number in graph.operators("quantity"):
+        if graph.tokens in (graph[number].type.rows, graph[number].type.cols):
+            held[number] = _last_of_prefixes(graph, inputs, number, held)
+    return {name: _last_of_prefixes(graph, inputs, number, held) for name, number in graph.outputs}
 
 
-def prefix(graph: Graph, inputs: Inputs, count: int) -> tuple[Graph, Inputs]:
-    """The graph and its inputs with the first tokens only, whatever has their axis cut."""
+def _last_of_prefixes(graph: Graph, inputs: Inputs, number: int, held: Mapping[int, np.ndarray]) -> np.ndarray:
+    """The last columns of a value, or its last rows where tokens are rows, for every prefix."""
+    place = -1 if graph[number].type.cols == graph.tokens else -2
+    lengths = range(1, graph.sizes[graph.tokens] + 1)
+    values = (_values(*prefix(graph, inputs, held, length))[number] for length in lengths)
+    return np.concatenate([np.take(value, [-1], axis=place) for value in values], axis=place)
+
+
+def prefix(
+    graph: Graph, inputs: Inputs, held: Mapping[int, np.ndarray], count: int
+) -> tuple[Graph, Inputs, Mapping[int, np.ndarray]]:
+    """The graph, its inputs and what it holds with the first tokens only, whatever has their axis cut."""
     matrices = dict(inputs.matrices)
-    for kind, name in ((graph[n].type, graph[n].attributes[0]) for k in LEAVES for n in graph.operators(k)):
-        for place, axis in ((-2, kind.rows), (-1, kind.cols)):
-            if axis == graph.tokens:
-                matrices[name] = np.take(np.asarray(matrices[name]), range(count), axis=place)
+    for number in (n for kind in LEAVES for n in graph.operators(kind)):
+        name = graph[number].attributes[0]
+        matrices[name] = _cut(np.asarray(inputs.matrices[name]), graph, number, count)
     sizes = {**graph.sizes, graph.tokens: count}
-    return replace(graph, sizes=sizes, causal=False), replace(inputs, matrices=matrices)
+    cut = {number: _cut(value, graph, number, count) for number, value in held.items()}
+    return replace(graph, sizes=sizes, causal=False), replace(inputs, matrices=matrices), cut
+
+
+def _cut(value: np.ndarray, graph: Graph, number: int, count: int) -> np.ndarray:
+    for place, axis in ((-2, graph[number].type.rows), (-1, graph[number].type.cols)):
+        if axis == graph.tokens:
+            value = np.take(value, range(count), axis=place)
+    return value
 
 
 def _whole(graph: Graph, inputs: Inputs) -> dict[str, np.ndarray]:
+    values = _values(graph, inputs, {})
+    return {name: values[n] for name, n in graph.outputs}
+
+
+def _values(graph: Graph, inputs: Inputs, held: Mapping[int, np.ndarray]) -> dict[int, np.ndarray]:
+    """Every operator's value; what is held is not computed."""
     numbers = numbers_of(graph, inputs)
-    values: dict[int, np.ndarray] = {}
-    for number in graph:
+    values = dict(held)
+    for number in (number for number in graph if number not in held):
         operator = graph[number]
         if operator.kind in LEAVES:
             values[number] = _leaf(inputs.matrices[operator.attributes[0]], operator.type.batch)
         else:
             arguments = [values[n] for n in operator.inputs]
             values[number] = KINDS[operator.kind].value(operator, arguments, numbers, graph.size)
-    return {name: values[n] for name, n in graph.outputs}
+    return values
 
 
 def _leaf(value: np.ndarray, batch: bool) -> np.ndarray:
     value = np.asarray(value, dtype=float)
-    return value.reshape((1,) * (4 - value.ndim) + value.shape) if not batch else value[:, None]
+    if batch:  # (batch, rows, cols), or with the axis of a family
+        return value if value.ndim == 4 else value[:, None]
+    return value.reshape((1,) * (4 - value.ndim) + value.shape)
 
 
 def numbers_of(graph: Graph, inputs: Inputs) -> Numbers:

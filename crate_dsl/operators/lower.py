@@ -16,8 +16,10 @@ from crate_dsl.errors import Span, fail
 from crate_dsl.language.model import Block, Shape
 from crate_dsl.library.form import Diagonal, Factor, Form, Function, Inverse, Leaf, Word, indices
 from crate_dsl.library.grams import SCALED
+from crate_dsl.library.rules import Fitted
 from crate_dsl.library.scalars import rename_index, scalar_indices
 from crate_dsl.mathematics.derivation import Assignment, Derivation, DerivedBlock, DerivedPenalty, DerivedStep
+from crate_dsl.mathematics.quantities import Quantity
 from crate_dsl.operators.build import (
     combine,
     constant,
@@ -90,8 +92,7 @@ class Scope:
         if leaf.name == "ones":
             return ones(self.builder, leaf.rows)
         if leaf.name in self.parameters:
-            kind = Type(leaf.rows, leaf.cols, self.parameters[leaf.name].family)
-            return self.builder.add(Operator("parameter", (), kind, (leaf.name,)))
+            return _parameter(leaf.name, self.parameters[leaf.name], self.builder)
         return self.builder.add(Operator("input", (), Type(leaf.rows, leaf.cols, batch=True), (leaf.name,)))
 
 
@@ -202,13 +203,42 @@ def lower_step(step: DerivedStep, block: Block, sizes: Mapping[str, int], tokens
     energy = _energy(step, Scope(Builder(f"{name}.energy", sizes, tokens), {}, parameters, span=step.step.span))
     start = scope(".start")
     before = start.builder.graph((("start", lower_form(step.objective.before, start)),))
-    return StepProgram(step, block, forward, code, energy, before)
+    fits = tuple(_fit(fitted, scope(f".{fitted.name}")) for fitted in step.fitted)
+    estimates = tuple(
+        _estimate(quantity, step, Scope(Builder(f"{name}.{quantity.name}", sizes, tokens), {}, parameters))
+        for quantity in step.quantities
+        if quantity.estimate is not None
+    )
+    return StepProgram(step, block, forward, code, energy, before, fits, estimates)
+
+
+def _fit(fitted: Fitted, scope: Scope) -> Graph:
+    """What a step keeps of the data that it is fitted to."""
+    inner = scope.inside(((fitted.index, fitted.shape.family),)) if fitted.index else scope
+    number = lower_form(fitted.value, inner) if isinstance(fitted.value, Form) else lower_tree(fitted.value, inner)
+    return scope.builder.graph(((fitted.name, number),))
+
+
+def _estimate(quantity: Quantity, step: DerivedStep, scope: Scope) -> Graph:
+    """What stands for a given quantity where it is not handed in, from the tokens as read and what was fitted."""
+    for fitted in step.fitted:
+        scope = scope.bound(fitted.name, _parameter(fitted.name, fitted.shape, scope.builder))
+    inner = scope.inside(((quantity.index, quantity.family),)) if quantity.index else scope
+    return scope.builder.graph(((quantity.name, lower_tree(quantity.estimate, inner)),))
+
+
+def _parameter(name: str, shape: Shape, builder: Builder) -> int:
+    return builder.add(Operator("parameter", (), Type(shape.rows, shape.cols, shape.family), (name,)))
 
 
 def with_quantities(step: DerivedStep, scope: Scope) -> Scope:
     """The scope with the values of all quantities; those that nothing reads are left out of the graph later."""
     for quantity in step.quantities:
         inner = scope.inside(((quantity.index, quantity.family),)) if quantity.index else scope
+        if quantity.is_given:
+            kind = Type(*quantity.tree.shape, quantity.family, batch=True)
+            scope = scope.bound(quantity.name, scope.builder.add(Operator("input", (), kind, (quantity.name,))))
+            continue
         number = lower_tree(quantity.tree, inner)
         kind = replace(scope.builder.type(number), diagonal=False)
         value = scope.builder.add(Operator("quantity", (number,), kind, (quantity.name,)))

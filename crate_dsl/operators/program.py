@@ -18,6 +18,8 @@ class StepProgram:
     `forward` maps the tokens (raw and as read) to the step's result. Where the energy is evaluated at a code that is
     then read out, `code` maps the tokens as read to that code and `forward` takes it as an input. `energy` maps the
     objective's variable, and what it is given, to one number per image; `start` is where the energy before is taken.
+    `fits` map the tokens as read, of fitting data, to what the step keeps of them; `estimates` map later ones to what
+    stands for given quantities.
     """
 
     derived: DerivedStep
@@ -26,16 +28,19 @@ class StepProgram:
     code: Graph | None
     energy: Graph
     start: Graph
+    fits: tuple[Graph, ...] = ()
+    estimates: tuple[Graph, ...] = ()
 
     @property
     def graphs(self) -> tuple[Graph, ...]:
-        return (*((self.code,) if self.code else ()), self.forward, self.energy, self.start)
+        code = (self.code,) if self.code else ()
+        return (*code, self.forward, self.energy, self.start, *self.fits, *self.estimates)
 
     def mapped(self, change: Callable[[Graph], Graph]) -> StepProgram:
         code = change(self.code) if self.code else None
-        return replace(
-            self, forward=change(self.forward), code=code, energy=change(self.energy), start=change(self.start)
-        )
+        fits, estimates = tuple(map(change, self.fits)), tuple(map(change, self.estimates))
+        changed = replace(self, forward=change(self.forward), code=code, fits=fits, estimates=estimates)
+        return replace(changed, energy=change(self.energy), start=change(self.start))
 
 
 @dataclass(frozen=True)

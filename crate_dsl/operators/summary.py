@@ -143,7 +143,7 @@ def _block(block: BlockProgram, model: Model, seen: set[str], batch: int) -> Ite
     layers, owned = block.block.repeat, set()
     for step in block.steps:
         parameters = _norm_parameters(step) * layers
-        for held in (*(p for p, trained in step_parameters(step) if trained), *step_scalars(step, model)):
+        for held in (*(p for p, used in step_parameters(step) if used and not p.fitted), *step_scalars(step, model)):
             parameters += _count(held, block.block, model, owned, seen)
         flops = sum(cost(graph, batch).flops for graph in forward_graphs(step)) // batch + _norm_flops(step, model)
         yield Row(block.block.role, step.derived.step.label, layers, parameters, flops * layers)

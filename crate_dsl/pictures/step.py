@@ -67,7 +67,8 @@ def _cost(row: Row, program: StepProgram, model: Model) -> Text:
     if shared or row.parameters % row.layers:
         return Text("cost", f"{amount(row.parameters, 'parameter')} in all layers, {flops} in each")
     each = " per layer" if row.layers > 1 else ""
-    return Text("cost", f"{amount(row.parameters // row.layers, 'parameter')}, {flops}{each}")
+    parts = [amount(row.parameters // row.layers, "parameter")] * bool(row.parameters) + [flops]
+    return Text("cost", ", ".join(parts) + each)
 
 
 # ---- tags ----------------------------------------------------------------------------------------------------------

@@ -37,7 +37,6 @@ class Class:
     learned: Mapping[str, LearnedScalar]
     helpers: set[str]
     local: Mapping[str, str] = field(default_factory=dict)  # learned matrices that a method holds in variables
-    lengths_vary: bool = False  # a text may be shorter than declared
 
 
 class Body:
@@ -55,9 +54,11 @@ class Body:
         inputs: Mapping[str, str],
         precise: bool = False,
         memory: str = "",
+        counted: Mapping[str, str] | None = None,
     ) -> None:
         self._graph, self._owner, self._names, self._inputs = graph, owner, names, inputs
-        self._memory, self._slots, self._now = memory, {}, ""
+        self._memory, self._slots, self._place = memory, {}, ""
+        self._counted = counted or {}  # axes whose length is that of the data: in coefficients, and what is learned
         self._lines: list[str] = []
         self._indent = INDENT if precise else ""
         self._codes: dict[int, Code] = {}
@@ -68,6 +69,9 @@ class Body:
     def lines(self) -> list[str]:
         """All statements, the last one returning the output with tokens as rows."""
         output = self._graph.output
+        for number in self._graph.operators("prox"):  # iteration by iteration, so that long unrollings recurse little
+            if number != output:
+                self._plain(number)
         code = self.code(output, self.flipped(self._graph[output].type))
         return [*self._lines, *(self._indent + line for line in broken(f"return {code.text}", code.level))]
 
@@ -104,8 +108,8 @@ class Body:
     def scalar(self, value: sympy.Expr, like: Type) -> Code:
         def lookup(symbol: sympy.Symbol) -> Code:
             name, _, family = symbol.name.partition("[")
-            if name == self._graph.tokens and self._owner.lengths_vary:
-                return Code(self.size(name))
+            if name in self._counted:
+                return Code(self._counted[name])
             if name not in self._owner.learned:
                 return Code(self._owner.constants.number(name, self._owner.block))
             text = self._learned(name)
@@ -235,11 +239,14 @@ class Body:
 
     def _leaf(self, operator: Operator) -> Code | None:
         if operator.kind == "input":
-            return Code(self._inputs[operator.attributes[0]], ATOM, True)
+            return Code(self._inputs[operator.attributes[0]], ATOM, self.flipped(operator.type))
         if operator.kind != "parameter":
             return None
-        name, kind = operator.attributes[0], operator.type
+        name = operator.attributes[0]
         attribute = self._owner.local.get(name) or f"self.{self._owner.attributes[name]}"
+        if operator.type.is_scalar:
+            return Code(attribute)
+        kind = operator.type
         rows, cols = self._part(kind.rows), self._part(kind.cols)
         if kind.family:
             apart = f".unflatten(0, ({self.size(kind.family)}, -1))"
@@ -252,15 +259,15 @@ class Body:
         return Code(attribute)
 
     def _part(self, axis: str) -> str:
-        """The part of a learned matrix that belongs to the tokens at hand; "" for all of it."""
-        if axis != self._graph.tokens or not self._owner.lengths_vary:
+        """Which part of what is learned for every token belongs to those that came; "" for all of it."""
+        if axis != self._graph.tokens or not (self._memory or axis in self._counted):
             return ""
         if not self._memory:
-            return f": {self.size(axis)}"
-        if not self._now:
-            self._now = self._names.new("now")
-            self._write(f"{self._now} = {self.helper('count_now')}({self.slot('now')})")
-        return f"{self._now} - 1 : {self._now}"
+            return f": {self._counted[axis]}"
+        if not self._place:
+            self._place = self._names.new("place")
+            self._write(f"{self._place} = {self.helper('count_now')}({self.slot('place')}) - 1")
+        return f"{self._place} : {self._place} + 1"
 
     def _learned(self, name: str) -> str:
         """A learned scalar; one with a bound is stored as the logarithm of its distance to it."""

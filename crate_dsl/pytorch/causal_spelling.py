@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sympy
 
+from crate_dsl.library.functions import SMALLEST_NORM
 from crate_dsl.operators.graph import Operator
 from crate_dsl.pytorch.expressions import ATOM, POWER, PRODUCT, Code, scalar_code
 from crate_dsl.pytorch.spelling import Speaker, spell
@@ -67,8 +68,9 @@ def _growing(value: sympy.Expr, like: str, op: Operator, speaker: Speaker) -> Co
 @spell("prefix_solve", "solution", always=True)
 def _prefix_solve(op: Operator, speaker: Speaker) -> Code:
     """By Cholesky factors of chunks where every prefix has a positive definite matrix of one vector's products."""
-    a, b, v = (speaker.code(n, True, op.type).text for n in op.inputs)
-    shift, scale = (_growing(c, v, op, speaker).text for c in op.attributes[0])
+    a, b, v, *rows = (speaker.code(n, True, op.type).text for n in op.inputs)
+    shift, scale = (_growing(c, v, op, speaker) for c in op.attributes[0])
+    shift, scale = shift.text, " * ".join([scale.at(PRODUCT), *rows]) if rows else scale.text
     slot = speaker.slot(op)
     if slot:
         return Code(f"{speaker.helper('solve_now')}({a}, {b}, {v}, {shift}, {scale}, {slot})", ATOM, True)
@@ -76,3 +78,10 @@ def _prefix_solve(op: Operator, speaker: Speaker) -> Code:
         return Code(f"{speaker.helper('solve_per_token')}({a}, {b}, {v}, {shift}, {scale})", ATOM, True)
     other = f", {v}" if op.inputs[0] != op.inputs[2] else ""
     return Code(f"{speaker.helper('prefix_solve')}({a}, {shift}, {scale}{other})", ATOM, True)
+
+
+@spell("prefix_unit_rows", "units")
+def _prefix_unit_rows(op: Operator, speaker: Speaker) -> Code:
+    value, slot = speaker.named(op.inputs[0], True), speaker.slot(op)
+    squares = f"{speaker.helper('sum_now')}({value}.square(), {slot})" if slot else f"{value}.square().cumsum(-2)"
+    return Code(f"{value} * {squares}.clamp_min({SMALLEST_NORM**2!r}).rsqrt()", PRODUCT, True)

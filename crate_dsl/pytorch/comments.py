@@ -39,6 +39,8 @@ def wrapped(text: str, indent: str = "    ") -> list[str]:
 def stated_energy(step: DerivedStep) -> list[str]:
     """The energy as the spec states it, without its comments."""
     energy = step.step.energy
+    if step.step.verb == "project":  # the spec names the constraint alone
+        return []
     variables, given = (", ".join(f"{a.name}: {a.shape}" for a in side) for side in (energy.variables, energy.given))
     head = f"{energy.name}({variables} | {given})" if given else f"{energy.name}({variables})"
     span = energy.body.span
@@ -49,13 +51,20 @@ def stated_energy(step: DerivedStep) -> list[str]:
 def what_it_does(step: DerivedStep) -> str:
     """The first sentence of a step's docstring."""
     name, tokens = step.step.energy.name, step.step.tokens
+    if step.step.verb == "project":
+        return f"Every token to the nearest point of the {name}."
+    if step.step.verb == "prox":
+        return f"The proximal map of {name}, applied to the tokens {tokens}."
+    if step.step.verb == "solve":
+        return f"The minimiser {step.step.unknown} of {name}, from the tokens {tokens}, at once."
     if step.step.unknown is None:
-        way = "up" if step.step.verb == "denoise" else "down"
+        way = "up" if step.step.ascends else "down"
         return f"One step {way} the gradient of {name}, of the tokens {tokens}."
     if step.step.verb == "denoise":
         return f"Synthesis: {step.step.unknown} from the code {tokens}, where the gradient of {name} vanishes."
     count = step.step.iterations
-    return f"Sparse coding: {count} proximal step{'s' if count > 1 else ''} on {name}, in {step.step.unknown}."
+    kind = "accelerated proximal" if step.step.accelerate else "proximal"
+    return f"Sparse coding: {count} {kind} step{'s' if count > 1 else ''} on {name}, in {step.step.unknown}."
 
 
 # ---- formulas --------------------------------------------------------------------------------------------------
@@ -67,7 +76,7 @@ def formula(step: StepProgram) -> list[str]:
     lines = []
     if derived.read != derived.raw:
         lines.append(f"{_letter(derived)} = norm({derived.raw.name}); tokens are columns here and rows below")
-    for quantity in (quantity for quantity in derived.quantities if quantity.stated):
+    for quantity in (quantity for quantity in derived.quantities if quantity.stated and not quantity.is_given):
         lines += wrapped(f"{_quantity(quantity, derived)}, held constant by the derivation")
     for assignment in derived.assignments:
         lines += wrapped(_assignment(assignment, derived))

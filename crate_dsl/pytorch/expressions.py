@@ -46,6 +46,8 @@ def scalar_code(value: sympy.Expr, lookup: Lookup) -> Code:
         return Code(str(value), ATOM if value >= 0 else UNARY)
     if value.is_Rational:
         return _rational(value)
+    if value.is_Float:
+        return Code(repr(float(value)), ATOM if value >= 0 else UNARY)
     if value.is_Add:
         return _sum([scalar_code(term, lookup) for term in value.as_ordered_terms()])
     if value.is_Mul:

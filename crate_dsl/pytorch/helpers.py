@@ -20,6 +20,14 @@ def threshold(x: Tensor, level: Tensor | float) -> Tensor:
     """The level where an entry is above it, else 0; the comparison passes no gradient on."""
     return level * (x > level).to(x.dtype)
 ''',
+    "onto_simplex": '''
+def onto_simplex(x: Tensor, dim: int) -> Tensor:
+    """Every vector along an axis to the nearest probability vector (Duchi et al. 2008)."""
+    ordered = x.sort(dim=dim, descending=True).values
+    excess = (ordered.cumsum(dim) - 1) / torch.ones_like(x).cumsum(dim)
+    last = (ordered > excess).sum(dim, keepdim=True) - 1
+    return (x - excess.gather(dim, last)).clamp(min=0)
+''',
     "identity_like": '''
 def identity_like(matrix: Tensor) -> Tensor:
     """The identity of a square matrix's size, type and device."""

@@ -10,6 +10,7 @@ from crate_dsl.operators.columns import is_causal
 from crate_dsl.operators.program import BlockProgram, Program
 from crate_dsl.operators.uses import step_parameters, step_scalars
 from crate_dsl.pytorch.comments import docstring, escaped
+from crate_dsl.pytorch.fitting import layer_fit, network_fit
 from crate_dsl.pytorch.front import (
     Front,
     front_of,
@@ -91,6 +92,7 @@ class NetworkWriter:
             "",
             *indented(["def forward(self, z: Tensor) -> Tensor:", f"    return {calls}"]),
             *indented(self._penalties.method(stage.block)),
+            *indented(layer_fit(stage.block)),
         ]
 
     def _ties(self, block: BlockProgram) -> list[str]:
@@ -141,6 +143,7 @@ class NetworkWriter:
         parts = [about, self._facts(), self._init(), tokens_method(self._file, self._front)]
         parts += [mask_method(self._front.unit, self._front.units)] if self._model.mask else []
         parts += [self._forward(), *self._with_penalty(), self._front.methods(), self._features(), self._energies()]
+        parts.append(network_fit(self._program, self._arguments[0]))
         if advances(self._program, self._causal):
             parts.append(advance_method(self._program, head_code(self._model, self._front)))
         body = [line for part in parts if part for line in (*part, "")]

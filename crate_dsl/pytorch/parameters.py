@@ -61,6 +61,10 @@ class Start:
             stacked = f"{stacked} * {cols}"
         stored = f"{stacked}, {rows}" if shape.family else rows if is_vector else f"{rows}, {cols}"
         comment = f"  # {shape}, transposed and stacked" if shape.family else ""
+        if parameter.fitted:
+            name, numbers = attribute(parameter.name), (shape.rows, shape.cols) == (ONE, ONE)
+            stored = (self._size(shape.family) if shape.family else "()") if numbers else stored
+            return [f'self.register_buffer("{name}", torch.zeros({stored}))  # {shape}, set by fit']
         frozen = "" if trained else ", requires_grad=False"
         line = f"{own} = nn.Parameter(torch.empty({stored}){frozen}){comment}"
         default = "linear" if shape.family or is_vector else "kaiming"

@@ -63,11 +63,11 @@ class PenaltyWriter:
         for name in (name for name in [*read, *self._learned(penalty)] if name not in holders):
             hint = "a loss has no learned numbers or matrices of its own"
             raise fail(f'no step of this network keeps "{name}"', penalty.derived.penalties[0].span, hint)
-        parts = (self._file.constants, holders, scalars, self._file.helpers, local, self._file.lengths_vary)
-        owner = Class(block.block if block else None, *parts)
+        owner = Class(block.block if block else None, self._file.constants, holders, scalars, self._file.helpers, local)
         self._file.helpers.add("at_least_float32")
         widened = {z: z, **{variable: f"self.{holders[name]}" for name, variable in local.items()}}
-        body = Body(penalty.graph, owner, names, {self._tokens.name: z}, precise=True)
+        counted = self._file.counted(self._tokens.cols, z)
+        body = Body(penalty.graph, owner, names, {self._tokens.name: z}, precise=True, counted=counted)
         return [
             f"with torch.autocast({z}.device.type, enabled=False):  # at least float32",
             *(f"    {variable} = at_least_float32({value})" for variable, value in widened.items()),

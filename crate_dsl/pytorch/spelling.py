@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import sympy
@@ -166,7 +166,10 @@ def _combine(op: Operator, speaker: Speaker) -> Code:
     flipped = speaker.flipped(op.type)
     terms = [(c, n) for c, n in zip(op.attributes[0], op.inputs, strict=True)]
     terms.sort(key=lambda term: is_negated(term[0]))
-    parts = [_term(c, n, flipped, op, speaker) for c, n in terms]
+    # An identity names the matrix beside it, so it is spelled before that would be written out.
+    first = sorted(range(len(terms)), key=lambda place: speaker.operator(terms[place][1]).kind != "identity")
+    spelled = {place: _term(*terms[place], flipped, op, speaker) for place in first}
+    parts = [spelled[place] for place in range(len(terms))]
     text = re.sub(r"^-([\w.]+\*\*[\w.]+)", r"-(\1)", parts[0])  # a power after a sign is bracketed, as formatters do
     for part in parts[1:]:
         text += f" - {part[1:]}" if part.startswith("-") else f" + {part}"
@@ -177,7 +180,7 @@ def _combine(op: Operator, speaker: Speaker) -> Code:
 def _term(coefficient: sympy.Expr, number: int, flipped: bool, op: Operator, speaker: Speaker) -> str:
     if speaker.operator(number).kind == "identity":
         value = Code(_identity_like(number, op, speaker))
-    elif speaker.operator(number).kind == "ones" and any(speaker.operator(n).kind != "ones" for n in op.inputs):
+    elif _is_ones(number, speaker) and any(not _is_ones(n, speaker) for n in op.inputs):
         return speaker.scalar(coefficient, op.type).at(PRODUCT)  # a number broadcasts over the other terms
     elif speaker.operator(number).kind == "constant":
         return speaker.scalar(coefficient * speaker.operator(number).attributes[0], op.type).at(PRODUCT)
@@ -192,6 +195,12 @@ def _term(coefficient: sympy.Expr, number: int, flipped: bool, op: Operator, spe
     # A product of matrices keeps its brackets: `eta * (A @ B)` scales once, at the end.
     bracketed = f"({value.text})" if " @ " in value.text and value.level == PRODUCT else value.at(PRODUCT)
     return f"{sign}{factor.at(PRODUCT)} * {bracketed}"
+
+
+def _is_ones(number: int, speaker: Speaker) -> bool:
+    """A vector of ones, or one for every token."""
+    operator = speaker.operator(number)
+    return operator.kind == "ones" or (operator.kind == "column" and _is_ones(operator.inputs[0], speaker))
 
 
 def _identity_like(number: int, op: Operator, speaker: Speaker) -> str:
@@ -239,6 +248,8 @@ def _logdet(op: Operator, speaker: Speaker) -> Code:
 FUNCTIONS: dict[str, Callable[[list[Code], bool], str]] = {
     "softmax": lambda x, flipped: f"torch.softmax({x[0].text}, dim={-1 if flipped else -2})",
     "threshold": lambda x, flipped: f"threshold({x[0].text}, {x[1].text})",
+    "onto_sphere": lambda x, flipped: f"F.normalize({x[0].text}, dim={-1 if flipped else -2})",
+    "onto_simplex": lambda x, flipped: f"onto_simplex({x[0].text}, dim={-1 if flipped else -2})",
     "exp": lambda x, flipped: f"torch.exp({x[0].text})",
     "log": lambda x, flipped: f"torch.log({x[0].text})",
     "reciprocal": lambda x, flipped: f"torch.reciprocal({x[0].text})",
@@ -273,7 +284,7 @@ def _function(op: Operator, speaker: Speaker) -> Code:
     text = FUNCTIONS[name]([*arguments, *(speaker.scalar(p, op.type) for p in parameters)], flipped)
     if name in HELPERS:
         speaker.helper(name)
-    return Code(text, PRODUCT if name == "hadamard" else ATOM, flipped)
+    return Code(text, PRODUCT if name == "hadamard" and not text.endswith(".square()") else ATOM, flipped)
 
 
 # ---- diagonals, quantities and numbers computed from values ----------------------------------------------------
@@ -314,14 +325,14 @@ def _lines(op: Operator, speaker: Speaker) -> Code:
 @spell("formula", "factor")
 def _formula(op: Operator, speaker: Speaker) -> Code:
     value, names = op.attributes
-    numbers = dict(zip(names, op.inputs, strict=True))
+    numbers, flipped = dict(zip(names, op.inputs, strict=True)), speaker.flipped(op.type)
 
     def lookup(symbol: sympy.Symbol) -> Code:
         if symbol in numbers:
-            return speaker.code(numbers[symbol], False, op.type)
+            return speaker.code(numbers[symbol], flipped, op.type)
         return speaker.scalar(symbol, op.type)
 
-    return scalar_code(value, lookup)
+    return replace(scalar_code(value, lookup), flipped=flipped)
 
 
 @spell("quantity", "held", always=True)

@@ -11,6 +11,7 @@ from crate_dsl.operators.program import StepProgram
 from crate_dsl.operators.uses import inputs_of, step_parameters, step_scalars
 from crate_dsl.pytorch.body import Body, Class
 from crate_dsl.pytorch.comments import docstring, formula, stated_energy, what_it_does
+from crate_dsl.pytorch.fitting import estimate_of, fitting_methods
 from crate_dsl.pytorch.names import Constants, Names
 from crate_dsl.pytorch.parameters import Start, attribute, scalar_attribute, scalar_line
 from crate_dsl.pytorch.streaming import advancing
@@ -27,10 +28,9 @@ class File:
     constants: Constants
     helpers: set[str]
 
-    @property
-    def lengths_vary(self) -> bool:
-        """Whether there may be fewer tokens than declared: a text may be short."""
-        return self.model.input.name == "text"
+    def counted(self, axis: str, value: str, always: bool = False) -> dict[str, str]:
+        """The tokens' axis with their number in a value, where it may be another one than declared: not in images."""
+        return {axis: f"{value}.shape[1]"} if always or self.model.input.name != "image" else {}
 
 
 def indented(lines: Iterable[str], times: int = 1) -> list[str]:
@@ -53,8 +53,7 @@ class StepWriter:
         self._scalars = {scalar.name: scalar for scalar in scalars}
         attributes = {p.name: attribute(p.name) for p, _ in step_parameters(step)}
         attributes |= {scalar.name: scalar_attribute(scalar) for scalar in scalars}
-        vary = file.lengths_vary
-        self._class = Class(step.block, file.constants, attributes, self._scalars, file.helpers, lengths_vary=vary)
+        self._class = Class(step.block, file.constants, attributes, self._scalars, file.helpers)
 
     @property
     def _normed(self) -> bool:
@@ -67,8 +66,8 @@ class StepWriter:
         parts = [docstring(about), self._init(), *([self._code()] if self._step.code else []), self._forward()]
         stream = advancing(self._step)
         parts += [self._advance(stream)] if stream else []
-        parts += [self._energy(), self._energies()]
-        body = [line for part in parts for line in (*part, "")]
+        parts += [self._energy(), self._energies(), self._fitting()]
+        body = [line for part in parts if part for line in (*part, "")]
         return [f"class {name}(nn.Module):", *indented(body[:-1])]
 
     # ---- parameters ---------------------------------------------------------------------------------------------
@@ -98,7 +97,9 @@ class StepWriter:
 
     def _method(self, name: str, graph: Graph, names: Names, inputs: dict[str, str], first: list[str]) -> list[str]:
         own = {leaf: text for leaf, text in inputs.items() if leaf in inputs_of(graph)} or inputs
-        return [name, *indented([*first, *Body(graph, self._class, names, own).lines()])]
+        first_input = next(iter(inputs.values()))
+        counted = self._file.counted(graph.tokens, first_input, always=bool(self._step.fits))
+        return [name, *indented([*first, *Body(graph, self._class, names, own, counted=counted).lines()])]
 
     def _code(self) -> list[str]:
         """The unknown of the energy, from the tokens as read."""
@@ -115,13 +116,31 @@ class StepWriter:
             v = names.new("v")
             inputs[derived.read.name] = v
             first.append(f"{v} = self.norm({z})")
+        handed = self._handed(names)
+        inputs |= handed
+        first += [self._estimated(leaf, text, v) for leaf, text in handed.items()]
         codes = [name for name in inputs_of(self._step.forward) if name not in inputs]
         if self._step.code and codes:
             inputs[codes[0]] = names.new(codes[0].lower().partition("^")[0])
             first.append(f"{inputs[codes[0]]} = self.code({v})")
-        head = f"def forward(self, {z}: Tensor) -> Tensor:  # {self._shape(derived.raw.rows)}"
+        more = "".join(f", {text}: Tensor | None = None" for text in handed.values())
+        head = f"def forward(self, {z}: Tensor{more}) -> Tensor:  # {self._shape(derived.raw.rows)}"
         method = self._method(head, self._step.forward, names, inputs, first)
         return method if self._step.code else [*formula(self._step), *method]
+
+    def _fitting(self) -> list[str]:
+        """What computes the matrices that the step keeps of data, none where it is learned."""
+        names, (v,) = self._local("v" if self._normed else self._step.derived.raw.name.lower())
+        handed = self._handed(names)
+        return fitting_methods(self._step, self._class, names, {self._step.derived.read.name: v}, handed)
+
+    def _handed(self, names: Names) -> dict[str, str]:
+        """Given quantities, by the names of the arguments that hand them in."""
+        return {q.name: names.new(q.name.lower()) for q in self._step.derived.quantities if q.is_given}
+
+    @staticmethod
+    def _estimated(leaf: str, text: str, v: str) -> str:
+        return f"{text} = self.{estimate_of(leaf)}({v}) if {text} is None else {text}"
 
     def _advance(self, graph: Graph) -> list[str]:
         """The step for one token after another."""
@@ -146,31 +165,42 @@ class StepWriter:
 
     def _energy(self) -> list[str]:
         derived = self._step.derived
-        variable, given = derived.objective.variable, self._given()
-        names, (x,) = self._local(variable.name.lower())
+        names, (x,) = self._local(derived.objective.variable.name.lower())
+        handed = self._handed(names)
+        variable, given = derived.objective.variable, [name for name in self._given() if name not in handed]
         text = f"{derived.step.energy.name} of {variable.name}, {self._shape(variable.rows)}"
         about = docstring([f"{text}: one number per {self._file.model.example}, (batch,)."])
         if given and derived.step.unknown is None:
-            return self._held_energy(names, x, given[0], text)
-        inputs = {variable.name: x} | {name: names.new("v" if self._normed else name.lower()) for name in given}
+            return self._held_energy(names, x, given[0], handed, text)
+        others = {name: names.new("v" if self._normed else name.lower()) for name in given}
+        inputs = {variable.name: x} | handed | others
         signature = ", ".join(f"{name}: Tensor" for name in inputs.values())
+        if not inputs_of(self._step.energy):  # constraints alone, which are left out of energies
+            return [f"def energy(self, {signature}) -> Tensor:", *indented([*about, f"return {x}.new_zeros(len({x}))"])]
         return self._method(f"def energy(self, {signature}) -> Tensor:", self._step.energy, names, inputs, about)
 
-    def _held_energy(self, names: Names, x: str, given: str, text: str) -> list[str]:
+    def _held_energy(self, names: Names, x: str, given: str, handed: dict[str, str], text: str) -> list[str]:
         """The energy of a step with quantities, which are computed from other tokens where those are given."""
         held, variable = names.new("held"), self._step.derived.objective.variable.name
         about = [f"{text}: one number per {self._file.model.example}, (batch,).", ""]
         about += [f"What the derivation holds constant is computed from `{held}`; without it from {x} itself."]
         first = [*docstring(about), f"{held} = {x} if {held} is None else {held}"]
-        head = f"def energy(self, {x}: Tensor, {held}: Tensor | None = None) -> Tensor:"
-        return self._method(head, self._step.energy, names, {variable: x, given: held}, first)
+        more = "".join(f", {name}: Tensor" for name in handed.values())
+        head = f"def energy(self, {x}: Tensor{more}, {held}: Tensor | None = None) -> Tensor:"
+        return self._method(head, self._step.energy, names, {variable: x, given: held} | handed, first)
 
     def _energies(self) -> list[str]:
         names, (z,) = self._local(self._step.derived.raw.name.lower())
         which = "of the tokens as the step reads them, or raw" if self._normed else "of the tokens"
         about = f'"""The stated energy before and after the step, (batch,) each, {which}."""'
         head = f"def energies(self, {z}: Tensor, raw: bool = False) -> tuple[Tensor, Tensor]:"
-        body = self._renormed(z) if self._step.derived.objective.renorm else self._coded(z, names)
+        body = self._coded(z, names)
+        if self._step.derived.objective.renorm:
+            body = self._renormed(z)
+        elif handed := self._handed(names):
+            arguments = "".join(f", {text}" for text in handed.values())
+            body = [f"{text} = self.{estimate_of(leaf)}({z})" for leaf, text in handed.items()]
+            body += [f"return self.energy({z}{arguments}), self.energy(self({z}{arguments}){arguments})"]
         return [head, *indented([about, *body])]
 
     def _renormed(self, z: str) -> list[str]:

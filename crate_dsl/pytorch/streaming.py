@@ -48,8 +48,11 @@ def _layers(block: BlockProgram) -> list[str]:
     role, calls = block.block.role, []
     for step in block.steps:
         label = step.derived.step.label
-        own = f'memory.setdefault(("{role}", number, "{label}"), {{}})'
-        calls.append(f"layer.{label}.advance(z, {own})" if step.derived.step.causal else f"layer.{label}(z)")
-    numbered = any(".advance(" in call for call in calls)
+        if step.derived.step.causal:
+            calls.append(f'own = memory.setdefault(("{role}", number, "{label}"), {{}})')
+            calls.append(f"z = layer.{label}.advance(z, own)")
+        else:
+            calls.append(f"z = layer.{label}(z)")
+    numbered = any(call.startswith("own") for call in calls)
     loop = f"for number, layer in enumerate(self.{role}):" if numbered else f"for layer in self.{role}:"
-    return [loop, *(f"    z = {call}" for call in calls)]
+    return [loop, *(f"    {call}" for call in calls)]

@@ -35,7 +35,10 @@ class Dino(SelfDistillation):
         student, teacher = self.outputs(call, network, batch, draw)
         target = F.softmax((teacher - network.centre) / self.temperature(network.steps), dim=-1)
         network.seen.append(teacher.mean(dim=(0, 1)))
-        network.figures = {"teacher_entropy": entropy(target).mean(), "mean_output_entropy": entropy(target.mean((0, 1)))}
+        network.figures = {
+            "teacher_entropy": entropy(target).mean(),
+            "mean_output_entropy": entropy(target.mean((0, 1))),
+        }
         return cross_entropy(F.log_softmax(student / self.student_temperature, dim=-1), target)
 
     def temperature(self, steps: Tensor) -> Tensor:

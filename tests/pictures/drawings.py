@@ -27,8 +27,13 @@ NAMES = [f"{path.stem}-{preset or 'own'}" for path, preset in CASES]
 
 
 @cache
+def compiled(path: Path, preset: str | None = None) -> Compilation:
+    return compile_spec(path, preset)
+
+
+@cache
 def drawing(path: Path, preset: str | None = None) -> Drawing:
-    return draw(compile_spec(path, preset).optimised)
+    return draw(compiled(path, preset).optimised)
 
 
 def drawn(body: str, preset: str | None = None) -> Drawing:

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from crate_dsl.compiler import Compilation, compile_spec
+from crate_dsl.compiler import Compilation
 from crate_dsl.errors import Source
 from crate_dsl.operators.summary import summary
 from crate_dsl.pictures.draw import draw
 from crate_dsl.pictures.drawing import Arrow, Box, Drawing, Frame
 from crate_dsl.pictures.typeset import whole
-from tests.pictures.drawings import CASES, NAMES, ROOT, drawing, drawn
+from tests.pictures.drawings import CASES, NAMES, ROOT, SPECS, compiled, drawing, drawn
 from tests.specs import HEADER, encoder
 
 CRATE, MAE, PAPER = (ROOT / f"specs/{name}.crate" for name in ("crate", "crate_mae", "crate_paper"))
@@ -27,13 +27,13 @@ def skips(shown: Drawing) -> list[Arrow]:
     return [arrow for arrow in shown.arrows if arrow.kind == "skip"]
 
 
-@pytest.mark.parametrize(("path", "preset"), CASES, ids=NAMES)
-def test_every_block_and_step_is_there_in_order(path: Path, preset: str | None) -> None:
-    model, shown = compile_spec(path, preset).derivation.model, drawing(path, preset)
+@pytest.mark.parametrize("path", SPECS, ids=lambda path: path.stem)
+def test_every_block_and_step_is_there_in_order(path: Path) -> None:
+    derivation, shown = compiled(path).derivation, drawing(path)
+    model = derivation.model
     frames = [item for item in shown.items if isinstance(item, Frame)]
     assert [(f.name, f.repeat, len(f.boxes)) for f in frames] == [
-        (b.role, b.repeat, len(block.steps))
-        for b, block in zip(model.blocks, compile_spec(path, preset).derivation.blocks, strict=True)
+        (b.role, b.repeat, len(block.steps)) for b, block in zip(model.blocks, derivation.blocks, strict=True)
     ]
     kinds = [item.kind if isinstance(item, Box) else "frame" for item in shown.items]
     assert kinds[:2] == ["input", "tokens"]
@@ -41,9 +41,9 @@ def test_every_block_and_step_is_there_in_order(path: Path, preset: str | None) 
     assert kinds.index("head") < kinds.index("output")
 
 
-@pytest.mark.parametrize(("path", "preset"), CASES, ids=NAMES)
-def test_the_flow_is_one_chain_through_all_nodes(path: Path, preset: str | None) -> None:
-    shown = drawing(path, preset)
+@pytest.mark.parametrize("path", SPECS, ids=lambda path: path.stem)
+def test_the_flow_is_one_chain_through_all_nodes(path: Path) -> None:
+    shown = drawing(path)
     names = [node.name for node in shown.nodes]
     assert len(set(names)) == len(names)
     flow = [(a.source, a.target) for a in shown.arrows if a.kind != "skip"]
@@ -52,7 +52,7 @@ def test_the_flow_is_one_chain_through_all_nodes(path: Path, preset: str | None)
 
 @pytest.mark.parametrize(("path", "preset"), CASES, ids=NAMES)
 def test_parameters_add_up_to_those_of_the_summary(path: Path, preset: str | None) -> None:
-    table, total = summary(compile_spec(path, preset).optimised), 0
+    table, total = summary(compiled(path, preset).optimised), 0
     for item in drawing(path, preset).items:
         texts = list(item.notes) if isinstance(item, Frame) else said(item)
         total += sum(int(n.replace(",", "")) for text in texts for n in re.findall(r"([\d,]+) parameters?\b", text))

@@ -17,10 +17,14 @@ CLOSE = {"rtol": 1e-10, "atol": 1e-10}
 ATTENTION = "inverse ~ neumann(1); frame ~ identity; gram ~ softmax(1/sqrt(p)); coefficients ~ absorbed"
 
 
+def first_step(network: nn.Module) -> nn.Module:
+    return next(network.encoder[0].children())
+
+
 @pytest.mark.parametrize("case", CAUSAL)
 def test_a_later_token_changes_nothing_before_it(case: str) -> None:
     network = network_of(program_of(CASES[case]))
-    step, z = network.encoder[0].compress, torch.randn(2, 17, 12, dtype=torch.float64)
+    step, z = first_step(network), torch.randn(2, 17, 12, dtype=torch.float64)
     changed = z.clone()
     changed[:, 9:] = torch.randn(2, 8, 12)
     before, after = step(z), step(changed)
@@ -29,11 +33,11 @@ def test_a_later_token_changes_nothing_before_it(case: str) -> None:
     assert network.causal is True
 
 
-@pytest.mark.parametrize("case", CAUSAL)
+@pytest.mark.parametrize("case", [case for case in CAUSAL if "let Pi" not in CASES[case]])
 def test_the_last_token_is_that_of_the_step_on_its_prefix(case: str) -> None:
     """Against the same step without the word `causal`, run on every prefix."""
     networks = [network_of(program_of(text), seed=3) for text in (CASES[case], CASES[case].replace("causal; ", ""))]
-    causal, whole = (network.encoder[0].compress for network in networks)
+    causal, whole = map(first_step, networks)
     z = torch.randn(2, 17, 12, dtype=torch.float64)
     torch.testing.assert_close(causal(z), torch.stack([last(whole, z[:, :t]) for t in range(1, 18)], 1), **CLOSE)
 
@@ -46,7 +50,7 @@ def last(step: nn.Module, prefix: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("case", CAUSAL)
 def test_one_token_after_another_gives_the_same(case: str) -> None:
-    step = network_of(program_of(CASES[case])).encoder[0].compress
+    step = first_step(network_of(program_of(CASES[case])))
     z, memory = torch.randn(2, 17, 12, dtype=torch.float64), {}
     found = torch.cat([step.advance(z[:, t : t + 1], memory) for t in range(17)], dim=1)
     torch.testing.assert_close(found, step(z), **CLOSE)
@@ -55,7 +59,7 @@ def test_one_token_after_another_gives_the_same(case: str) -> None:
 @pytest.mark.parametrize(("case", "grows"), [("causal_exact", False), ("causal_linear", False), ("causal", True)])
 def test_what_is_kept_from_token_to_token(case: str, grows: bool) -> None:
     """A p x p matrix per head where sums suffice; keys and values of every token where softmax attention stays."""
-    step, memory, sizes = network_of(program_of(CASES[case])).encoder[0].compress, {}, []
+    step, memory, sizes = first_step(network_of(program_of(CASES[case]))), {}, []
     for _ in range(5):
         step.advance(torch.randn(2, 1, 12, dtype=torch.float64), memory)
         sizes.append(sum(held.numel() for held in memory.values()))

@@ -7,6 +7,7 @@ import math
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 import crate_dsl
 from runtime import seeds
@@ -43,9 +44,9 @@ def batch() -> Batch:
 
 
 def batch_for(network: nn.Module, images: Batch) -> Batch:
-    """Six inputs of a network: the images, or windows of text."""
+    """Six inputs of a network: the images in its size, or windows of text."""
     if network.input == "image":
-        return images
+        return Batch(F.interpolate(images.inputs, size=network.image_size), images.labels)
     return SOURCES["text"]().open(TextShape.of(network)).train.take(range(6), (0, 0))
 
 

@@ -259,6 +259,19 @@ def test_sampling_sees_the_last_tokens_only() -> None:
     assert drawn[0] == drawn[1] and len(drawn[0]) == 12 and len(set(drawn[0])) > 1
 
 
+@pytest.mark.parametrize("spec", ["crate_gpt", "crate_gpt_exact"])
+def test_a_memory_changes_nothing(spec: str) -> None:
+    """Token by token and all anew, beyond the length of the network too."""
+    torch.manual_seed(0)
+    network = crate_dsl.load(SPECS / f"{spec}.crate", length=8, vocabulary=11, d=8, K=2, L=2).double()
+    text, reader = torch.randint(11, (12,)), sample.Reader(network)
+    with torch.no_grad():
+        for length in (3, 4, 8, 9, 12):
+            wanted = network(text[None, max(0, length - 8) : length])[0, -1]
+            torch.testing.assert_close(reader.logits(text[:length]), wanted, rtol=1e-10, atol=1e-10)
+    assert reader.read == 8
+
+
 def test_drawing_follows_the_probabilities() -> None:
     logits, generator = torch.tensor([0.0, 1.0, -2.0, 0.5]), torch.Generator().manual_seed(0)
     drawn = torch.cat([sample.drawn(logits, 0.5, 3, generator) for _ in range(4000)])

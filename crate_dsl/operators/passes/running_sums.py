@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import sympy
 
-from crate_dsl.operators.build import factors_of, joined, ones, product, transposed
+from crate_dsl.operators.build import joined, ones, product, transposed
 from crate_dsl.operators.cost import cost
 from crate_dsl.operators.graph import Builder, Graph, Operator
 from crate_dsl.operators.rewrite import Rule, rebuild
@@ -64,9 +64,14 @@ def _triangle(operator: Callable[[int], Operator], factors: Sequence[int], token
         triangle = operator(factors[place])
         if triangle.kind == "triangle" and triangle.attributes == (zero,):
             inner = operator(triangle.inputs[0])
-            if inner.kind == "product" and operator(inner.inputs[0]).type.cols != tokens:
+            if inner.kind == "product" and operator(inner.inputs[_weights(operator, inner)]).type.cols != tokens:
                 return place
     return None
+
+
+def _weights(operator: Callable[[int], Operator], inner: Operator) -> int:
+    """How many diagonal matrices a product begins with; they weigh the tokens, and may stand left of the triangle."""
+    return next((n for n, factor in enumerate(inner.inputs[:-1]) if not operator(factor).type.diagonal), 0)
 
 
 def _with_sums(builder: Builder, factors: list[int], tokens: str) -> int | None:
@@ -74,8 +79,10 @@ def _with_sums(builder: Builder, factors: list[int], tokens: str) -> int | None:
     place = _triangle(builder.__getitem__, factors, tokens)
     if place is None:
         return None
-    inner = factors_of(builder, builder[factors[place]].inputs[0])
-    factors[place - 1 : place + 1] = [_sums(builder, factors[place - 1], inner, tokens)]
+    triangle = builder[builder[factors[place]].inputs[0]]
+    first = _weights(builder.__getitem__, triangle)
+    left = product(builder, (factors[place - 1], *triangle.inputs[:first]))
+    factors[place - 1 : place + 1] = [_sums(builder, left, triangle.inputs[first:], tokens)]
     return product(builder, factors)
 
 
