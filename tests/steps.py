@@ -88,7 +88,7 @@ CASES = {
             causal; norm layer; let Pi[k in K] = softmax(k in K) column_sums((U[k]' * Z) .^ 2)' / p; step eta
         }""",
     "causal_diagonal": """compress Z by shaped(Z | v, A) {
-            let v = row_sums(Z) / 9; let A = Z * diag(row_sums(Z' * Z)) / 9
+            let v = row_sums(Z) / 9; let A = Z * diag(gelu(Z' * v))
             causal; norm layer; step eta / 9
         }""",
     "causal_held_numbers": """learn tau = 1 per head

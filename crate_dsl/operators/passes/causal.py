@@ -192,7 +192,7 @@ class _Columns:
         rows = self._running(source)
         if rows is None or self.new.type(rows).rows == ONE:
             return rows
-        return self.new.add(Operator("lines", (rows,), self.new.type(rows).of(ONE, self.tokens), ("column_sums",)))
+        return self._column_sums(rows)
 
     def _running(self, source: int) -> int | None:
         if not self.fixed(source) or self.old.type(source).cols != self.tokens:
@@ -248,7 +248,17 @@ class _Columns:
                 return self.apply(turned, columns)
         if operator.type.cols == ONE:
             return self._by_row(columns, self.sequence(number))
+        if operator.type.rows == ONE and operator.type.cols != self.tokens:
+            return self._inner(self.sequence(transposed(self.old, number)), columns)
         raise self.refused(number)
+
+    def _inner(self, left: int, right: int) -> int:
+        """The inner products of columns with columns, a row."""
+        return self._column_sums(function(self.new, "hadamard", (left, right)))
+
+    def _column_sums(self, columns: int) -> int:
+        kind = self.new.type(columns).of(ONE, self.tokens)
+        return self.new.add(Operator("lines", (columns,), kind, ("column_sums",)))
 
     def _scaled(self, column: int, columns: int) -> int:
         """`Diag(v_t) x_t`: entry by entry, or a number for the whole column."""
