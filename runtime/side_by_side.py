@@ -101,7 +101,7 @@ def falling(task: Task, network: nn.Module, images: Images) -> dict[str, tuple[i
         return {}
     count = min(SAMPLE, len(images))
     batch = images.take(range(count), None).to(next(network.parameters()).device)
-    found = network.eval().energies(*task.inputs(batch.images, held_out_draw(task, network, 0, count)))
+    found = network.eval().energies(*task.inputs(batch.inputs, held_out_draw(task, network, 0, count)))
     counts: dict[str, tuple[int, int]] = {}
     for name, (before, after) in found.items():
         role, _, label = name.split(".")

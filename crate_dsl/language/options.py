@@ -231,10 +231,11 @@ class Options:
 
     def _only_gradients_have_sites(self) -> None:
         undecided = self.draft.statement.verb == "denoise" and self.draft.roles is None
-        if self.draft.kind != GRADIENT and self.sites and not undecided:
+        known = [site for site in self.sites if site.site in self.block.vocabulary.sites]
+        if self.draft.kind != GRADIENT and known and not undecided:
             verb = self.draft.statement.verb
             hint = "sites are factors of a gradient step; compress, descend and ascend are such"
-            self.report.error(f"nothing is approximated in a {verb}", self.sites[0].span, hint)
+            self.report.error(f"nothing is approximated in a {verb}", known[0].span, hint)
 
     def _start(self) -> str:
         option, roles, tokens = self.draft.options.get("from"), self.draft.roles, self.block.tokens

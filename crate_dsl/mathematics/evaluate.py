@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import reduce
 
 import numpy as np
 import sympy
@@ -69,12 +70,15 @@ def _word_value(word: Word, over: tuple[tuple[str, str], ...], point: Point, for
     if over:
         (index, family), rest = over[0], over[1:]
         return sum(_word_value(word, rest, point.at(index, k), form) for k in range(point.size(family)))
-    product = None
-    for factor in word.factors:
-        value = _factor_value(factor, point)
-        product = value if product is None else product @ value
-    product = np.eye(point.size(form.rows)) if product is None else product
-    return scalar_value(word.coefficient, point) * product
+    values = [_factor_value(factor, point) for factor in word.factors] or [np.eye(point.size(form.rows))]
+    return scalar_value(word.coefficient, point) * _multiplied(values)
+
+
+def _multiplied(values: list[np.ndarray]) -> np.ndarray:
+    """The product in its cheapest order; from the left where a factor is a stack of matrices."""
+    if len(values) > 2 and all(value.ndim == 2 for value in values):
+        return np.linalg.multi_dot(values)
+    return reduce(np.matmul, values)
 
 
 def _factor_value(factor: Factor, point: Point) -> np.ndarray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import multiprocessing
 import os
 import re
@@ -106,6 +107,28 @@ def test_a_kept_spec_needs_no_other_file(tmp_path: Path) -> None:
     summary = crate_dsl.summary(crate_dsl.compile_spec(kept, "digits").optimised)
     whole = crate_dsl.summary(crate_dsl.compile_spec(SPECS / "crate_srr.crate", "digits").optimised)
     assert whole.parameters - summary.parameters == 4 * 2 * 96  # the norm of four layers
+
+
+KINDS = {
+    "crate_mae": (["adjoint=tied"], []),
+    "crate_decoder": (["gram=none"], []),
+    "crate_gpt": (["causal=yes"], ["sizes.length=16", "batch=8", "evaluate_batch=64"]),
+    "crate_bert": (["sites=none"], ["sizes.length=16", "batch=8", "evaluate_batch=64"]),
+    "crate_dino": (["compress.residual=normed"], []),
+    "tost": (["compress_variational_rate.coefficients=none"], []),
+}
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_every_kind_of_network_is_explored(name: str, tmp_path: Path) -> None:
+    """Images, text, views: the metric and the curve are those of the task, and energies are counted."""
+    varied, sizes = KINDS[name]
+    explore.main([str(SPECS / f"{name}.crate"), "--vary", *varied, "--out", str(tmp_path), *SHORT, "steps=2", *sizes])
+    content = table(tmp_path)
+    (run,) = content["variants"][0]["runs"].values()
+    assert math.isfinite(run["figures"][content["metric"]])
+    assert all(layers == 1 for _, layers in run["falls"].values()) and run["falls"]
+    assert (tmp_path / "plot.svg").exists()
 
 
 # ---- interrupted, continued, failing ---------------------------------------------------------------------------------

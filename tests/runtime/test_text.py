@@ -226,7 +226,7 @@ def test_a_masked_run_shows_its_predictions(tiny_run: Train, capsys: pytest.Capt
     blocks = shown.strip("\n").split("\n\n")
     assert len(blocks) == 8 and blocks[0] in out and f"text: {run / 'pictures' / 'held_out.txt'}" in out
     text, removed, predicted = (line.partition(" | ")[2] for line in blocks[0].split("\n"))
-    assert removed.count("\u2592") == 128 - int(128 * 0.85)
+    assert removed.count("\u2592") == 64 - int(64 * 0.85)
     assert all(a == b for a, b in zip(text, removed, strict=True) if b != "\u2592")
     assert all(a == b for a, b, c in zip(text, predicted, removed, strict=True) if c != "\u2592")
 

@@ -44,7 +44,7 @@ def test_what_a_run_leaves(tiny_run: Train) -> None:
 
 @pytest.mark.parametrize("spec", RECIPES)
 def test_evaluating_again_gives_the_same(spec: str, tiny_run: Train, capsys: pytest.CaptureFixture[str]) -> None:
-    run = tiny_run(spec, "ema=0.8")
+    run = tiny_run(spec, "ema=null" if spec == "crate_dino" else "ema=0.8")  # a teacher is an average already
     first = json.loads((run / "evaluation-held_out.json").read_text())
     evaluate.main([str(run), "--out", str(run / "again")])
     assert json.loads((run / "again" / "evaluation-held_out.json").read_text()) == first
