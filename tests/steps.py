@@ -87,6 +87,10 @@ CASES = {
     "causal_reduction": """denoise Z by reduction(Z | U, Pi) {
             causal; norm layer; let Pi[k in K] = softmax(k in K) column_sums((U[k]' * Z) .^ 2)' / p; step eta
         }""",
+    "causal_diagonal": """compress Z by shaped(Z | v, A) {
+            let v = row_sums(Z) / 9; let A = Z * diag(gelu(Z' * v))
+            causal; norm layer; step eta / 9
+        }""",
     "causal_held_numbers": """learn tau = 1 per head
         compress Z by weighed(Z, U, n, s) {
             let n[k in K] = total(exp(tau * U[k]' * Z)) / (N * p); let s = 1 / (1 + norm2(Z))

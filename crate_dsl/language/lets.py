@@ -81,8 +81,9 @@ def _checked(option: syntax.LetOption, environment: Environment, tokens: Tokens,
         hint = f'without it: "let {option.name} = ..."'
         block.report.error(f'this does not depend on "{option.index}"', option.value.span, hint)
         return None
-    for name in set(names_in(option.value)) & block.declared.keys():
-        add_declared(name, block)
+    for name in dict.fromkeys(names_in(option.value)):  # in the order of the text, whatever the order of sets
+        if name in block.declared:
+            add_declared(name, block)
     shape = replace(shape, family=option.family)
     return Let(option.name, option.index, shape, option.value, option.span, option.given)
 
@@ -141,7 +142,7 @@ def _indexed(option: syntax.LetOption, environment: Environment, block: Block) -
 
 def _per_head(option: syntax.LetOption, block: Block) -> None:
     """Scalars per head stand inside the let's family, or inside a sum."""
-    for name in set(names_in(option.value)):
+    for name in dict.fromkeys(names_in(option.value)):
         learned = block.learned.get(name)
         if learned is None or not learned.per_head:
             continue

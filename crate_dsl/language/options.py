@@ -171,8 +171,9 @@ class Options:
         tokens = self.block.tokens
         if self.draft.kind != GRADIENT or tokens is None or shape != Shape(tokens.shape.rows, ONE):
             return False
-        for name in set(names_in(size)) & self.block.declared.keys():
-            add_declared(name, self.block)
+        for name in dict.fromkeys(names_in(size)):  # in the order of the text, whatever the order of sets
+            if name in self.block.declared:
+                add_declared(name, self.block)
         return True
 
     def _family(self) -> str | None:

@@ -147,7 +147,7 @@ def _check_constant(penalty: Separable, statement: Statement) -> None:
     """A threshold is one number for all tokens of all images."""
     held = {quantity.name for quantity in statement.quantities}
     values = [v for piece in penalty.pieces for v in (piece.lower, piece.upper, piece.square, piece.linear)]
-    for symbol in {symbol for value in values for symbol in value.free_symbols}:
+    for symbol in sorted({symbol for value in values for symbol in value.free_symbols}, key=str):
         if symbol.name.partition("[")[0] in held:
             hint = "weigh penalties by reals and learned scalars"
             raise fail(f'a penalty cannot be weighted by "{symbol.name}"', statement.step.span, hint)

@@ -6,6 +6,7 @@ Solves and log-determinants, and the small matrices that they read, stand in a b
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -57,7 +58,7 @@ class Body:
     ) -> None:
         self._graph, self._owner, self._names, self._inputs = graph, owner, names, inputs
         self._memory, self._slots, self._place = memory, {}, ""
-        self._counted = counted or {}  # axes whose length is that of the data in every coefficient, too
+        self._counted = counted or {}  # axes whose length is that of the data: in coefficients, and what is learned
         self._lines: list[str] = []
         self._indent = INDENT if precise else ""
         self._codes: dict[int, Code] = {}
@@ -245,23 +246,28 @@ class Body:
         attribute = self._owner.local.get(name) or f"self.{self._owner.attributes[name]}"
         if operator.type.is_scalar:
             return Code(attribute)
-        attribute += self._until_now(operator.type)
-        if operator.type.family:
-            return Code(f"{attribute}.unflatten(0, ({self.size(operator.type.family)}, -1))", ATOM, True)
-        if operator.type.cols == "1":
+        kind = operator.type
+        rows, cols = self._part(kind.rows), self._part(kind.cols)
+        if kind.family:
+            apart = f".unflatten(0, ({self.size(kind.family)}, -1))"
+            attribute += f"[:, {rows}]" if rows else ""
+            attribute += f"{apart}[:, {cols}].flatten(0, 1)" if cols else ""
+            return Code(attribute + apart, ATOM, True)
+        attribute += f"[{rows or ':'}, {cols}]" if cols else f"[{rows}]" if rows else ""
+        if kind.cols == "1":
             return Code(f"{attribute}.unsqueeze(0)", ATOM, True)
         return Code(attribute)
 
-    def _until_now(self, kind: Type) -> str:
-        """What is learned for every token is cut to those that came: a text may be shorter than the longest."""
-        if self._graph.tokens != (kind.cols if not kind.family and kind.cols != "1" else kind.rows):
+    def _part(self, axis: str) -> str:
+        """Which part of what is learned for every token belongs to those that came; "" for all of it."""
+        if axis != self._graph.tokens or not (self._memory or axis in self._counted):
             return ""
         if not self._memory:
-            return f"[..., : {self.reference()}.shape[1]]"
+            return f": {self._counted[axis]}"
         if not self._place:
             self._place = self._names.new("place")
             self._write(f"{self._place} = {self.helper('count_now')}({self.slot('place')}) - 1")
-        return f"[..., {self._place} : {self._place} + 1]"
+        return f"{self._place} : {self._place} + 1"
 
     def _learned(self, name: str) -> str:
         """A learned scalar; one with a bound is stored as the logarithm of its distance to it."""
@@ -318,7 +324,8 @@ class Body:
         code = self._codes[source]
         if self._graph[source].type.is_scalar:
             return
-        name = code.text if code.text.isidentifier() else self._names.new(code.text.removeprefix("self.").split(".")[0])
+        hint = re.split(r"[.\[]", code.text.removeprefix("self."))[0]
+        name = code.text if code.text.isidentifier() else self._names.new(hint)
         self._write(f"{name} = {self.helper('at_least_float32')}({code.text})")
         self._codes[source] = Code(name, ATOM, code.flipped)
 

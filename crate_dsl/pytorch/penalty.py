@@ -66,7 +66,8 @@ class PenaltyWriter:
         owner = Class(block.block if block else None, self._file.constants, holders, scalars, self._file.helpers, local)
         self._file.helpers.add("at_least_float32")
         widened = {z: z, **{variable: f"self.{holders[name]}" for name, variable in local.items()}}
-        body = Body(penalty.graph, owner, names, {self._tokens.name: z}, precise=True)
+        counted = self._file.counted(self._tokens.cols, z)
+        body = Body(penalty.graph, owner, names, {self._tokens.name: z}, precise=True, counted=counted)
         return [
             f"with torch.autocast({z}.device.type, enabled=False):  # at least float32",
             *(f"    {variable} = at_least_float32({value})" for variable, value in widened.items()),

@@ -28,6 +28,10 @@ class File:
     constants: Constants
     helpers: set[str]
 
+    def counted(self, axis: str, value: str, always: bool = False) -> dict[str, str]:
+        """The tokens' axis with their number in a value, where it may be another one than declared: not in images."""
+        return {axis: f"{value}.shape[1]"} if always or self.model.input.name != "image" else {}
+
 
 def indented(lines: Iterable[str], times: int = 1) -> list[str]:
     return [INDENT * times + line if line else "" for line in lines]
@@ -93,8 +97,8 @@ class StepWriter:
 
     def _method(self, name: str, graph: Graph, names: Names, inputs: dict[str, str], first: list[str]) -> list[str]:
         own = {leaf: text for leaf, text in inputs.items() if leaf in inputs_of(graph)} or inputs
-        tokens = f"{next(iter(inputs.values()))}.shape[1]"  # data that a step is fitted to may be any number
-        counted = {graph.tokens: tokens} if self._step.fits else {}
+        first_input = next(iter(inputs.values()))
+        counted = self._file.counted(graph.tokens, first_input, always=bool(self._step.fits))
         return [name, *indented([*first, *Body(graph, self._class, names, own, counted=counted).lines()])]
 
     def _code(self) -> list[str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
-from crate_dsl.errors import fail
+from crate_dsl.errors import CrateError, fail
 from crate_dsl.operators.cost import BATCH
 from crate_dsl.operators.graph import Graph
 from crate_dsl.operators.passes.attention import attention
@@ -80,5 +80,13 @@ def _optimised(step: StepProgram, batch: int) -> StepProgram:
     try:
         return step.mapped(lambda graph: optimise_graph(graph, batch))
     except NoCausalForm as found:
-        hint = "no rule computes it for every prefix of the tokens at once; choose another approximation, or no causal"
-        raise fail(f"this step has no causal form: {found}", step.derived.step.span, hint) from None
+        raise _refused(step, found) from None
+
+
+def _refused(step: StepProgram, found: NoCausalForm) -> CrateError:
+    """The error at the quantity that has no causal form, or at the step."""
+    lets = {let.name: let for let in step.derived.step.lets}
+    let = next((lets[name] for name in found.quantities if name in lets), None)
+    what, other = ("quantity", "compute it otherwise") if let else ("step", "choose another approximation")
+    hint = f"no rule computes it for every prefix of the tokens at once; {other}, or no causal"
+    return fail(f"this {what} has no causal form: {found}", (let or step.derived.step).span, hint)

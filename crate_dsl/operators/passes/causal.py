@@ -6,7 +6,8 @@ where a sequence of columns stands: `A B' v_t` with A and B cut to t columns is 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import reduce
 
@@ -38,7 +39,22 @@ zero = sympy.Integer(0)
 
 
 class NoCausalForm(Exception):
-    """Raised for a part of an expression for which no rule gives all prefixes at once; the message names it."""
+    """Raised for a part of an expression for which no rule gives all prefixes at once; the message names it.
+
+    `quantities` names those that the part belongs to, the innermost first.
+    """
+
+    quantities: tuple[str, ...] = ()
+
+
+@contextmanager
+def _within(quantity: Operator) -> Iterator[None]:
+    """What has no causal form in here belongs to this quantity."""
+    try:
+        yield
+    except NoCausalForm as found:
+        found.quantities += (str(quantity.attributes[0]),)
+        raise
 
 
 def causal(graph: Graph, batch: int) -> Graph:
@@ -68,9 +84,10 @@ class _Columns:
         operator = self.old[number]
         if operator.kind != "quantity" or self.fixed(operator.inputs[0]):
             return self.new.add(replace(operator, inputs=tuple(map(self.copy, operator.inputs))))
-        if operator.type.cols == self.tokens:
-            return self.new.add(replace(operator, inputs=(self.sequence(operator.inputs[0]),)))
-        columns = self.sequence(transposed(self.old, operator.inputs[0]))
+        with _within(operator):
+            if operator.type.cols == self.tokens:
+                return self.new.add(replace(operator, inputs=(self.sequence(operator.inputs[0]),)))
+            columns = self.sequence(transposed(self.old, operator.inputs[0]))
         return self.new.add(replace(operator, inputs=(transposed(self.new, columns),)))
 
     def refused(self, number: int, why: str = "") -> NoCausalForm:
@@ -139,7 +156,11 @@ class _Columns:
         inputs = tuple(map(self.sequence, operator.inputs))
         return self.new.add(replace(operator, inputs=inputs, type=operator.type.of(operator.type.rows, self.tokens)))
 
-    _prox = _quantity = _family_softmax = _of_columns
+    _prox = _family_softmax = _of_columns
+
+    def _quantity(self, operator: Operator) -> int | None:
+        with _within(operator):
+            return self._of_columns(operator)
 
     def _function(self, operator: Operator) -> int | None:
         name, kind = operator.attributes[0], operator.type
@@ -171,7 +192,7 @@ class _Columns:
         rows = self._running(source)
         if rows is None or self.new.type(rows).rows == ONE:
             return rows
-        return self.new.add(Operator("lines", (rows,), self.new.type(rows).of(ONE, self.tokens), ("column_sums",)))
+        return self._column_sums(rows)
 
     def _running(self, source: int) -> int | None:
         if not self.fixed(source) or self.old.type(source).cols != self.tokens:
@@ -186,15 +207,18 @@ class _Columns:
         own = [symbol for symbol in value.free_symbols if symbol.name == self.tokens]
         rest, growing = value.as_independent(*own, as_Add=False) if own else (value, sympy.Integer(1))
         if any(name in growing.free_symbols for name in names):
-            raise NoCausalForm(f"{value}, where {self.tokens} grows among other numbers")
+            numbers = zip(names, (described(self.old, n) for n in operator.inputs), strict=True)
+            shown = value.xreplace({name: sympy.Symbol(text) for name, text in numbers})
+            raise NoCausalForm(f"{shown}, where {self.tokens} grows among other numbers")
         inputs = tuple(self.copy(n) if self.fixed(n) else self.sequence(n) for n in operator.inputs)
         kind = operator.type.of(ONE, self.tokens)
         number = self.new.add(Operator("formula", inputs, kind, (rest, names)))
         return number if growing == 1 else self.new.add(Operator("counted", (number,), kind, (growing,)))
 
     def _diagonal(self, operator: Operator) -> int:
-        """A number of every prefix times the identity: column t has it in row t."""
-        return diagonal(self.new, transposed(self.new, self.sequence(operator.inputs[0])))
+        """Column t has the last number of prefix t, or the only one, in row t."""
+        row = self.sequence(transposed(self.old, operator.inputs[0]))
+        return diagonal(self.new, transposed(self.new, row))
 
     # ---- a matrix of every prefix, times a sequence ---------------------------------------------------------------
 
@@ -216,14 +240,25 @@ class _Columns:
             case "inverse":
                 return self._solved(number, columns)
             case "quantity":
-                return self.apply(operator.inputs[0], columns)
+                with _within(operator):
+                    return self.apply(operator.inputs[0], columns)
             case "diagonal":
                 return self._scaled(operator.inputs[0], columns)
             case "transpose" if self.old[turned := self._turned(operator.inputs[0])].kind != "transpose":
                 return self.apply(turned, columns)
         if operator.type.cols == ONE:
             return self._by_row(columns, self.sequence(number))
+        if operator.type.rows == ONE and operator.type.cols != self.tokens:
+            return self._inner(self.sequence(transposed(self.old, number)), columns)
         raise self.refused(number)
+
+    def _inner(self, left: int, right: int) -> int:
+        """The inner products of columns with columns, a row."""
+        return self._column_sums(function(self.new, "hadamard", (left, right)))
+
+    def _column_sums(self, columns: int) -> int:
+        kind = self.new.type(columns).of(ONE, self.tokens)
+        return self.new.add(Operator("lines", (columns,), kind, ("column_sums",)))
 
     def _scaled(self, column: int, columns: int) -> int:
         """`Diag(v_t) x_t`: entry by entry, or a number for the whole column."""
