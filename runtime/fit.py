@@ -60,9 +60,7 @@ def main(arguments: Sequence[str]) -> None:
     compiled = compile_network(options.spec, options.preset, sizes, dtype=torch.float64)
     network = compiled.module
     if not hasattr(network, "fit"):
-        raise UserError(
-            f'{options.spec}: no step of this network is fitted; one that is says "inverse ~ frozen(fit)"'
-        )
+        raise UserError(f'{options.spec}: no step of this network is fitted; one that is says "inverse ~ frozen(fit)"')
     train, held_out, classes = digits(network.vector_length)
     started = time.perf_counter()
     curve = construct(network, train, classes)

@@ -218,7 +218,7 @@ MISTAKES = {
     "unknown thing": ({"grm": "none"}, 'there is no "grm" to be varied.*Did you mean'),
     "unknown rule": ({"gram": "sofmax"}, '"sofmax" cannot stand for encoder.compress.gram.*Did you mean "softmax"'),
     "unknown energy": ({"compress.by": "rat"}, '"rat" cannot stand.*Did you mean "rate"'),
-    "unknown verb": ({"compress.verb": "shrink"}, "known values of verb: ascend, compress, denoise, descend, prox, solve, sparsify"),
+    "unknown verb": ({"compress.verb": "shrink"}, "known values of verb: ascend, compress, denoise, descend"),
     "no value": ({"gram": ""}, '"" cannot stand for encoder.compress.gram'),
     "more than a value": ({"d": "3 } preset x { d = 4"}, "cannot stand for d"),
     "unbalanced": ({"gram": "softmax(1"}, '"softmax\\(1" cannot stand for encoder.compress.gram'),

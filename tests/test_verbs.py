@@ -66,7 +66,7 @@ def test_an_implicit_step_solves_its_equation() -> None:
 
 
 def test_an_energy_that_is_not_quadratic_has_no_closed_map() -> None:
-    with pytest.raises(CrateError, match="no proximal map of \"rate\" is known"):
+    with pytest.raises(CrateError, match='no proximal map of "rate" is known'):
         derived(text_of("prox Z by rate(Z, U) { step eta }"))
 
 

@@ -24,8 +24,6 @@ EXAMPLES = {
 }
 
 
-
-
 @dataclass(frozen=True)
 class Front:
     """The checked surroundings; None where something is missing or wrong."""

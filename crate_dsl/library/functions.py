@@ -43,6 +43,8 @@ def gelu_slope(matrix: np.ndarray) -> np.ndarray:
 def gelu_potential(matrix: np.ndarray) -> np.ndarray:
     """The antiderivative of `gelu`: `((x^2 - 1) Phi(x) + x phi(x)) / 2`."""
     return 0.5 * ((matrix**2 - 1) * _distribution(matrix) + matrix * _density(matrix))
+
+
 def threshold(matrix: np.ndarray, tau: float | np.ndarray) -> np.ndarray:
     """`tau` where an entry is above it, else 0: the attention weights of Wang et al. 2025, arXiv 2506.03790."""
     return np.where(matrix > tau, tau, 0.0)

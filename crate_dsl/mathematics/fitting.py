@@ -12,7 +12,7 @@ from crate_dsl.language.model import Shape
 from crate_dsl.library.form import Leaf
 from crate_dsl.library.rules import Fitted
 from crate_dsl.library.tree import Tree, tree_leaves, tree_scalars
-from crate_dsl.mathematics.derivation import APPROXIMATION, DerivationStep
+from crate_dsl.mathematics.derivation import APPROXIMATION, CHOICE, DerivationStep
 from crate_dsl.mathematics.express import estimates, let_scope
 from crate_dsl.mathematics.quantities import Quantity
 from crate_dsl.mathematics.statement import Statement
@@ -50,11 +50,14 @@ def _names(tree: Tree) -> set[str]:
     return numbers | {leaf.name for leaf in tree_leaves(tree)}
 
 
-def fitting_record(quantities: tuple[Quantity, ...]) -> list[DerivationStep]:
-    """The lines of a derivation that say what stands for given quantities later."""
-    why = "given with the data that the step is fitted to, estimated by this from then on"
-    return [
-        DerivationStep("given", q.name, q.estimate, why, APPROXIMATION, q.span)
-        for q in quantities
-        if q.estimate is not None
-    ]
+def fitting_record(
+    statement: Statement, quantities: tuple[Quantity, ...], fitted: tuple[Fitted, ...]
+) -> list[DerivationStep]:
+    """The lines of a derivation that say what is kept of data, and what stands for given quantities later."""
+    kept, why = (
+        "computed once from the data that the step is fitted to, then constant",
+        "comes with those data, later this",
+    )
+    lines = [DerivationStep("fit", f.name, f.value, kept, CHOICE, statement.step.span) for f in fitted]
+    estimated = (q for q in quantities if q.estimate is not None)
+    return lines + [DerivationStep("given", q.name, q.estimate, why, APPROXIMATION, q.span) for q in estimated]

@@ -66,7 +66,7 @@ def derive_gradient_step(statement: Statement) -> DerivedStep:
         update = record[-1].after
     fitted = tuple(replace(f, value=substituted(f.value, tokens, statement.read)) for f in fitted)
     quantities, fitted = fit(statement, fitted)
-    record += fitting_record(quantities)
+    record += fitting_record(statement, quantities, fitted)
     placed = inserted(dissolved(update), tokens, statement.skip, statement.read)
     result = Leaf(f"{tokens.name}+", tokens.rows, tokens.cols)
     record += norm_record(statement, update, placed)

@@ -86,7 +86,8 @@ def _function(value: Function, among: bool) -> str:
         text = template.format(*inner, *map(scalar, value.parameters))
     else:
         inner = ", ".join([*map(_whole, value.arguments), *map(scalar, value.parameters)])
-        text = rf"\operatorname{{{value.name}}}{parens(inner)}"
+        name = value.name.replace("_", r"\_")
+        text = rf"\operatorname{{{name}}}{parens(inner)}"
     closed = template is None or _enclosed(template, 0)
     text = _bracketed(text, not closed and (among or value.transposed))
     return f"{text}^{{\\top}}" if value.transposed else text

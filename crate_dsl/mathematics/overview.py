@@ -43,7 +43,7 @@ def parts(step: StepReport) -> Parts:
     """The equations of a step without its derivation; of a proximal map the closed form where there is one."""
     stated = tuple(equation for line in step.lines if line.rule == "energy" for equation in line.after)
     assigned = tuple(equation for equation in step.operator if equation.left.kind != "prox")
-    held = [equation for line in step.lines if line.rule == "let" for equation in line.after]
+    held = [equation for line in step.lines if line.rule in ("let", "fit", "given") for equation in line.after]
     letters = [definition for equation in (*step.operator, *held) for definition in equation.where]
     maps = [equation for equation in step.operator if equation.left.kind == "prox"]
     closed = {equation.left: equation for equation in reversed(maps)}  # the first of each stays

@@ -19,6 +19,7 @@ from crate_dsl.mathematics.equations import (
 from crate_dsl.mathematics.proximal_step import split
 from crate_dsl.mathematics.sharing import Letters, shared
 
+HELD = {"let", "fit", "given"}  # rules that say what a quantity is
 RESERVED = frozenset({"I", "f", "g", "v", "z"})
 Shown = tuple[Equation | None, tuple[Equation, ...]]  # what a line starts from, where it is not known; its results
 
@@ -27,10 +28,10 @@ def record_lines(derived: DerivedStep, names: frozenset[str]) -> list[Shown]:
     """The equations of every line of the record; `names` are taken by sizes and reals."""
     letters, previous, lines = _letters(derived, names), None, []
     for line in derived.record:
-        known = line.rule in ("energy", "let", "prox") or _known(line.before, previous)
+        known = line.rule in ("energy", "prox", *HELD) or _known(line.before, previous)
         before = None if known else _equation(line, line.before, derived, letters)
         lines.append((before, _results(line, derived, letters)))
-        previous = previous if line.rule == "let" else line.after
+        previous = previous if line.rule in HELD else line.after
     return lines
 
 
@@ -102,12 +103,15 @@ def _equation(
             return _of_form(_left_of(line, value, derived), value, letters)
         case str():
             return Equation(NOTHING, value)
-    return Equation(_quantity(line, derived) if line.rule == "let" else energy_name(derived), value)
+    return Equation(_quantity(line, derived) if line.rule in HELD else energy_name(derived), value)
 
 
 def _quantity(line: DerivationStep, derived: DerivedStep) -> Left:
-    """The name of a let."""
-    quantity = next(q for q in derived.quantities if q.name == line.before)
+    """The name of a let, or of what is kept of data."""
+    quantity = next((q for q in derived.quantities if q.name == line.before), None)
+    if quantity is None:
+        fitted = next(f for f in derived.fitted if f.name == line.before)
+        return Left("leaf", leaf=Leaf(fitted.name, fitted.shape.rows, fitted.shape.cols, fitted.index))
     if quantity.is_scalar:
         return Left("symbol", name=quantity.symbol().name)
     return Left("leaf", leaf=quantity.leaf)
@@ -115,6 +119,8 @@ def _quantity(line: DerivationStep, derived: DerivedStep) -> Left:
 
 def _left_of(line: DerivationStep, value: Form, derived: DerivedStep) -> Left:
     """What a form is: a gradient, the tokens after the step, or what an assignment assigns."""
+    if line.rule in HELD:
+        return _quantity(line, derived)
     if line.rule == "gradient":
         name = "f" if _is_proximal(derived) else derived.step.energy.name
         return Left("gradient", leaf=derived.objective.variable, name=name)

@@ -222,7 +222,7 @@ def _matrix(parameter: Parameter, block: Block) -> Row:
     sizes = [int(a) if a.isdigit() else block.sizes[a] for a in axes]
     numbers = " x ".join(map(str, sizes[-2:]))
     numbers = f"{sizes[0]} of {numbers}" if shape.family else numbers
-    start = word(parameter.init) if parameter.init else "default"
+    start = word(parameter.init) if parameter.init else "from data" if parameter.fitted else "default"
     return Row(parameter.name, str(shape), f"{numbers} = {prod(sizes):,}", start, _scope(parameter.shared))
 
 

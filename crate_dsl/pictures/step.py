@@ -76,7 +76,9 @@ def _cost(row: Row, program: StepProgram, model: Model) -> Text:
 
 def _tags(step: Step, page: StepReport) -> Iterator[Tag]:
     """Approximations and choices; the norm is drawn and a let is defined, so neither is said again."""
-    lines = [line for line in page.lines if line.kind in (APPROXIMATION, CHOICE) and line.rule not in ("norm", "let")]
+    lines = [
+        line for line in page.lines if line.kind in (APPROXIMATION, CHOICE) and line.rule not in ("norm", "let", "fit")
+    ]
     if not any(line.kind == APPROXIMATION or "~" in line.rule for line in lines):
         yield Tag(EXACT, "nothing approximated", "derived by exact rules alone")
     yield from (Tag(line.kind, _tag_words(line, step), line.why) for line in lines)
