@@ -28,7 +28,6 @@ from crate_dsl.pytorch.front import task_of
 from crate_dsl.pytorch.write import class_name, write
 
 VERSION = "0.1.0"
-BATCH = 8  # images for which costs are compared; the written network takes any batch
 Value = str | int | float
 
 
@@ -61,7 +60,7 @@ class Compilation:
 
     @cached_property
     def optimised(self) -> Program:
-        return optimise(self.program, batch=BATCH)
+        return optimise(self.program)
 
     @cached_property
     def text(self) -> str:

@@ -1,6 +1,7 @@
-"""What a graph costs: operations and bytes, as a function of the batch, the tokens and the sizes.
+"""What a graph costs: operations and bytes of a forward pass, as a function of the batch, the tokens and the sizes.
 
-Layers run once per forward pass; what does not depend on the tokens is counted once, whatever the batch.
+What does not depend on the tokens is counted once, whatever the batch. A backward pass takes about twice the forward
+one, operator by operator, so the form that is cheaper forward is cheaper in training too.
 """
 
 from __future__ import annotations
@@ -19,6 +20,17 @@ BALANCE = 4.0  # operations that a machine does while it moves one byte; 4 to 10
 
 
 @dataclass(frozen=True)
+class Workload:
+    """What a graph is made fast for: inputs at a time, and whether weights are constants that change no more."""
+
+    batch: int = BATCH
+    frozen: bool = False
+
+
+TRAINING = Workload()
+
+
+@dataclass(frozen=True)
 class Cost:
     flops: int
     bytes: int
@@ -28,8 +40,14 @@ class Cost:
 
     @property
     def time(self) -> float:
-        """In units of one operation; what passes compare."""
+        """In units of one operation."""
         return self.flops + BALANCE * self.bytes
+
+
+def price(graph: Graph, workload: Workload) -> float:
+    """What passes compare: the time of the graph, in units of one operation; what is made once and kept is free."""
+    live = (n for n in graph if graph[n].type.batch or not workload.frozen)
+    return sum(operator_cost(graph, n, workload.batch).time for n in live)
 
 
 def cost(graph: Graph, batch: int = BATCH) -> Cost:
@@ -75,10 +93,10 @@ def _entries(graph: Graph, kind: Type, batch: int) -> int:
 
 def chain_cost(graph: Graph, types: Sequence[Type], batch: int) -> Cost:
     """The cost of a product of many factors in its best order."""
-    return chain_order(graph, tuple(types), batch)[0]
+    return chain_order(graph, tuple(types), Workload(batch))[0]
 
 
-def chain_order(graph: Graph, types: tuple[Type, ...], batch: int) -> tuple[Cost, tuple]:
+def chain_order(graph: Graph, types: tuple[Type, ...], workload: Workload) -> tuple[Cost, tuple]:
     """The cheapest order, as nested pairs of places: `(0, (1, 2))` is `A (B C)`."""
 
     @cache
@@ -89,7 +107,7 @@ def chain_order(graph: Graph, types: tuple[Type, ...], batch: int) -> tuple[Cost
 
     def split(first: int, middle: int, last: int) -> tuple[Cost, tuple]:
         (left_cost, left), (right_cost, right) = best(first, middle), best(middle + 1, last)
-        own = pair_cost(graph, span(first, middle), span(middle + 1, last), batch)
+        own = pair_cost(graph, span(first, middle), span(middle + 1, last), workload)
         return left_cost + right_cost + own, (left, right)
 
     @cache
@@ -99,9 +117,10 @@ def chain_order(graph: Graph, types: tuple[Type, ...], batch: int) -> tuple[Cost
     return best(0, len(types) - 1)
 
 
-def pair_cost(graph: Graph, left: Type, right: Type, batch: int) -> Cost:
+def pair_cost(graph: Graph, left: Type, right: Type, workload: Workload) -> Cost:
     operator = Operator("product", (), product_type((left, right)))
-    return _once(graph, operator, (left, right), batch)
+    made_once = workload.frozen and not operator.type.batch
+    return Cost(0, 0) if made_once else _once(graph, operator, (left, right), workload.batch)
 
 
 def product_type(types: Sequence[Type]) -> Type:

@@ -8,7 +8,7 @@ import pytest
 
 from crate_dsl.library.atoms import ATOMS
 from crate_dsl.library.functions import FUNCTIONS
-from crate_dsl.operators.cost import chain_order, cost, operator_cost, table
+from crate_dsl.operators.cost import Workload, chain_order, cost, operator_cost, table
 from crate_dsl.operators.graph import Type
 from crate_dsl.operators.kinds import KINDS
 from crate_dsl.operators.lower import lower
@@ -27,7 +27,7 @@ def test_a_product_takes_two_operations_per_multiplication() -> None:
 
 
 def test_weights_cost_once_whatever_the_batch() -> None:
-    graph = optimise_graph(next(program_of(CASES["ista"]).steps).forward, 64)
+    graph = optimise_graph(next(program_of(CASES["ista"]).steps).forward, Workload(64))
     weights = sum(operator_cost(graph, n, 1).flops for n in graph if not graph[n].type.batch)
     assert cost(graph, 20).flops - cost(graph, 10).flops == cost(graph, 10).flops - weights
 
@@ -35,8 +35,8 @@ def test_weights_cost_once_whatever_the_batch() -> None:
 def test_chains_are_ordered_by_cost() -> None:
     graph = next(program_of(CASES["ista"]).steps).forward
     weights, tokens = Type("d", "d"), Type("d", "N", batch=True)
-    assert chain_order(graph, (weights, weights, tokens), 1000)[1] == ((0, 1), 2)
-    assert chain_order(graph, (weights, weights, Type("d", "1", batch=True)), 1)[1] == (0, (1, 2))
+    assert chain_order(graph, (weights, weights, tokens), Workload(1000))[1] == ((0, 1), 2)
+    assert chain_order(graph, (weights, weights, Type("d", "1", batch=True)), Workload(1))[1] == (0, (1, 2))
 
 
 def test_the_table_prints_every_operator() -> None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from crate_dsl.errors import CompilerBug
-from crate_dsl.operators.cost import cost
+from crate_dsl.operators.cost import Workload, cost
 from crate_dsl.operators.graph import Builder, Graph, Operator
 from crate_dsl.operators.passes import PASSES, optimise_graph, stages
 from crate_dsl.operators.rewrite import rebuild
@@ -53,7 +53,7 @@ def test_every_pass_has_a_reason_for_its_place() -> None:
 
 
 def optimised(case: str, batch: int = 8, **overrides: int) -> Graph:
-    return optimise_graph(next(program_of(CASES[case], **overrides).steps).forward, batch)
+    return optimise_graph(next(program_of(CASES[case], **overrides).steps).forward, Workload(batch))
 
 
 def test_attention_is_one_operator_on_one_projection() -> None:

@@ -1,4 +1,4 @@
-"""The passes that make a program fast, each `(Graph, batch) -> Graph`, in order, with the reason for its place.
+"""The passes that make a program fast, each `(Graph, workload) -> Graph`, in order, with the reason for its place.
 
 None looks at names. Where several forms mean the same, the cost model decides. `verify` proves each on every graph.
 """
@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 from crate_dsl.errors import CrateError, fail
-from crate_dsl.operators.cost import BATCH
+from crate_dsl.operators.cost import TRAINING, Workload
 from crate_dsl.operators.graph import Graph
 from crate_dsl.operators.passes.attention import attention
 from crate_dsl.operators.passes.bias import fold_bias
@@ -53,32 +53,32 @@ PASSES = (
 )  # fmt: skip
 
 
-def stages(graph: Graph, batch: int = BATCH) -> Iterator[tuple[Pass, Graph]]:
+def stages(graph: Graph, workload: Workload = TRAINING) -> Iterator[tuple[Pass, Graph]]:
     """Every pass with the graph after it; what shows where time was gained."""
     for each in PASSES:
-        graph = each.apply(graph, batch)
+        graph = each.apply(graph, workload)
         yield each, graph
 
 
-def optimise_graph(graph: Graph, batch: int = BATCH) -> Graph:
-    *_, (_, result) = stages(graph, batch)
+def optimise_graph(graph: Graph, workload: Workload = TRAINING) -> Graph:
+    *_, (_, result) = stages(graph, workload)
     return result
 
 
-def optimise(program: Program, batch: int = BATCH) -> Program:
-    """All passes on all graphs, decisions made for this many images at a time.
+def optimise(program: Program, workload: Workload = TRAINING) -> Program:
+    """All passes on all graphs, decisions made for a workload.
 
     Raises:
         CrateError: where a causal step has a part without a causal form.
     """
-    blocks = (replace(b, steps=tuple(_optimised(step, batch) for step in b.steps)) for b in program.blocks)
-    penalties = (replace(p, graph=optimise_graph(p.graph, batch)) for p in program.penalties)
+    blocks = (replace(b, steps=tuple(_optimised(step, workload) for step in b.steps)) for b in program.blocks)
+    penalties = (replace(p, graph=optimise_graph(p.graph, workload)) for p in program.penalties)
     return replace(program, blocks=tuple(blocks), penalties=tuple(penalties))
 
 
-def _optimised(step: StepProgram, batch: int) -> StepProgram:
+def _optimised(step: StepProgram, workload: Workload) -> StepProgram:
     try:
-        return step.mapped(lambda graph: optimise_graph(graph, batch))
+        return step.mapped(lambda graph: optimise_graph(graph, workload))
     except NoCausalForm as found:
         raise _refused(step, found) from None
 

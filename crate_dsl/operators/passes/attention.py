@@ -7,25 +7,25 @@ been gathered and factored, for `V (A + A')` takes one product where the fused o
 from __future__ import annotations
 
 from crate_dsl.operators.build import factors_of, joined, product, terms_of, transposed
-from crate_dsl.operators.cost import cost
+from crate_dsl.operators.cost import Workload, price
 from crate_dsl.operators.graph import Builder, Graph, Operator
 from crate_dsl.operators.passes.factor import factor
 from crate_dsl.operators.passes.gather import gather
 from crate_dsl.operators.rewrite import rebuild
 
 
-def attention(graph: Graph, batch: int) -> Graph:
+def attention(graph: Graph, workload: Workload) -> Graph:
     """Fuse every column-wise softmax of one product of tokens with the value on its left, unless that costs more."""
     fused = _all_fused(graph)
     stored = any(fused[n].attributes[0] == "softmax" for n in fused.operators("function"))
-    if fused.operators("attention") and stored and _settled(graph, batch) < _settled(fused, batch):
+    if fused.operators("attention") and stored and _settled(graph, workload) < _settled(fused, workload):
         return graph
     return fused
 
 
-def _settled(graph: Graph, batch: int) -> float:
+def _settled(graph: Graph, workload: Workload) -> float:
     """The cost after the passes that join what the two ways of reading a softmax have in common."""
-    return cost(factor(gather(graph, batch), batch), batch).time
+    return price(factor(gather(graph, workload), workload), workload)
 
 
 def _all_fused(graph: Graph) -> Graph:

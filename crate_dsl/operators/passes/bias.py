@@ -10,6 +10,7 @@ import sympy
 from crate_dsl.language.model import ONE
 from crate_dsl.mathematics.derivation import Piece, Prox
 from crate_dsl.operators.build import combine, terms_of
+from crate_dsl.operators.cost import Workload
 from crate_dsl.operators.graph import Builder, Graph, Operator, Type
 from crate_dsl.operators.passes.spread import broadcast
 from crate_dsl.operators.rewrite import rebuild
@@ -17,7 +18,7 @@ from crate_dsl.operators.rewrite import rebuild
 oo, zero, one = sympy.oo, sympy.Integer(0), sympy.Integer(1)
 
 
-def fold_bias(graph: Graph, batch: int) -> Graph:
+def fold_bias(graph: Graph, workload: Workload) -> Graph:
     """`U X + b 1'` is one affine map, and `relu(M v - t)` one with the constant bias -t."""
 
     place = iter(graph)

@@ -28,6 +28,7 @@ from crate_dsl.operators.build import (
     transposed,
 )
 from crate_dsl.operators.columns import Fixed, counts_tokens
+from crate_dsl.operators.cost import Workload
 from crate_dsl.operators.formula import described
 from crate_dsl.operators.graph import Builder, Graph, Operator
 from crate_dsl.operators.passes.identity_plus import identity_plus
@@ -57,7 +58,7 @@ def _within(quantity: Operator) -> Iterator[None]:
         raise
 
 
-def causal(graph: Graph, batch: int) -> Graph:
+def causal(graph: Graph, workload: Workload) -> Graph:
     """An ordinary graph with the same columns.
 
     Raises:
@@ -68,7 +69,7 @@ def causal(graph: Graph, batch: int) -> Graph:
     old, numbers = copied(graph)
     columns = _Columns(old, Builder(graph.name, graph.sizes, graph.tokens))
     outputs = tuple((name, columns.sequence(numbers[n])) for name, n in graph.outputs)
-    return with_running_sums(columns.new.graph(outputs), batch)
+    return with_running_sums(columns.new.graph(outputs), workload)
 
 
 class _Columns:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from crate_dsl.operators.cost import cost
+from crate_dsl.operators.cost import Workload, price
 from crate_dsl.operators.graph import Graph
 from crate_dsl.operators.passes.grouping import LEFT, RIGHT, grouped, groups, hoists
 
 
-def factor(graph: Graph, batch: int) -> Graph:
+def factor(graph: Graph, workload: Workload) -> Graph:
     """The cheapest grouping, again and again, as long as it costs less."""
     while True:
         found = (group for side in (LEFT, RIGHT) for group in groups(graph, side))
         candidates = [grouped(graph, group) for group in found if not hoists(graph, group)]
-        best = min(candidates, key=lambda candidate: cost(candidate, batch).time, default=None)
-        if best is None or cost(best, batch).time >= cost(graph, batch).time:
+        best = min(candidates, key=lambda candidate: price(candidate, workload), default=None)
+        if best is None or price(best, workload) >= price(graph, workload):
             return graph
         graph = best

@@ -6,20 +6,20 @@ Factoring then takes U_k out, and one product is left of two.
 from __future__ import annotations
 
 from crate_dsl.operators.build import combine, family_sum, terms_of
-from crate_dsl.operators.cost import cost
+from crate_dsl.operators.cost import Workload, price
 from crate_dsl.operators.graph import Builder, Graph, Operator
 from crate_dsl.operators.passes.factor import factor
 from crate_dsl.operators.rewrite import rebuild
 
 
-def gather(graph: Graph, batch: int) -> Graph:
+def gather(graph: Graph, workload: Workload) -> Graph:
     """Join sums over one family, where factoring them together costs less."""
     candidate = rebuild(graph, _rule)
-    return candidate if _settled(candidate, batch) < _settled(graph, batch) else graph
+    return candidate if _settled(candidate, workload) < _settled(graph, workload) else graph
 
 
-def _settled(graph: Graph, batch: int) -> float:
-    return cost(factor(graph, batch), batch).time
+def _settled(graph: Graph, workload: Workload) -> float:
+    return price(factor(graph, workload), workload)
 
 
 def _rule(builder: Builder, operator: Operator) -> int | None:

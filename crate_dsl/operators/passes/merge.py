@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from crate_dsl.operators.build import combine, terms_of
+from crate_dsl.operators.cost import Workload
 from crate_dsl.operators.graph import Builder, Graph, Operator, coefficient_family
 from crate_dsl.operators.rewrite import rebuild
 
 
-def merge(graph: Graph, batch: int) -> Graph:
+def merge(graph: Graph, workload: Workload) -> Graph:
     """Merge every sum of a learned family times values; a weight per head goes to the value."""
 
     def rule(builder: Builder, operator: Operator) -> int | None:

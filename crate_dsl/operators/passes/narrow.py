@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from crate_dsl.operators.build import combine, family_sum, product, terms_of
-from crate_dsl.operators.cost import cost
+from crate_dsl.operators.cost import Workload, price
 from crate_dsl.operators.graph import Builder, Graph, Operator
 from crate_dsl.operators.rewrite import Rule, rebuild
 
 
-def narrow(graph: Graph, batch: int) -> Graph:
+def narrow(graph: Graph, workload: Workload) -> Graph:
     """Narrow sums from the left, from the right or from both sides, wherever that costs less."""
     sides = ((True, False), (False, True), (True, True))
     candidates = [graph, *(rebuild(graph, _rule(left, right)) for left, right in sides)]
-    return min(candidates, key=lambda candidate: cost(candidate, batch).time)
+    return min(candidates, key=lambda candidate: price(candidate, workload))
 
 
 def _rule(left: bool, right: bool) -> Rule:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 import sympy
 
 from crate_dsl.operators.build import combine, identity, inverse, product
-from crate_dsl.operators.cost import cost
+from crate_dsl.operators.cost import Workload, price
 from crate_dsl.operators.graph import Builder, Graph, Operator
 from crate_dsl.operators.passes.identity_plus import identity_plus
 from crate_dsl.operators.rewrite import rebuild
@@ -18,20 +18,20 @@ from crate_dsl.operators.rewrite import rebuild
 one = sympy.Integer(1)
 
 
-def push_through(graph: Graph, batch: int) -> Graph:
+def push_through(graph: Graph, workload: Workload) -> Graph:
     """Apply the identities wherever they cost less, the cheapest first."""
     while True:
         candidates = [candidate for number in graph for candidate in _candidates(graph, number)]
-        best = min(candidates, key=lambda candidate: _price(candidate, batch), default=None)
-        if best is None or _price(best, batch) >= _price(graph, batch):
+        best = min(candidates, key=lambda candidate: _price(candidate, workload), default=None)
+        if best is None or _price(best, workload) >= _price(graph, workload):
             return graph
         graph = best
 
 
-def _price(graph: Graph, batch: int) -> tuple[int, float]:
+def _price(graph: Graph, workload: Workload) -> tuple[int, float]:
     """The cost; first of all, a causal graph must not invert among tokens, since every prefix has its own inverse."""
     among = sum(graph[n].type.rows == graph.tokens for n in graph.operators("inverse")) if graph.causal else 0
-    return among, cost(graph, batch).time
+    return among, price(graph, workload)
 
 
 def _candidates(graph: Graph, number: int) -> Iterator[Graph]:

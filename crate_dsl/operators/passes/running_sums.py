@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 import sympy
 
 from crate_dsl.operators.build import joined, ones, product, transposed
-from crate_dsl.operators.cost import cost
+from crate_dsl.operators.cost import Workload, price
 from crate_dsl.operators.graph import Builder, Graph, Operator
 from crate_dsl.operators.rewrite import Rule, rebuild
 
@@ -18,11 +18,11 @@ zero = sympy.Integer(0)
 MADE = ("ones", "zero", "identity", "fill")
 
 
-def with_running_sums(graph: Graph, batch: int) -> Graph:
+def with_running_sums(graph: Graph, workload: Workload) -> Graph:
     """`A triangle(B' V)` without the N x N matrix, wherever that costs less."""
     for candidate in _candidates(graph):
-        if cost(candidate, batch).time < cost(graph, batch).time:
-            return with_running_sums(candidate, batch)
+        if price(candidate, workload) < price(graph, workload):
+            return with_running_sums(candidate, workload)
     return graph
 
 

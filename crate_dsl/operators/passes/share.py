@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from crate_dsl.operators.build import product, transposed
-from crate_dsl.operators.cost import cost
+from crate_dsl.operators.cost import Workload, price
 from crate_dsl.operators.graph import Builder, Graph, Operator
 from crate_dsl.operators.rewrite import copied, rebuild
 
@@ -14,22 +14,22 @@ Value = tuple[int, int]  # a value up to transposition, and how it stands
 Pair = tuple[Value, Value]
 
 
-def share(graph: Graph, batch: int) -> Graph:
+def share(graph: Graph, workload: Workload) -> Graph:
     """Give the most frequent adjacent pair of factors a value of its own, as long as that costs less."""
-    while (better := _shared_once(graph, batch)) is not None:
+    while (better := _shared_once(graph, workload)) is not None:
         graph = better
     return graph
 
 
-def _shared_once(graph: Graph, batch: int) -> Graph | None:
+def _shared_once(graph: Graph, workload: Workload) -> Graph | None:
     values = _values(graph)
     counts = Counter(_canonical(pair) for n in graph.operators("product") for pair in _pairs(graph, n, values))
-    now = cost(graph, batch).time
+    now = price(graph, workload)
     for pair, count in counts.most_common():
         if count < 2:
             return None
         candidate = _with(graph, _upright(graph, pair, values), values)
-        if cost(candidate, batch).time < now:
+        if price(candidate, workload) < now:
             return candidate
     return None
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 from crate_dsl.operators.build import joined, product, transposed
+from crate_dsl.operators.cost import Workload
 from crate_dsl.operators.graph import Builder, Graph, Operator
 from crate_dsl.operators.rewrite import rebuild
 from crate_dsl.operators.signs import is_definite
 
 
-def solve(graph: Graph, batch: int) -> Graph:
+def solve(graph: Graph, workload: Workload) -> Graph:
     """`M^-1 X` becomes a solve with the factor X on the right of the inverse, or on its left where it stands last."""
 
     def rule(builder: Builder, operator: Operator) -> int | None:

@@ -6,11 +6,12 @@ from dataclasses import replace
 
 from crate_dsl.language.model import ONE
 from crate_dsl.operators.build import combine, terms_of, weighted
+from crate_dsl.operators.cost import Workload
 from crate_dsl.operators.graph import Builder, Graph, Operator, coefficient_family
 from crate_dsl.operators.rewrite import rebuild
 
 
-def spread(graph: Graph, batch: int) -> Graph:
+def spread(graph: Graph, workload: Workload) -> Graph:
     """`Diag(v) X` scales rows, `X Diag(v)` columns, `1' X` sums columns, `X 1` rows."""
 
     def rule(builder: Builder, operator: Operator) -> int | None:

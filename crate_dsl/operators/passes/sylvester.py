@@ -6,7 +6,7 @@ import sympy
 
 from crate_dsl.library.scalars import size
 from crate_dsl.operators.build import combine, constant
-from crate_dsl.operators.cost import cost
+from crate_dsl.operators.cost import Workload, price
 from crate_dsl.operators.graph import Builder, Graph, Operator
 from crate_dsl.operators.passes.identity_plus import IdentityPlus, identity_plus
 from crate_dsl.operators.rewrite import Rule, rebuild
@@ -14,12 +14,12 @@ from crate_dsl.operators.rewrite import Rule, rebuild
 one = sympy.Integer(1)
 
 
-def sylvester(graph: Graph, batch: int) -> Graph:
+def sylvester(graph: Graph, workload: Workload) -> Graph:
     """Swap the sides of every log-determinant for which that costs less."""
     for number in graph.operators("logdet"):
         candidate = rebuild(graph, _swap(graph, number))
-        if cost(candidate, batch).time < cost(graph, batch).time:
-            return sylvester(candidate, batch)
+        if price(candidate, workload) < price(graph, workload):
+            return sylvester(candidate, workload)
     return graph
 
 
