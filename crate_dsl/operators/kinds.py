@@ -253,7 +253,20 @@ def _affine_flops(op: Operator, types: list[Type], size: Size) -> int:
     return (2 * size(types[0].cols) + 1) * entries(op.type, size)
 
 
+def _gram_solve(op: Operator, x: Values, numbers: Numbers, size: Size) -> np.ndarray:
+    """`(c I + s W W')^-1 W`."""
+    shift, scale = map(numbers, op.attributes[0])
+    return np.linalg.solve(shift * np.eye(x[0].shape[-2]) + scale * x[0] @ np.swapaxes(x[0], -1, -2), x[0])
+
+
+def _gram_solve_flops(op: Operator, types: list[Type], size: Size) -> int:
+    """Two products with the tokens; of the small side a Cholesky factor, its inverse, and that times itself."""
+    p = size(op.type.rows)
+    return 4 * p * entries(op.type, size) + p**3 // 3 + p**3 // 3 + 2 * p**3
+
+
 register("attention", _attention, _attention_flops)
+register("gram_solve", _gram_solve, _gram_solve_flops)
 register("merged", _merged, _merged_flops)
 register("affine", _affine, _affine_flops)
 register("column", lambda op, x, numbers, size: np.repeat(x[0], size(op.type.cols), axis=-1), free)

@@ -150,6 +150,8 @@ def _inverts_tokens(form: Form, tokens: str) -> bool:
 
 
 def _solves_features(graph: Graph) -> bool:
+    if graph.operators("gram_solve"):
+        return True
     return any(graph[graph[n].inputs[0]].type.rows != graph.tokens for n in graph.operators("solve"))
 
 

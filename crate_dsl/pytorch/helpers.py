@@ -38,6 +38,42 @@ def at_least_float32(x: Tensor) -> Tensor:
     """Half precision widened: Cholesky factors need it."""
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 ''',
+    "gram_solve": '''
+class GramSolve(torch.autograd.Function):
+    """(shift I + scale w'w)^-1 applied to every row of w; the inverse is kept for the backward pass."""
+
+    @staticmethod
+    def forward(ctx, w: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+        w = w.contiguous()
+        gram = w.mT @ w  # (..., p, p)
+        identity = torch.eye(w.shape[-1], dtype=w.dtype, device=w.device)
+        factor = torch.linalg.cholesky_ex(shift * identity + scale * gram).L
+        root = torch.linalg.solve_triangular(factor, identity.expand_as(factor), upper=False)
+        inverse = root.mT @ root
+        result = w @ inverse
+        ctx.save_for_backward(w, gram, inverse, result, scale)
+        return result
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """With y the result and h the same solve of the gradient: h - scale w (h'y + y'h) for w."""
+        w, gram, inverse, y, scale = ctx.saved_tensors
+        h = gradient @ inverse
+        cross = h.mT @ y  # (..., p, p)
+        both = scale * (cross + cross.mT)
+        of_shift = -cross.diagonal(dim1=-2, dim2=-1).sum(-1)[..., None, None].sum_to_size(scale.shape)
+        of_scale = -(cross * gram).sum_to_size(scale.shape)
+        h.flatten(0, -3).baddbmm_(w.flatten(0, -3), both.flatten(0, -3), alpha=-1)
+        return h, of_shift, of_scale
+
+
+def gram_solve(w: Tensor, shift: Tensor | float, scale: Tensor | float) -> Tensor:
+    """(shift I + scale w'w)^-1 applied to every row of w, (batch, [heads,] N, p)."""
+    heads = w.shape[-3] if w.ndim > 3 else 1
+    shift, scale = (torch.as_tensor(x, dtype=w.dtype, device=w.device).expand(heads, 1, 1) for x in (shift, scale))
+    return GramSolve.apply(w, shift, scale)
+''',
     "gelu_slope": '''
 def gelu_slope(x: Tensor) -> Tensor:
     """The derivative of GELU, of x Phi(x) with the normal distribution Phi."""

@@ -8,7 +8,7 @@ import networkx as nx
 
 from crate_dsl.operators.graph import Graph, Operator
 
-PRECISE = {"solve", "inverse", "logdet", "prefix_solve"}
+PRECISE = {"solve", "gram_solve", "inverse", "logdet", "prefix_solve"}
 
 
 def precise_regions(graph: Graph) -> Iterator[set[int]]:

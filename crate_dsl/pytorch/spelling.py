@@ -371,6 +371,14 @@ def _prox(op: Operator, speaker: Speaker) -> Code:
     return Code(code.text, code.level, flipped)
 
 
+@spell("gram_solve", "solution", always=True)
+def _gram_solve(op: Operator, speaker: Speaker) -> Code:
+    """With tokens as rows: every row by the inverse of their Gram matrix."""
+    shift, scale = (speaker.scalar(c, op.type).text for c in op.attributes[0])
+    value = speaker.code(op.inputs[0], True).text
+    return Code(f"{speaker.helper('gram_solve')}({value}, {shift}, {scale})", ATOM, True)
+
+
 @spell("attention", "attention", always=True)
 def _attention(op: Operator, speaker: Speaker) -> Code:
     """`V softmax(s K' Q)`; a learned scale goes into the queries, since the fused operator takes a number only."""

@@ -17,6 +17,7 @@ from crate_dsl.operators.passes.causal import NoCausalForm, causal
 from crate_dsl.operators.passes.chain import chain
 from crate_dsl.operators.passes.factor import factor
 from crate_dsl.operators.passes.gather import gather
+from crate_dsl.operators.passes.gram_solve import gram_solve
 from crate_dsl.operators.passes.hoist import hoist
 from crate_dsl.operators.passes.merge import merge
 from crate_dsl.operators.passes.narrow import narrow
@@ -47,6 +48,7 @@ PASSES = (
     Pass("causal", causal, "after all identities of matrices, which hold of every prefix; before anything is ordered"),
     Pass("solve", solve, "after push-through has chosen which matrix is inverted, before chains are ordered around it"),
     Pass("chain", chain, "after all products have their final factors"),
+    Pass("gram_solve", gram_solve, "after solves and the order of chains: the matrix is a product of two by then"),
     Pass("spread", spread, "needs products of two; before it, diagonal matrices move about as factors like any other"),
     Pass("merge", merge, "needs products of two: `sum_k U_k X_k` as one product of stacked heads"),
     Pass("fold_bias", fold_bias, "last: it closes products over what is added to them"),
