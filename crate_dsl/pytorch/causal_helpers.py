@@ -28,6 +28,11 @@ def sums_before(x: Tensor) -> Tensor:
     """Of a matrix per chunk, (..., chunks, p, p), the sum over the chunks before each."""
     return F.pad(x[..., :-1, :, :].cumsum(-3), (0, 0, 0, 0, 1, 0))
 ''',
+    "added": '''
+def added(a: Tensor, b: Tensor, result: Tensor) -> None:
+    """Adds a b to a result, matrix by matrix and in place."""
+    result.flatten(0, -3).baddbmm_(a.flatten(0, -3), b.flatten(0, -3))
+''',
     "causal_product": '''
 def causal_product(a: Tensor, b: Tensor, v: Tensor) -> Tensor:
     """For every token t, the sum over i <= t of a_i (b_i . v_t)."""
@@ -50,16 +55,13 @@ class PrefixSolve(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, w: Tensor, v: Tensor | None, shift: Tensor, scale: Tensor) -> Tensor:
-        count, w = w.shape[-2], chunks(w)
-        shift, scale = shift.unsqueeze(-1), scale.unsqueeze(-1)
-        before = shift * torch.eye(w.shape[-1], dtype=w.dtype, device=w.device) + scale * sums_before(w.mT @ w)
-        inverse = torch.cholesky_inverse(torch.linalg.cholesky_ex(before).L)
-        product = w @ inverse
-        matrix = torch.eye(w.shape[-2], dtype=w.dtype, device=w.device) + scale * product @ w.mT
-        factor = torch.linalg.cholesky_ex(matrix).L
-        reduced = torch.linalg.solve_triangular(factor, product, upper=False)
+        count, w = w.shape[-2], chunks(w).contiguous()
+        one_by_one = w.device.type == "cpu" and not torch.compiler.is_compiling()
+        factored = (PrefixSolve.one_by_one if one_by_one else PrefixSolve.all_at_once)(w, shift, scale)
+        inverse, reduced, diagonal = factored
+        scale = scale.unsqueeze(-1)
         if v is None:
-            result = reduced / factor.diagonal(dim1=-2, dim2=-1).unsqueeze(-1)
+            result = reduced / diagonal.unsqueeze(-1)
         else:
             result = PrefixSolve.solved(chunks(v), inverse, reduced, scale)
         ctx.save_for_backward(w, inverse, reduced, result, scale)
@@ -67,9 +69,42 @@ class PrefixSolve(torch.autograd.Function):
         return result.flatten(-3, -2)[..., :count, :]
 
     @staticmethod
+    def all_at_once(w: Tensor, shift: Tensor, scale: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Every P from a Cholesky factor of its own, in parallel."""
+        shift, scale = shift.unsqueeze(-1), scale.unsqueeze(-1)
+        identity = torch.eye(w.shape[-1], dtype=w.dtype, device=w.device)
+        factor = torch.linalg.cholesky_ex(shift * identity + scale * sums_before(w.mT @ w)).L
+        root = torch.linalg.solve_triangular(factor, identity.expand_as(factor), upper=False)
+        inverse = root.mT @ root
+        return inverse, *PrefixSolve.reduced(w, inverse, scale)
+
+    @staticmethod
+    def one_by_one(w: Tensor, shift: Tensor, scale: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """P from that of the chunk before, with half the factors; the lower accuracy is that of the gradient anyway."""
+        before = torch.eye(w.shape[-1], dtype=w.dtype, device=w.device) / shift
+        before = before.expand(*w.shape[:-3], -1, -1)
+        found = []
+        for chunk in w.unbind(-3):
+            reduced, diagonal = PrefixSolve.reduced(chunk, before, scale)
+            found.append((before, reduced, diagonal))
+            before = before - scale * (reduced.mT @ reduced)
+        inverse, reduced, diagonal = zip(*found, strict=True)
+        return torch.stack(inverse, dim=-3), torch.stack(reduced, dim=-3), torch.stack(diagonal, dim=-2)
+
+    @staticmethod
+    def reduced(w: Tensor, inverse: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
+        """X = L^-1 w P and the diagonal of L, the Cholesky factor of I + scale w P w'; row t of X solves prefix t."""
+        product = w @ inverse
+        identity = torch.eye(w.shape[-2], dtype=w.dtype, device=w.device)
+        factor = torch.linalg.cholesky_ex(identity + scale * (product @ w.mT)).L
+        return torch.linalg.solve_triangular(factor, product, upper=False), factor.diagonal(dim1=-2, dim2=-1)
+
+    @staticmethod
     def solved(v: Tensor, inverse: Tensor, reduced: Tensor, scale: Tensor) -> Tensor:
         """The inverse of every prefix, applied to any vectors."""
-        return v @ inverse - scale * (v @ reduced.mT).tril() @ reduced
+        result = v @ inverse
+        added((v @ reduced.mT).tril_().mul_(-scale), reduced, result)
+        return result
 
     @staticmethod
     @torch.autograd.function.once_differentiable
@@ -77,9 +112,10 @@ class PrefixSolve(torch.autograd.Function):
         """With y the result and h_t the same solve of the gradient: h for v, -scale (h_t y_t' + y_t h_t') for S_t."""
         w, inverse, reduced, y, scale = ctx.saved_tensors
         h = PrefixSolve.solved(chunks(gradient), inverse, reduced, scale)
-        sums = y.mT @ h + h.mT @ y
-        after = sums_before(sums.flip(-3)).flip(-3)
-        moved = (w @ y.mT).triu() @ h + (w @ h.mT).triu() @ y + w @ after
+        cross = y.mT @ h
+        moved = w @ sums_before((cross + cross.mT).flip(-3)).flip(-3)
+        added((w @ y.mT).triu_(), h, moved)
+        added((w @ h.mT).triu_(), y, moved)
         of_w = (-scale * moved).flatten(-3, -2)[..., : ctx.count, :]
         of_v = h.flatten(-3, -2)[..., : ctx.count, :]
         of_shift = -(h * y).sum_to_size(scale.shape).squeeze(-1)
@@ -131,5 +167,5 @@ CAUSAL_NEEDS = {
     "causal_product_now": ("sum_now",),
     "solve_now": ("sum_now",),
     "causal_product": ("chunks", "sums_before"),
-    "prefix_solve": ("chunks", "sums_before"),
+    "prefix_solve": ("chunks", "sums_before", "added"),
 }

@@ -86,3 +86,12 @@ def test_causal_product(length: int) -> None:
     found, wanted = product(a, b, v), (v @ b.mT).tril() @ a
     torch.testing.assert_close(found, wanted, **CLOSE)
     torch.testing.assert_close(gradients(found, a, b, v), gradients(wanted, a, b, v), **CLOSE)
+
+
+@pytest.mark.parametrize("length", LENGTHS)
+def test_both_ways_to_the_inverses(exact: ModuleType, length: int) -> None:
+    """Processors go from chunk to chunk, other devices and compiled code take all chunks at once."""
+    w = exact.chunks(vectors(2, HEADS, length, WIDTH).detach())
+    shift, scale = (torch.full((HEADS, 1, 1), x, dtype=torch.float64) for x in (0.7, 0.3))
+    ways = (exact.PrefixSolve.one_by_one, exact.PrefixSolve.all_at_once)
+    torch.testing.assert_close(*(way(w, shift, scale) for way in ways), **CLOSE)
