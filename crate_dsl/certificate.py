@@ -12,7 +12,7 @@ from crate_dsl.mathematics.certify import Finding, certify
 from crate_dsl.mathematics.derivation import DerivedStep
 from crate_dsl.mathematics.evaluate import Point, execute, form_value, tree_value, with_quantities
 from crate_dsl.mathematics.reference import reference_point
-from crate_dsl.operators.graph import Graph
+from crate_dsl.operators.graph import FIRST, Graph
 from crate_dsl.operators.interpret import Inputs, interpret
 from crate_dsl.operators.program import PenaltyProgram, StepProgram
 from crate_dsl.operators.verify import TOLERANCE, distinct_sizes, random_inputs, relative_error
@@ -38,6 +38,10 @@ def _graph_findings(compilation: Compilation) -> Iterator[Finding]:
         yield _finding(place, "lowered graph against the derived forms", _lowering_error(compilation, step, before))
         errors = [_pass_error(a, b) for a, b in zip(before.graphs, after.graphs, strict=True)]
         yield _finding(place, "optimised graphs against the lowered ones", max(errors))
+        if after.pruned:
+            yield _finding(
+                place, "what the head reads against the whole result", first_error(after.pruned, after.forward)
+            )
 
 
 def _penalty_findings(compilation: Compilation) -> Iterator[Finding]:
@@ -70,6 +74,15 @@ def _pass_error(before: Graph, after: Graph) -> float:
     inputs = random_inputs(before)
     wanted, found = interpret(before, inputs), interpret(after, inputs)
     return max(relative_error(found[name], value) for name, value in wanted.items())
+
+
+def first_error(pruned: Graph, whole: Graph) -> float:
+    """Of the graph for the first token alone, at random points, against that token of the whole result."""
+    sizes = {**distinct_sizes(whole), FIRST: 1}
+    pruned, whole = replace(pruned, sizes=sizes), replace(whole, sizes=sizes)
+    inputs = random_inputs(whole)
+    found, wanted = interpret(pruned, inputs), interpret(whole, inputs)
+    return max(relative_error(found[name], value[..., :1]) for name, value in wanted.items())
 
 
 def _lowering_error(compilation: Compilation, derived: DerivedStep, step: StepProgram) -> float:

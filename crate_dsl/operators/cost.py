@@ -59,7 +59,7 @@ def operator_cost(graph: Graph, number: int, batch: int = BATCH) -> Cost:
     """Operations of one operator, and bytes read and written; views and leaves are free."""
     operator = graph[number]
     types = [graph[n].type for n in operator.inputs]
-    if operator.kind in ("transpose", "column", "diagonal", "quantity") or not types:
+    if operator.kind in ("transpose", "column", "diagonal", "quantity", "first") or not types:
         return Cost(0, 0)
     if operator.kind == "product" and len(types) > 2:
         return chain_cost(graph, types, batch)

@@ -17,6 +17,8 @@ import sympy
 from crate_dsl.language.model import ONE
 from crate_dsl.library.scalars import scalar_indices
 
+FIRST = "#1"  # the axis of one chosen token, of length 1; no spec can name it
+
 
 @dataclass(frozen=True)
 class Type:

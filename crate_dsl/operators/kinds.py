@@ -108,6 +108,7 @@ def _logdet_flops(op: Operator, types: list[Type], size: Size) -> int:
 
 register("transpose", lambda op, x, numbers, size: np.swapaxes(x[0], -1, -2), free)
 register("product", _product, _product_flops)
+register("first", lambda op, x, numbers, size: x[0][..., :1], free)
 register("combine", _combine, _combine_flops)
 register("family_sum", lambda op, x, numbers, size: x[0].sum(axis=1, keepdims=True), per_entry)
 register("inverse", lambda op, x, numbers, size: np.linalg.inv(x[0]), lambda op, t, size: 2 * _cube(op, t, size))

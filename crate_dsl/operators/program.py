@@ -19,7 +19,7 @@ class StepProgram:
     then read out, `code` maps the tokens as read to that code and `forward` takes it as an input. `energy` maps the
     objective's variable, and what it is given, to one number per image; `start` is where the energy before is taken.
     `fits` map the tokens as read, of fitting data, to what the step keeps of them; `estimates` map later ones to what
-    stands for given quantities.
+    stands for given quantities. `pruned` is the forward pass for the first token alone, where that is all that is read.
     """
 
     derived: DerivedStep
@@ -30,6 +30,7 @@ class StepProgram:
     start: Graph
     fits: tuple[Graph, ...] = ()
     estimates: tuple[Graph, ...] = ()
+    pruned: Graph | None = None
 
     @property
     def graphs(self) -> tuple[Graph, ...]:

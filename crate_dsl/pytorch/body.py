@@ -15,8 +15,8 @@ import sympy
 
 from crate_dsl.errors import CompilerBug
 from crate_dsl.language.model import Block, LearnedScalar
-from crate_dsl.operators.graph import Graph, Operator, Type
-from crate_dsl.pytorch import causal_spelling  # noqa: F401 (registers its kinds)
+from crate_dsl.operators.graph import FIRST, Graph, Operator, Type
+from crate_dsl.pytorch import causal_spelling, solve_spelling  # noqa: F401 (register their kinds)
 from crate_dsl.pytorch.expressions import ATOM, SUM, Code, is_negated, scalar_code
 from crate_dsl.pytorch.names import Constants, Names
 from crate_dsl.pytorch.precision import precise_regions, source_of
@@ -82,7 +82,7 @@ class Body:
 
     def flipped(self, kind: Type) -> bool:
         """Tokens are rows in torch: what has them as columns is held transposed."""
-        return kind.batch and kind.cols == self._graph.tokens
+        return kind.batch and kind.cols in (self._graph.tokens, FIRST)
 
     def size(self, axis: str) -> str:
         """The length of an axis; that of the tokens is read off the input, since a text may be short."""
@@ -213,7 +213,8 @@ class Body:
     def _shape(self, kind: Type, flipped: bool) -> str:
         front = (["batch"] if kind.batch else []) + ([kind.family] if kind.family else [])
         back = [] if kind.is_scalar else [kind.cols, kind.rows] if flipped else [kind.rows, kind.cols]
-        axes = ["1" if self._memory and axis == self._graph.tokens else axis for axis in (*front, *back)]
+        single = (FIRST, self._graph.tokens if self._memory else FIRST)
+        axes = ["1" if axis in single else axis for axis in (*front, *back)]
         return f"({', '.join(axes)}{',' if len(axes) == 1 else ''})"
 
     def _hint(self, number: int) -> str:

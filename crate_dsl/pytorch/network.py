@@ -81,16 +81,17 @@ class NetworkWriter:
 
     def _layer(self, stage: Stage, labels: list[tuple[str, str]]) -> list[str]:
         init = [f"self.{label} = {name}()" for label, name in labels] + self._ties(stage.block)
-        calls = "z"
+        calls, pruned = "z", pruned_step(stage.block)
         for label, _ in labels:
-            calls = f"self.{label}({calls})"
+            calls = f"self.{label}({calls}{', only_first' * (label == pruned)})"
+        more = ", only_first: bool = False" if pruned else ""
         verbs = ", then ".join(label.replace("_", " ") for label, _ in labels)
         return [
             f"class {stage.layer}(nn.Module):",
             *indented([f'"""One layer of the {stage.name}: {verbs}."""', "", "def __init__(self) -> None:"]),
             *indented(["super().__init__()", *init], 2),
             "",
-            *indented(["def forward(self, z: Tensor) -> Tensor:", f"    return {calls}"]),
+            *indented([f"def forward(self, z: Tensor{more}) -> Tensor:", f"    return {calls}"]),
             *indented(self._penalties.method(stage.block)),
             *indented(layer_fit(stage.block)),
         ]
@@ -213,6 +214,9 @@ class NetworkWriter:
                     lines.append(f"z = {pool}")
                     pool = ""
                 lines.append(f"z = self.{stage.name}(z)")
+            elif not penalties and pruned_step(stage.block):
+                lines += [f"for layer in self.{stage.name}[:-1]:", "    z = layer(z)"]
+                lines.append(f"z = self.{stage.name}[-1](z, only_first=True)  # all that the head reads")
             else:
                 lines += [f"for layer in self.{stage.name}:", "    z = layer(z)"]
                 lines += penalties.of_layer(stage.name) if penalties else []
@@ -274,6 +278,11 @@ class NetworkWriter:
             "    for label, step in layer.named_children():",
             *indented(lines, 2),
         ]
+
+
+def pruned_step(block: BlockProgram) -> str | None:
+    """The step that can compute the first token alone, by its label."""
+    return next((step.derived.step.label for step in block.steps if step.pruned), None)
 
 
 def camel(name: str) -> str:

@@ -97,6 +97,13 @@ def _fill(op: Operator, speaker: Speaker) -> Code:
 # ---- linear algebra --------------------------------------------------------------------------------------------
 
 
+@spell("first", "first")
+def _first(op: Operator, speaker: Speaker) -> Code:
+    """The first token, kept as an axis of one; tokens are rows."""
+    value, heads = speaker.code(op.inputs[0], True), op.type.family and op.type.batch
+    return Code(f"{value.at(ATOM)}[:, {':, ' * bool(heads)}:1]", ATOM, True)
+
+
 def _is_weight(kind: Type) -> bool:
     return not kind.batch and not kind.family and not kind.is_scalar
 
@@ -216,31 +223,6 @@ def _identity_like(number: int, op: Operator, speaker: Speaker) -> str:
 def _family_sum(op: Operator, speaker: Speaker) -> Code:
     flipped = speaker.flipped(op.type)
     return Code(f"{speaker.code(op.inputs[0], flipped).at(ATOM)}.sum({-1 if op.type.is_scalar else -3})", ATOM, flipped)
-
-
-@spell("inverse", "inverse", always=True)
-def _inverse(op: Operator, speaker: Speaker) -> Code:
-    return Code(f"torch.linalg.inv({speaker.code(op.inputs[0], False).text})")
-
-
-@spell("solve", "solution", always=True)
-def _solve(op: Operator, speaker: Speaker) -> Code:
-    """By Cholesky where the matrix is positive definite; `cholesky_ex` neither raises nor waits for a GPU."""
-    matrix, right = (speaker.code(n, False, op.type) for n in op.inputs)
-    if op.attributes[0]:
-        text = f"torch.cholesky_solve({right.text}, torch.linalg.cholesky_ex({matrix.text}).L)"
-    else:
-        text = f"torch.linalg.solve({matrix.text}, {right.text})"
-    return Code(f"{text}.mT", ATOM, True) if speaker.flipped(op.type) else Code(text)
-
-
-@spell("logdet", "logdet")
-def _logdet(op: Operator, speaker: Speaker) -> Code:
-    """Twice the log-diagonal of the Cholesky factor where the matrix is positive definite."""
-    matrix = speaker.code(op.inputs[0], False).text
-    if op.attributes[0]:
-        return Code(f"2 * torch.linalg.cholesky_ex({matrix}).L.diagonal(dim1=-2, dim2=-1).log().sum(-1)", PRODUCT)
-    return Code(f"torch.logdet({matrix})")
 
 
 # ---- entry by entry, and reductions ----------------------------------------------------------------------------
@@ -369,14 +351,6 @@ def _prox(op: Operator, speaker: Speaker) -> Code:
     whole = speaker.code(op.inputs[0], flipped)
     code = proximal_code(prox, whole, lambda: speaker.named(op.inputs[0], flipped), scalar, learned)
     return Code(code.text, code.level, flipped)
-
-
-@spell("gram_solve", "solution", always=True)
-def _gram_solve(op: Operator, speaker: Speaker) -> Code:
-    """With tokens as rows: every row by the inverse of their Gram matrix."""
-    shift, scale = (speaker.scalar(c, op.type).text for c in op.attributes[0])
-    value = speaker.code(op.inputs[0], True).text
-    return Code(f"{speaker.helper('gram_solve')}({value}, {shift}, {scale})", ATOM, True)
 
 
 @spell("attention", "attention", always=True)

@@ -66,6 +66,7 @@ class StepWriter:
         parts = [docstring(about), self._init(), *([self._code()] if self._step.code else []), self._forward()]
         stream = advancing(self._step)
         parts += [self._advance(stream)] if stream else []
+        parts += [self._first()] if self._step.pruned else []
         parts += [self._energy(), self._energies(), self._fitting()]
         body = [line for part in parts if part for line in (*part, "")]
         return [f"class {name}(nn.Module):", *indented(body[:-1])]
@@ -95,6 +96,14 @@ class StepWriter:
     def _shape(self, rows: str) -> str:
         return f"(batch, {self._step.derived.raw.cols}, {rows})"
 
+    def _read(self, z: str, names: Names) -> tuple[dict[str, str], list[str]]:
+        """The tokens raw and as read by the names of leaves, and the statements that make the latter of the former."""
+        derived = self._step.derived
+        if not self._normed:
+            return {derived.raw.name: z}, []
+        v = names.new("v")
+        return {derived.raw.name: z, derived.read.name: v}, [f"{v} = self.norm({z})"]
+
     def _method(self, name: str, graph: Graph, names: Names, inputs: dict[str, str], first: list[str]) -> list[str]:
         own = {leaf: text for leaf, text in inputs.items() if leaf in inputs_of(graph)} or inputs
         first_input = next(iter(inputs.values()))
@@ -111,11 +120,8 @@ class StepWriter:
     def _forward(self) -> list[str]:
         derived = self._step.derived
         names, (z,) = self._local(derived.raw.name.lower())
-        inputs, first, v = {derived.raw.name: z}, [], z
-        if self._normed:
-            v = names.new("v")
-            inputs[derived.read.name] = v
-            first.append(f"{v} = self.norm({z})")
+        inputs, first = self._read(z, names)
+        v = inputs[derived.read.name]
         handed = self._handed(names)
         inputs |= handed
         first += [self._estimated(leaf, text, v) for leaf, text in handed.items()]
@@ -124,9 +130,21 @@ class StepWriter:
             inputs[codes[0]] = names.new(codes[0].lower().partition("^")[0])
             first.append(f"{inputs[codes[0]]} = self.code({v})")
         more = "".join(f", {text}: Tensor | None = None" for text in handed.values())
+        if self._step.pruned:
+            more = ", only_first: bool = False"
+            first = ["if only_first:", f"    return self.first({z})", *first]
         head = f"def forward(self, {z}: Tensor{more}) -> Tensor:  # {self._shape(derived.raw.rows)}"
         method = self._method(head, self._step.forward, names, inputs, first)
         return method if self._step.code else [*formula(self._step), *method]
+
+    def _first(self) -> list[str]:
+        """The step for the one token that the head reads."""
+        derived, graph = self._step.derived, self._step.pruned
+        names, (z,) = self._local(derived.raw.name.lower())
+        inputs, first = self._read(z, names)
+        head = f"def first(self, {z}: Tensor) -> Tensor:  # (batch, 1, {derived.raw.rows})"
+        about = '"""The first token of the result, for which all tokens are read."""'
+        return self._method(head, graph, names, inputs, [about, *first])
 
     def _fitting(self) -> list[str]:
         """What computes the matrices that the step keeps of data, none where it is learned."""
@@ -146,10 +164,7 @@ class StepWriter:
         """The step for one token after another."""
         derived = self._step.derived
         names, (z, memory) = self._local(derived.raw.name.lower(), "memory")
-        inputs, first = {derived.raw.name: z}, []
-        if self._normed:
-            inputs[derived.read.name] = names.new("v")
-            first.append(f"{inputs[derived.read.name]} = self.norm({z})")
+        inputs, first = self._read(z, names)
         rows = self._step.derived.raw.rows
         head = f"def advance(self, {z}: Tensor, {memory}: dict) -> Tensor:  # (batch, 1, {rows})"
         about = '"""For one more token; the memory is what the tokens before it left, {} at first."""'

@@ -27,6 +27,7 @@ from crate_dsl.operators.passes.solve import solve
 from crate_dsl.operators.passes.spread import spread
 from crate_dsl.operators.passes.sylvester import sylvester
 from crate_dsl.operators.program import Program, StepProgram
+from crate_dsl.operators.prune import prune
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ def optimise(program: Program, workload: Workload = TRAINING) -> Program:
     """
     blocks = (replace(b, steps=tuple(_optimised(step, workload) for step in b.steps)) for b in program.blocks)
     penalties = (replace(p, graph=optimise_graph(p.graph, workload)) for p in program.penalties)
-    return replace(program, blocks=tuple(blocks), penalties=tuple(penalties))
+    return prune(replace(program, blocks=tuple(blocks), penalties=tuple(penalties)), workload)
 
 
 def _optimised(step: StepProgram, workload: Workload) -> StepProgram:

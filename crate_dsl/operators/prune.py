@@ -1,0 +1,121 @@
+"""What a head that reads one token needs of the last layer: the first column of a result, computed by itself.
+
+The choice of a column moves through sums, products, maps of columns and the queries of attention as far as it goes, so
+that only what the column depends on is left: all tokens remain keys and values, one is asked for.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from crate_dsl.language.model import NormStage
+from crate_dsl.operators.build import ENTRYWISE, combine, family_sum, identity, product
+from crate_dsl.operators.columns import is_causal
+from crate_dsl.operators.cost import Workload, price
+from crate_dsl.operators.graph import FIRST, Builder, Graph, Operator
+from crate_dsl.operators.program import BlockProgram, Program, StepProgram
+from crate_dsl.operators.rewrite import copied
+
+COLUMN_BY_COLUMN = {"prox", "family_softmax"}
+OF_THE_LAST = {"product", "attention", "solve"}  # whose columns are those of the last input
+
+
+def prune(program: Program, workload: Workload) -> Program:
+    """Of the last layer, the last step that mixes tokens gets a graph for the class token, if the head reads no other.
+
+    The steps behind it act on every token by itself, so they need no graph of their own.
+    """
+    model = program.derivation.model
+    after = [stage for stage in model.stages if not isinstance(stage, NormStage)][-1]
+    if model.head.of != "class_token" or program.blocks[-1].block != after:
+        return program
+    *others, last = program.blocks
+    return replace(program, blocks=(*others, _last_layer(last, workload)))
+
+
+def _last_layer(block: BlockProgram, workload: Workload) -> BlockProgram:
+    mixing = [n for n, step in enumerate(block.steps) if not is_causal(step)]
+    if not mixing or not _has_one_graph(block.steps[mixing[-1]]):
+        return block
+    steps = list(block.steps)
+    steps[mixing[-1]] = replace(steps[mixing[-1]], pruned=pruned(steps[mixing[-1]].forward, workload))
+    return replace(block, steps=tuple(steps))
+
+
+def _has_one_graph(step: StepProgram) -> bool:
+    """Whether a step is a map of the tokens alone: nothing is handed in or kept of data, nothing read out."""
+    return not (step.code or step.fits or any(quantity.is_given for quantity in step.derived.quantities))
+
+
+def pruned(graph: Graph, workload: Workload) -> Graph | None:
+    """The graph of the first column of every output, None where it costs no less than all of them."""
+    builder, numbers = copied(replace(graph, sizes={**graph.sizes, FIRST: 1}))
+    outputs = [(name, numbers[n]) for name, n in graph.outputs]
+    result = _chosen(builder, outputs, set())
+    result = _chosen(builder, outputs, set(result))
+    return result if price(result, workload) < price(graph, workload) else None
+
+
+def _chosen(builder: Builder, outputs: list[tuple[str, int]], whole: set[int]) -> Graph:
+    choice = _Choice(builder, whole)
+    return builder.graph(tuple((name, choice.of(n)) for name, n in outputs))
+
+
+class _Choice:
+    """Chooses the first column of values of a graph that is being built; of a value that is there whole, by a view."""
+
+    def __init__(self, builder: Builder, whole: set[int]) -> None:
+        self._builder, self._whole = builder, whole
+        self._known: dict[int, int] = {}
+
+    def of(self, number: int) -> int:
+        if number not in self._known:
+            self._known[number] = self._made(number)
+        return self._known[number]
+
+    def _made(self, number: int) -> int:
+        builder, operator = self._builder, self._builder[number]
+        last = operator.inputs[-1:]
+        if number in self._whole:
+            return self._view(number)
+        match operator.kind:
+            case "combine":
+                terms = [(c, self.of(n)) for c, n in zip(operator.attributes[0], operator.inputs, strict=True)]
+                return combine(builder, terms, operator.type.rows, FIRST)
+            case "family_sum":
+                return family_sum(builder, self.of(*last))
+            case "column":
+                return self._with(operator, operator.inputs)
+            case "merged" | "affine":
+                return self._with(operator, (operator.inputs[0], *map(self.of, operator.inputs[1:])))
+            case "function" if operator.attributes[0] in {*ENTRYWISE, "softmax"}:
+                return self._with(operator, tuple(map(self.of, operator.inputs)))
+            case "gram_solve":
+                return self._solved(operator)
+            case kind if kind in COLUMN_BY_COLUMN or (kind in OF_THE_LAST and self._is_chosen(*last)):
+                return self._with(operator, (*operator.inputs[:-1], self.of(*last)))
+            case "broadcast" if operator.attributes[0] == "rows":
+                return self._with(operator, (operator.inputs[0], self.of(*last)))
+        return self._view(number)
+
+    def _view(self, number: int) -> int:
+        return self._with(Operator("first", (number,), self._builder.type(number)), (number,))
+
+    def _is_chosen(self, number: int) -> bool:
+        """Whether a value has a column per token; a diagonal matrix has to be built for that."""
+        kind = self._builder.type(number)
+        return kind.cols == self._builder.tokens and not kind.diagonal
+
+    def _with(self, operator: Operator, inputs: tuple[int, ...]) -> int:
+        kind = replace(operator.type, cols=FIRST, diagonal=False)
+        return self._builder.add(replace(operator, inputs=inputs, type=kind))
+
+    def _solved(self, operator: Operator) -> int:
+        """`(c I + s W W')^-1 w` for one column w: a solve."""
+        builder, (tokens,) = self._builder, operator.inputs
+        (shift, scale), rows = operator.attributes[0], operator.type.rows
+        turned = builder.add(Operator("transpose", (tokens,), builder.type(tokens).T))
+        gram = product(builder, (tokens, turned))
+        matrix = combine(builder, [(shift, identity(builder, rows)), (scale, gram)], rows, rows)
+        kind = replace(operator.type, cols=FIRST)
+        return builder.add(Operator("solve", (matrix, self.of(tokens)), kind, (True,)))

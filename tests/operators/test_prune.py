@@ -1,0 +1,64 @@
+"""The last layer for the one token that the head reads: the same value, from fewer operations."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from crate_dsl.certificate import first_error
+from crate_dsl.compiler import compile_spec
+from crate_dsl.operators.build import combine
+from crate_dsl.operators.cost import TRAINING, cost
+from crate_dsl.operators.graph import FIRST, Builder, Graph, Operator
+from crate_dsl.operators.passes import optimise_graph
+from crate_dsl.operators.prune import pruned
+from crate_dsl.operators.rewrite import rebuild
+from tests.steps import CASES, graphs, program_of
+
+SPECS = Path(__file__).parents[2] / "specs"
+GRAPHS = {name: graph for name, graph in graphs() if not graph.causal and graph.outputs[0][0] == "result"}
+
+
+@pytest.mark.parametrize("graph", GRAPHS.values(), ids=GRAPHS.keys())
+def test_it_is_the_first_column_of_the_whole(graph: Graph) -> None:
+    whole = optimise_graph(graph)
+    first = pruned(whole, TRAINING)
+    if first is not None:
+        assert first[first.output].type.cols == FIRST
+        assert first_error(first, whole) < 1e-10
+        assert cost(first).time < cost(whole).time
+
+
+def test_a_wrong_one_is_caught() -> None:
+    whole = optimise_graph(next(program_of(CASES["official"]).steps).forward)
+
+    def doubled(builder: Builder, operator: Operator) -> int | None:
+        if operator.kind != "attention":
+            return None
+        return combine(builder, [(2 * operator.attributes[0] ** 0, builder.add(operator))])
+
+    assert first_error(rebuild(pruned(whole, TRAINING), doubled), whole) > 1e-3
+
+
+def test_one_query_is_asked_of_all_keys() -> None:
+    first = pruned(optimise_graph(next(program_of(CASES["official"]).steps).forward), TRAINING)
+    (attention,) = first.operators("attention")
+    assert [first[n].type.cols for n in first[attention].inputs] == ["N", "N", FIRST]
+    assert [first[n].type.cols for n in first.operators("merged")] == [FIRST]
+
+
+@pytest.mark.parametrize(
+    ("spec", "label"), [("crate", "compress"), ("crate_mae", None), ("crate_gpt", None), ("crate_exact", "compress")]
+)
+def test_only_before_a_head_that_reads_the_class_token(spec: str, label: str | None) -> None:
+    """It is the last step that mixes tokens; behind it every token is treated by itself."""
+    program = compile_spec(SPECS / f"{spec}.crate").optimised
+    assert [step.derived.step.label for step in program.steps if step.pruned] == ([label] if label else [])
+
+
+def test_one_token_gains_nothing() -> None:
+    whole = optimise_graph(next(program_of(CASES["official"]).steps).forward)
+    alone = replace(whole, sizes={**whole.sizes, whole.tokens: 1})
+    assert pruned(alone, TRAINING) is None
