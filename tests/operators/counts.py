@@ -27,7 +27,7 @@ Counts = dict[str, dict[str, list[int]]]  # per preset and graph: as lowered and
 
 @cache
 def forms(path: Path) -> dict[str, tuple[Graph, Graph]]:
-    """The graphs of the forward pass and of penalties, lowered and optimised, with default sizes and every preset."""
+    """The graphs of the forward pass, of estimates and of penalties, lowered and optimised, per preset."""
     presets = [item.name for item in compile_spec(path).spec.items if isinstance(item, Preset)]
     return {name: pair for preset in (None, *presets) for name, pair in _forms(compile_spec(path, preset))}
 
@@ -39,7 +39,7 @@ def _forms(compilation: Compilation) -> Iterator[tuple[str, tuple[Graph, Graph]]
 
 
 def _graphs(program: Program) -> Iterator[tuple[str, Graph]]:
-    for graph in (graph for step in program.steps for graph in forward_graphs(step)):
+    for graph in (graph for step in program.steps for graph in (*forward_graphs(step), *step.estimates)):
         yield graph.name + (".code" if graph.outputs[0][0] == "code" else ""), graph
     yield from ((penalty.graph.name, penalty.graph) for penalty in program.penalties)
 
