@@ -17,15 +17,17 @@ from crate_dsl.compiler import VERSION, Compilation, compile_spec
 from crate_dsl.errors import CompilerBug, CrateError, fail
 from crate_dsl.library.standard import listing
 from crate_dsl.mathematics import explain, page
-from crate_dsl.operators.cost import table
+from crate_dsl.operators.cost import BATCH, table
 from crate_dsl.operators.program import Program
+from crate_dsl.operators.speed import emitted, speed
 from crate_dsl.pictures.picture import writer_of
 
-STAGES = ("spec", "model", "derivation", "graph", "optimised", "source")
+STAGES = ("spec", "model", "derivation", "graph", "passes", "optimised", "source")
 EXAMPLES = """examples:
   crate-compile specs/crate_mae.crate -o model.py            write the PyTorch file
   crate-compile specs/crate.crate --preset tiny --summary    parameters and FLOPs per step
   crate-compile specs/crate.crate --explain -o crate.html    the derivation as a page
+  crate-compile specs/crate.crate --explain-speed            what each pass gained
   crate-compile specs/crate_exact.crate --check              verify it numerically
   crate-compile --energies                                   the energies of the standard library
   crate-compile specs/crate_mae.crate --graph mae.svg        the unrolled network as a picture
@@ -70,8 +72,12 @@ def parser() -> Parser:
     what.add_argument(
         "--explain", action="store_true", help="the derivation: text, or a page with -o x.md, .tex, .html"
     )
+    what.add_argument("--explain-speed", action="store_true", help="what each pass gained: text, or -o x.txt, .md")
     what.add_argument("--check", action="store_true", help="verify every exact step, measure every approximation")
     what.add_argument("--emit", choices=STAGES, metavar="STAGE", help=f"print a stage: {', '.join(STAGES)}")
+    result.add_argument(
+        "--batch", metavar="N", default=str(BATCH), help=f"inputs at a time, to decide for and to count ({BATCH})"
+    )
     result.add_argument("--summary", action="store_true", help="a table of parameters and FLOPs per step")
     result.add_argument(
         "--energies", action=Energies, nargs=0, help="list the energies that a spec can include by name"
@@ -106,7 +112,7 @@ def run(options: argparse.Namespace) -> int:
     """Do what the options ask for."""
     for path in options.graph:
         writer_of(path)  # an unknown ending is told before anything is written
-    compilation = compile_spec(options.spec, options.preset, overrides(options.set))
+    compilation = compile_spec(options.spec, options.preset, overrides(options.set), batch(options.batch))
     for warning in compilation.model.warnings:
         print(f"{warning}\n", file=sys.stderr)
     for path in options.graph:
@@ -117,6 +123,8 @@ def run(options: argparse.Namespace) -> int:
         return 0 if passed else 1
     if options.explain:
         deliver(explanation(compilation, options.output), options.output)
+    elif options.explain_speed:
+        deliver(speeds(compilation, options.output), options.output)
     elif options.emit:
         deliver(stage(compilation, options.emit), options.output)
     elif options.output or not (options.summary or options.graph):
@@ -137,6 +145,13 @@ def overrides(settings: list[str]) -> dict[str, str]:
     return result
 
 
+def batch(text: str) -> int:
+    """The number of inputs at a time."""
+    if not (text.isascii() and text.isdigit() and len(text) <= 9 and int(text)):
+        raise fail(f'--batch takes a positive whole number, not "{text}"')
+    return int(text)
+
+
 def explanation(compilation: Compilation, output: str | None) -> str:
     """The derivation in the format that the file's ending asks for."""
     writers = {"": explain.text, ".txt": explain.text, ".md": explain.markdown, ".tex": page.tex, ".html": page.html}
@@ -146,22 +161,33 @@ def explanation(compilation: Compilation, output: str | None) -> str:
     return writers[ending](compilation.derivation)
 
 
+def speeds(compilation: Compilation, output: str | None) -> str:
+    """What each pass gained, as text; in Markdown as it stands."""
+    ending = Path(output).suffix if output else ""
+    if ending not in ("", ".txt", ".md"):
+        raise fail(f'no table of speed in the format "{ending}"', None, "endings: .txt, .md")
+    text = speed(compilation.program, compilation.optimised, compilation.workload)
+    return f"```text\n{text}```\n" if ending == ".md" else text
+
+
 def stage(compilation: Compilation, name: str) -> str:
     """One intermediate of the pipeline as text."""
     match name:
         case "graph":
-            return tables(compilation.program)
+            return tables(compilation.program, compilation.batch)
+        case "passes":
+            _ = compilation.optimised  # where a pass refuses, this says so of the line in the spec
+            return emitted(compilation.program, compilation.workload)
         case "optimised":
-            return tables(compilation.optimised)
+            return tables(compilation.optimised, compilation.batch)
         case "source":
             return compilation.text
     return pretty(getattr(compilation, name))
 
 
-def tables(program: Program) -> str:
+def tables(program: Program, batch: int) -> str:
     """Every graph with shape, operations and bytes of its operators."""
-    graphs = [graph for step in program.steps for graph in step.graphs]
-    return "\n\n".join(map(table, [*graphs, *(penalty.graph for penalty in program.penalties)])) + "\n"
+    return "\n\n".join(table(graph, batch) for graph in program.graphs) + "\n"
 
 
 def pretty(value: object) -> str:

@@ -19,6 +19,7 @@ from crate_dsl.library.vocabulary import VOCABULARY
 from crate_dsl.mathematics.derivation import Derivation
 from crate_dsl.mathematics.derive import derive
 from crate_dsl.mathematics.overview import StepOverview, overview
+from crate_dsl.operators.cost import BATCH, Workload
 from crate_dsl.operators.lower import lower
 from crate_dsl.operators.passes import optimise
 from crate_dsl.operators.program import Program
@@ -41,6 +42,7 @@ class Compilation:
     source: Source
     preset: str | None
     overrides: Mapping[str, Value]
+    batch: int = BATCH  # inputs at a time, which passes decide for and costs are counted over
 
     @cached_property
     def spec(self) -> Spec:
@@ -58,9 +60,13 @@ class Compilation:
     def program(self) -> Program:
         return lower(self.derivation)
 
+    @property
+    def workload(self) -> Workload:
+        return Workload(self.batch)
+
     @cached_property
     def optimised(self) -> Program:
-        return optimise(self.program)
+        return optimise(self.program, self.workload)
 
     @cached_property
     def text(self) -> str:
@@ -69,7 +75,7 @@ class Compilation:
     @cached_property
     def costs(self) -> Summary:
         """Parameters and operations of every step."""
-        return summary(self.optimised)
+        return summary(self.optimised, self.batch)
 
     @cached_property
     def formulas(self) -> tuple[StepOverview, ...]:
@@ -78,7 +84,7 @@ class Compilation:
 
     def picture(self, path: str) -> str:
         """The unrolled network as the text of a picture in the format of the path's ending."""
-        return picture(self.optimised, path)
+        return picture(self.optimised, path, self.batch)
 
     @property
     def task(self) -> str:
@@ -97,14 +103,14 @@ class Compilation:
 
 
 def compile_spec(
-    path: str | Path, preset: str | None = None, overrides: Mapping[str, Value] | None = None
+    path: str | Path, preset: str | None = None, overrides: Mapping[str, Value] | None = None, batch: int = BATCH
 ) -> Compilation:
     """The compilation of a file; nothing is computed yet.
 
     Raises:
         CrateError: where the file cannot be read.
     """
-    return Compilation(read_source(path), preset, dict(overrides or {}))
+    return Compilation(read_source(path), preset, dict(overrides or {}), batch)
 
 
 def read_source(path: str | Path) -> Source:

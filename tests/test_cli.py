@@ -43,7 +43,7 @@ def test_every_spec_opens_with_what_it_is_and_from_where(path: Path) -> None:
     assert len(lines) <= 60
 
 
-@pytest.mark.parametrize("stage", ["spec", "model", "derivation", "graph", "optimised", "source"])
+@pytest.mark.parametrize("stage", ["spec", "model", "derivation", "graph", "passes", "optimised", "source"])
 def test_every_stage_can_be_printed(stage: str, capsys: pytest.CaptureFixture[str]) -> None:
     status, out, _ = run(capsys, str(ROOT / "specs/crate_mae.crate"), "--preset", "digits", "--emit", stage)
     assert status == 0 and len(out) > 500
@@ -71,6 +71,25 @@ def test_the_loss_is_explained_and_counted(capsys: pytest.CaptureFixture[str]) -
     assert f"loss: {loss}; its penalty adds 1.74 M FLOPs per image in training" in counted
 
 
+@pytest.mark.parametrize("ending", ["txt", "md"])
+def test_what_each_pass_gained(ending: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    target = tmp_path / f"speed.{ending}"
+    assert run(capsys, str(ROOT / "specs/crate.crate"), "--explain-speed", "-o", str(target))[0] == 0
+    text = target.read_text()
+    assert "encoder.compress, 12 layers, N 197" in text and "as lowered" in text and "as written" in text
+    assert text.startswith("```text") == text.endswith("```\n") == (ending == "md")
+
+
+def test_passes_decide_for_the_batch(capsys: pytest.CaptureFixture[str]) -> None:
+    path, few, many = str(ROOT / "specs/crate.crate"), ("--batch", "1"), ("--batch", "64")
+    one, all_at_once = (run(capsys, path, "--preset", "digits", *batch)[1] for batch in (few, many))
+    assert "weights are collected in M" in all_at_once and "weights are collected in M" not in one
+    tables = [
+        run(capsys, path, "--preset", "digits", *batch, "--summary", "--explain-speed")[1] for batch in (few, many)
+    ]
+    assert all(f"over {batch[1]} image" in text for batch, text in zip((few, many), tables, strict=True))
+
+
 @pytest.mark.parametrize("ending", ["txt", "md", "tex", "html"])
 def test_explanations(ending: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     target = tmp_path / f"page.{ending}"
@@ -96,6 +115,12 @@ def test_a_failed_compilation_leaves_the_old_file(tmp_path: Path, capsys: pytest
         (["specs/crate.crate", "--set", "d=100"], "not a whole number"),
         (["specs/crate.crate", "--preset", "tinny"], 'Did you mean "tiny"?'),
         (["specs/crate.crate", "--explain", "-o", "x.pdf"], ".html"),
+        (["specs/crate.crate", "--explain-speed", "-o", "x.html"], ".txt, .md"),
+        (["specs/crate.crate", "--explain-speed", "--check"], "not allowed with"),
+        (["specs/crate.crate", "--batch", "0"], '--batch takes a positive whole number, not "0"'),
+        (["specs/crate.crate", "--batch", "-3"], '--batch takes a positive whole number, not "-3"'),
+        (["specs/crate.crate", "--batch", "2.5"], '--batch takes a positive whole number, not "2.5"'),
+        (["specs/crate.crate", "--batch", "9" * 5000], "--batch takes"),
         (["specs/crate.crate", "--sumary"], "--summary"),
         (["specs/crate.crate", "--emit", "grph"], "invalid choice"),
         (["specs"], "cannot read"),

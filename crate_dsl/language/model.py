@@ -279,8 +279,8 @@ class Model:
 
     @property
     def example(self) -> str:
-        """One element of a batch, as messages call it: an image, a text."""
-        return self.input.name
+        """One element of a batch, as messages call it: an image, a text, a sample of vectors."""
+        return "sample" if self.input.name == "vectors" else self.input.name
 
     @property
     def blocks(self) -> tuple[Block, ...]:

@@ -132,7 +132,10 @@ def product_type(types: Sequence[Type]) -> Type:
 
 
 def table(graph: Graph, batch: int = BATCH) -> str:
-    """The graph with shape, operations and bytes of every operator; what `--emit graph` prints."""
+    """The graph with shape, operations and bytes of every operator; what `--emit graph` prints.
+
+    A causal graph still to be read prefix by prefix has the costs of its longest prefix alone.
+    """
     rows = []
     for number in graph:
         own = operator_cost(graph, number, batch)
@@ -141,7 +144,7 @@ def table(graph: Graph, batch: int = BATCH) -> str:
     widths = [min(60, max((len(row[column]) for row in rows), default=0)) for column in (0, 1)]
     lines = [f"{a:<{widths[0]}}  {b:<{widths[1]}}  {c}".rstrip() for a, b, c in rows]
     total = cost(graph, batch)
-    sizes = f"batch {batch}, {graph.tokens} {graph.sizes[graph.tokens]}"
+    sizes = f"batch {batch}, {graph.tokens} {graph.sizes[graph.tokens]}{', the longest prefix' * graph.causal}"
     head = f"graph {graph.name} ({sizes}): {quantity(total.flops)}FLOP, {quantity(total.bytes)}B"
     return "\n".join([head, *lines, *(f"  {name} -> %{n}" for name, n in graph.outputs)])
 

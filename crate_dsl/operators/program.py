@@ -77,6 +77,12 @@ class Program:
         for block in self.blocks:
             yield from block.steps
 
+    @property
+    def graphs(self) -> Iterator[Graph]:
+        """Those of all steps, and of what the loss adds."""
+        yield from (graph for step in self.steps for graph in step.graphs)
+        yield from (penalty.graph for penalty in self.penalties)
+
     def mapped(self, change: Callable[[Graph], Graph]) -> Program:
         blocks = (replace(b, steps=tuple(s.mapped(change) for s in b.steps)) for b in self.blocks)
         penalties = (replace(penalty, graph=change(penalty.graph)) for penalty in self.penalties)

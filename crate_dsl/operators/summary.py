@@ -48,7 +48,8 @@ class Summary:
         widths = [max(len(row[column]) for row in table) for column in range(len(header))]
         lines = [_line(row, widths) for row in table]
         rule = "-" * len(lines[0])
-        note = f"FLOPs of a forward pass over {self.batch} {self.example}s, divided by {self.batch}"
+        inputs = f"{self.batch} {self.example}{'s' * (self.batch > 1)}"
+        note = f"FLOPs of a forward pass over {inputs}, divided by {self.batch}"
         loss = [self.loss] if self.loss else []
         return "\n".join([lines[0], rule, *lines[1:-1], rule, lines[-1], "", note, *loss])
 

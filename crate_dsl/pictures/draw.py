@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from crate_dsl.language.model import Model, NormStage
 from crate_dsl.mathematics.derivation import APPROXIMATION, CHOICE, EXACT
 from crate_dsl.mathematics.report import BlockReport, Report, report, word
+from crate_dsl.operators.cost import BATCH
 from crate_dsl.operators.program import BlockProgram, Program
 from crate_dsl.operators.summary import Row, Summary, summary
 from crate_dsl.pictures.drawing import Arrow, Box, Drawing, Frame, Node, Tag, Text
@@ -39,9 +40,9 @@ class Figures:
         return [row for (stage, _), row in self.rows.items() if stage == name]
 
 
-def draw(program: Program) -> Drawing:
+def draw(program: Program, batch: int = BATCH) -> Drawing:
     """The drawing of a network; of every block one layer, with the number of its layers."""
-    model, page, table = program.derivation.model, report(program.derivation), summary(program)
+    model, page, table = program.derivation.model, report(program.derivation), summary(program, batch)
     figures = Figures.of(table)
     items: list[Box | Frame] = [*_front(model, page, figures)]
     reports = {block.block.role: pair for block, pair in zip(program.blocks, page.blocks, strict=True)}

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import PurePath
 
 from crate_dsl.errors import fail, known
+from crate_dsl.operators.cost import BATCH
 from crate_dsl.operators.program import Program
 from crate_dsl.pictures import writers
 from crate_dsl.pictures.draw import draw
@@ -43,10 +44,10 @@ def writer_of(path: str) -> Writer:
     return FORMATS[ending.lower()]
 
 
-def picture(program: Program, path: str) -> str:
+def picture(program: Program, path: str, batch: int = BATCH) -> str:
     """The network as the text of a picture in the format of the path's ending; nothing of it is executed.
 
     Raises:
         CrateError: where no writer knows the ending.
     """
-    return writer_of(path)(draw(program))
+    return writer_of(path)(draw(program, batch))

@@ -5,6 +5,8 @@ None looks at names. Where several forms mean the same, the cost model decides. 
 
 from __future__ import annotations
 
+import re
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
@@ -35,6 +37,12 @@ class Pass:
     name: str
     apply: Callable[[Graph, int], Graph]
     reason: str  # why it stands where it stands
+
+    @property
+    def does(self) -> str:
+        """What, in a few words: how the docstring of its module begins."""
+        first = (sys.modules[self.apply.__module__].__doc__ or self.name).split("\n")[0]
+        return re.split(r"[:,] | \(|\.$", first)[0]
 
 
 PASSES = (
