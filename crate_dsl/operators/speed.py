@@ -10,7 +10,7 @@ from crate_dsl.operators.graph import Graph, Operator
 from crate_dsl.operators.passes import stages
 from crate_dsl.operators.program import Program, StepProgram
 from crate_dsl.operators.summary import summary
-from crate_dsl.operators.uses import forward_graphs
+from crate_dsl.operators.uses import forward_graphs, runs
 
 PREFIX = "what stands before the pass causal is the longest prefix alone, so no ratio is given across it"
 FROZEN = "what depends on weights alone is made once and kept: it is counted, but has no price"
@@ -96,20 +96,26 @@ def speed(lowered: Program, optimised: Program, workload: Workload) -> str:
     model, batch = lowered.derivation.model, workload.batch
     title = f"{model.name}: what each pass gained, in a forward pass over {batch} {model.example}{'s' * (batch > 1)}"
     price_of = f"price: operations, and {BALANCE:g} for every byte moved; gain: over the price in the row before"
+    pruned = {step.forward.name: step.pruned for step in optimised.steps}
     steps = [(step.block.repeat, graph) for step in lowered.steps for graph in forward_graphs(step)]
     penalties = [(p.derived.block.repeat if p.derived.block else 1, p.graph) for p in lowered.penalties]
-    graphs = [_passes(history(graph, workload), layers, workload) for layers, graph in (*steps, *penalties)]
+    graphs = [
+        _passes(history(graph, workload), layers, workload, pruned.get(graph.name))
+        for layers, graph in (*steps, *penalties)
+    ]
     notes = [PREFIX] * any(graph.causal for _, graph in steps) + [FROZEN] * workload.frozen
     return "\n\n".join(["\n".join([title, price_of, *notes]), *graphs, _network(lowered, optimised, batch)]) + "\n"
 
 
-def _passes(found: History, layers: int, workload: Workload) -> str:
+def _passes(found: History, layers: int, workload: Workload, pruned: Graph | None) -> str:
     """The rows of one graph; the total is over all rows, where they may be compared."""
     first, last = found.stages[0].graph, found.stages[-1].graph
     rows = [PASS_COLUMNS, _row("as lowered", first, workload)]
     for before, after in zip(found.stages, found.stages[1:], strict=False):
         rows.append(_row(after.name, after.graph, workload, before.graph, after.does))
     rows.append(_row("as written", last, workload, first, "all passes together"))
+    if pruned:
+        rows.append(_row("last layer", pruned, workload, last, "for the one token that the head reads"))
     idle = f"  nothing to do: {', '.join(found.idle)}" if found.idle else "  every pass did something"
     head = f"{found.name}, {layers} layer{'s' * (layers > 1)}, {first.tokens} {first.size(first.tokens)}"
     return "\n".join([head, *_aligned(rows, "lrrrrrl"), idle])
@@ -133,8 +139,8 @@ def _ratio(before: float, after: float) -> str:
 def _network(lowered: Program, optimised: Program, batch: int) -> str:
     """Operations and bytes of one input through all layers, as derived and as written."""
     rows, totals = [NETWORK_COLUMNS], [Cost(0, 0), Cost(0, 0)]
-    for before, after in zip(lowered.steps, optimised.steps, strict=True):
-        costs = [_of_all_layers(step, batch) for step in (before, after)]
+    for (before, derived), (_, written) in zip(_runs(lowered), _runs(optimised), strict=True):
+        costs = [_of_all_layers(graphs, batch) for graphs in (derived, written)]
         totals = [total + own for total, own in zip(totals, costs, strict=True)]
         rows.append(_compared(before.forward.name, str(before.block.repeat), costs, before.forward.causal))
     rows.append(_compared("total", "", totals, any(step.forward.causal for step in lowered.steps)))
@@ -144,9 +150,14 @@ def _network(lowered: Program, optimised: Program, batch: int) -> str:
     return "\n".join([f"the network, one {example}{over}", *_aligned(rows, "lrrrrrrr"), note])
 
 
-def _of_all_layers(step: StepProgram, batch: int) -> Cost:
-    own = sum((cost(graph, batch) for graph in forward_graphs(step)), Cost(0, 0))
-    return Cost(own.flops // batch * step.block.repeat, own.bytes // batch * step.block.repeat)
+def _runs(program: Program) -> Iterator[tuple[StepProgram, list[tuple[Graph, int]]]]:
+    for block in program.blocks:
+        yield from runs(block)
+
+
+def _of_all_layers(graphs: list[tuple[Graph, int]], batch: int) -> Cost:
+    costs = [(cost(graph, batch), layers) for graph, layers in graphs]
+    return Cost(*(sum(getattr(own, what) * n for own, n in costs) // batch for what in ("flops", "bytes")))
 
 
 def _compared(name: str, layers: str, costs: Sequence[Cost], causal: bool) -> tuple[str, ...]:

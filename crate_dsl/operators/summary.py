@@ -9,7 +9,7 @@ from fractions import Fraction
 from crate_dsl.language.model import ONE, Block, LearnedScalar, Model, NormStage, Parameter
 from crate_dsl.operators.cost import BATCH, cost, quantity
 from crate_dsl.operators.program import BlockProgram, Program, StepProgram
-from crate_dsl.operators.uses import forward_graphs, step_parameters, step_scalars
+from crate_dsl.operators.uses import runs, step_parameters, step_scalars
 
 NORM_FLOPS = 8  # per entry: mean, variance, quotient, and the affine part
 
@@ -142,12 +142,13 @@ def _head(model: Model) -> Row:
 
 def _block(block: BlockProgram, model: Model, seen: set[str], batch: int) -> Iterator[Row]:
     layers, owned = block.block.repeat, set()
-    for step in block.steps:
+    for step, graphs in runs(block):
         parameters = _norm_parameters(step) * layers
         for held in (*(p for p, used in step_parameters(step) if used and not p.fitted), *step_scalars(step, model)):
             parameters += _count(held, block.block, model, owned, seen)
-        flops = sum(cost(graph, batch).flops for graph in forward_graphs(step)) // batch + _norm_flops(step, model)
-        yield Row(block.block.role, step.derived.step.label, layers, parameters, flops * layers)
+        flops = sum(cost(graph, batch).flops * times for graph, times in graphs) // batch
+        flops += _norm_flops(step, model) * layers
+        yield Row(block.block.role, step.derived.step.label, layers, parameters, flops)
 
 
 def _count(held: Parameter | LearnedScalar, block: Block, model: Model, owned: set[str], seen: set[str]) -> int:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
+
 from crate_dsl.language.model import LearnedScalar, Model, Parameter
 from crate_dsl.operators.graph import Graph
-from crate_dsl.operators.program import StepProgram
+from crate_dsl.operators.program import BlockProgram, StepProgram
 from crate_dsl.operators.verify import coefficient_symbols
 
 
@@ -24,6 +27,23 @@ def step_scalars(step: StepProgram, model: Model) -> list[LearnedScalar]:
 
 def forward_graphs(step: StepProgram) -> tuple[Graph, ...]:
     return (step.forward, step.code) if step.code else (step.forward,)
+
+
+def runs(block: BlockProgram) -> Iterator[tuple[StepProgram, list[tuple[Graph, int]]]]:
+    """Every step with the graphs of a pass through all layers, and in how many layers each of them runs.
+
+    From a pruned step on, the last layer has one token.
+    """
+    layers, alone = block.block.repeat, False
+    for step in block.steps:
+        graphs = forward_graphs(step)
+        last = (step.pruned,) if step.pruned else map(_of_one_token, graphs) if alone else ()
+        alone = alone or step.pruned is not None
+        yield step, [*((graph, layers - alone) for graph in graphs), *((graph, 1) for graph in last)]
+
+
+def _of_one_token(graph: Graph) -> Graph:
+    return replace(graph, sizes={**graph.sizes, graph.tokens: 1})
 
 
 def parameters_of(graph: Graph) -> list[str]:

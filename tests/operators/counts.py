@@ -36,6 +36,9 @@ def _forms(compilation: Compilation) -> Iterator[tuple[str, tuple[Graph, Graph]]
     pairs = zip(_graphs(compilation.program), _graphs(compilation.optimised), strict=True)
     for (name, lowered), (_, optimised) in pairs:
         yield f"{compilation.preset or 'default'} {name}", (lowered, optimised)
+    for step in compilation.optimised.steps:
+        if step.pruned:  # beside the whole
+            yield f"{compilation.preset or 'default'} {step.pruned.name}.first", (step.forward, step.pruned)
 
 
 def _graphs(program: Program) -> Iterator[tuple[str, Graph]]:

@@ -91,7 +91,7 @@ def matrix(layer: nn.Module) -> Tensor:
 def assert_penalty(
     network: nn.Module, inputs: tuple[Tensor, ...], wanted: Callable[[dict[str, Tensor]], Tensor]
 ) -> None:
-    """Value and gradient, to 1e-10, and the output unchanged (but for rounding: `forward` leaves out what the head skips)."""
+    """Value and gradient, to 1e-10, and the output unchanged, though `forward` computes the last layer otherwise."""
     output, penalty = network.forward_with_penalty(*inputs)
     torch.testing.assert_close(output, network(*inputs), rtol=1e-12, atol=1e-12)
     expected = wanted(network.features(*inputs))
