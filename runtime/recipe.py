@@ -52,6 +52,7 @@ class Recipe(Strict):
     ema: float | None = Field(default=None, gt=0, lt=1)  # decay of the averaged weights
     precision: Literal["float32", "bfloat16"] = "float32"
     compile: bool = False
+    checkpointing: bool = False  # keep the tokens between layers only and run every layer twice: less memory, more time
     device: str = "auto"
     seed: int = Field(default=0, ge=0)
     workers: int = Field(default=0, ge=0)  # processes that load data

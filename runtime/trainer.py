@@ -39,6 +39,7 @@ class Trainer:
         self.device = pick_device(recipe.device)
         self.network = compiled.module.to(self.device)
         recipe.task.check(self.network, splits.classes)
+        self.network.checkpointing = recipe.checkpointing
         self.call = Call(self.network, recipe.compile)
         self.trained = apparatus_of(recipe, self.network).to(self.device)
         self.optimizer = adamw(self.trained, recipe.optimizer)

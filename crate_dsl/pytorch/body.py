@@ -55,10 +55,12 @@ class Body:
         precise: bool = False,
         memory: str = "",
         counted: Mapping[str, str] | None = None,
+        norms: Mapping[str, tuple[str, str]] | None = None,
     ) -> None:
         self._graph, self._owner, self._names, self._inputs = graph, owner, names, inputs
         self._memory, self._slots, self._place = memory, {}, ""
         self._counted = counted or {}  # axes whose length is that of the data: in coefficients, and what is learned
+        self._norms = norms or {}  # inputs that are written as a value and its norm
         self._lines: list[str] = []
         self._indent = INDENT if precise else ""
         self._codes: dict[int, Code] = {}
@@ -101,6 +103,11 @@ class Body:
     def slot(self, key: Hashable) -> str:
         """Where something is kept from token to token: the memory, and a number; "" where all tokens come at once."""
         return f"{self._memory}, {self._slots.setdefault(key, len(self._slots))}" if self._memory else ""
+
+    def norm_of(self, number: int) -> tuple[str, str] | None:
+        """The tokens and their norm, where a value is normed tokens that are not at hand as such."""
+        operator = self._graph[number]
+        return self._norms.get(operator.attributes[0]) if operator.kind == "input" else None
 
     def is_learned(self, value: sympy.Expr) -> bool:
         return any(symbol.name.partition("[")[0] in self._owner.learned for symbol in value.free_symbols)
@@ -363,4 +370,4 @@ def top_level_terms(text: str) -> list[str]:
 
 
 def _projects(code: Code) -> bool:
-    return code.text.startswith("split_heads(F.linear(") and code.level == ATOM
+    return code.text.startswith(("split_heads(F.linear(", "split_heads(normed_linear(")) and code.level == ATOM

@@ -38,6 +38,37 @@ def at_least_float32(x: Tensor) -> Tensor:
     """Half precision widened: Cholesky factors need it."""
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 ''',
+    "normed_linear": '''
+class NormedLinear(torch.autograd.Function):
+    """F.linear(layer_norm(z), weight, bias); the backward pass makes the normed tokens again, so they are not kept."""
+
+    @staticmethod
+    def forward(
+        ctx, z: Tensor, gain: Tensor, shift: Tensor, epsilon: float, weight: Tensor, bias: Tensor | None
+    ) -> Tensor:
+        ctx.save_for_backward(z, gain, shift, weight)
+        ctx.epsilon, ctx.biased = epsilon, bias is not None
+        return F.linear(F.layer_norm(z, z.shape[-1:], gain, shift, epsilon), weight, bias)
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        z, gain, shift, weight = ctx.saved_tensors
+        v, mean, deviation = torch.native_layer_norm(z, z.shape[-1:], gain, shift, ctx.epsilon)
+        rows = gradient.flatten(0, -2)
+        of_weight = rows.mT @ v.flatten(0, -2).to(rows.dtype)
+        of_v = (gradient @ weight.to(rows.dtype)).to(v.dtype)
+        of_norm = torch.ops.aten.native_layer_norm_backward(
+            of_v, z.to(v.dtype), z.shape[-1:], mean, deviation, gain, shift, [True, True, True]
+        )
+        return *of_norm, None, of_weight.to(weight.dtype), rows.sum(0) if ctx.biased else None
+
+
+def normed_linear(z: Tensor, norm: nn.LayerNorm, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """F.linear(norm(z), weight, bias); in training the normed tokens are not kept."""
+    if torch.is_grad_enabled() and isinstance(norm, nn.LayerNorm):
+        return NormedLinear.apply(z, norm.weight, norm.bias, norm.eps, weight, bias)
+    return F.linear(norm(z), weight, bias)
+''',
     "gram_solve": '''
 class GramSolve(torch.autograd.Function):
     """(shift I + scale w'w)^-1 applied to every row of w; the inverse is kept for the backward pass."""

@@ -28,6 +28,8 @@ from crate_dsl.pytorch.stem import mask_method
 from crate_dsl.pytorch.steps import File, StepWriter, indented, norm_line
 from crate_dsl.pytorch.streaming import advance_method, advances
 
+RUN = "    z = checkpoint(layer, z, use_reentrant=False) if self.checkpointing else layer(z)"
+
 
 @dataclass(frozen=True)
 class Stage:
@@ -168,6 +170,7 @@ class NetworkWriter:
             f"mask_ratio: float | None = {mask_ratio(self._model)!r}",
             f"token_count = {self._model.tokens.count}",
             f"causal = {self._causal}",
+            "checkpointing = False  # in training, keep the tokens between layers only and run each layer twice",
             *([f"features_size = {self._file.constants.size(self._model.tokens.rows)}"] if task == "features" else []),
         ]
 
@@ -215,10 +218,10 @@ class NetworkWriter:
                     pool = ""
                 lines.append(f"z = self.{stage.name}(z)")
             elif not penalties and pruned_step(stage.block):
-                lines += [f"for layer in self.{stage.name}[:-1]:", "    z = layer(z)"]
+                lines += [f"for layer in self.{stage.name}[:-1]:", RUN]
                 lines.append(f"z = self.{stage.name}[-1](z, only_first=True)  # all that the head reads")
             else:
-                lines += [f"for layer in self.{stage.name}:", "    z = layer(z)"]
+                lines += [f"for layer in self.{stage.name}:", "    z = layer(z)" if penalties else RUN]
                 lines += penalties.of_layer(stage.name) if penalties else []
                 lines += penalties.of_head("z") if penalties and stage is self._stages[-1] else []
         lines += [f"z = {pool}"] if pool else []

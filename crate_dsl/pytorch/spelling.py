@@ -34,6 +34,7 @@ class Speaker(Protocol):
     def reference(self) -> str: ...
     def flipped(self, kind: Type) -> bool: ...
     def slot(self, key: Hashable) -> str: ...
+    def norm_of(self, number: int) -> tuple[str, str] | None: ...
 
 
 Write = Callable[[Operator, Speaker], Code]
@@ -119,9 +120,25 @@ def _product(op: Operator, speaker: Speaker) -> Code:
     if is_heads(a, speaker.operator) and not b.type.family and b.type.batch:
         return _heads(op, speaker, "")
     if _is_weight(a.type) and b.type.batch and a.kind != "transpose":
-        return Code(f"F.linear({speaker.code(right, True).text}, {speaker.code(left, False).text})", ATOM, True)
+        return Code(linear(right, speaker.code(left, False).text, "", speaker), ATOM, True)
     text = f"{speaker.code(right, True, op.type).at(PRODUCT)} @ {speaker.code(left, True, op.type).at(POWER)}"
     return Code(text, PRODUCT, True)
+
+
+def is_linear(op: Operator, tokens: int, at: Callable[[int], Operator]) -> bool:
+    """Whether an operator is written as a linear map of the tokens in a value."""
+    if op.kind not in ("product", "affine") or op.inputs[1] != tokens or op.inputs[0] == tokens:
+        return False
+    weights = at(op.inputs[0])
+    return is_heads(weights, at) or (_is_weight(weights.type) and weights.kind != "transpose")
+
+
+def linear(tokens: int, weight: str, bias: str, speaker: Speaker) -> str:
+    """A map of every token; with the norm before it in one, where nothing else reads the normed tokens."""
+    normed = speaker.norm_of(tokens)
+    if normed:
+        return f"{speaker.helper('normed_linear')}({', '.join(normed)}, {weight}{bias})"
+    return f"F.linear({speaker.code(tokens, True).text}, {weight}{bias})"
 
 
 def _unflattened(family: str, speaker: Speaker) -> str:
@@ -132,7 +149,7 @@ def _heads(op: Operator, speaker: Speaker, bias: str) -> Code:
     """`U[k]' Z` for all k at once: one product with the stacked maps, then the heads apart."""
     maps = speaker.operator(op.inputs[0])
     weight = speaker.code(maps.inputs[0], True).text.removesuffix(_unflattened(maps.type.family, speaker))
-    call = f"F.linear({speaker.code(op.inputs[1], True).text}, {weight}{bias})"
+    call = linear(op.inputs[1], weight, bias, speaker)
     return Code(f"{speaker.helper('split_heads')}({call}, {speaker.size(maps.type.family)})", ATOM, True)
 
 
@@ -151,8 +168,8 @@ def _affine(op: Operator, speaker: Speaker) -> Code:
     if op.type.family:
         bias = speaker.code(speaker.operator(op.inputs[2]).inputs[0], True).text
         return _heads(op, speaker, f", {bias.removesuffix(_unflattened(op.type.family, speaker))}.flatten()")
-    weight, value = speaker.code(op.inputs[0], False).text, speaker.code(op.inputs[1], True).text
-    return Code(f"F.linear({value}, {weight}, {_vector(op.inputs[2], speaker)})", ATOM, True)
+    weight, bias = speaker.code(op.inputs[0], False).text, f", {_vector(op.inputs[2], speaker)}"
+    return Code(linear(op.inputs[1], weight, bias, speaker), ATOM, True)
 
 
 def _vector(column: int, speaker: Speaker) -> str:

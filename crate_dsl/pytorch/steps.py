@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 
 from crate_dsl.language.model import Block, Model, Word
@@ -14,6 +14,7 @@ from crate_dsl.pytorch.comments import docstring, formula, stated_energy, what_i
 from crate_dsl.pytorch.fitting import estimate_of, fitting_methods
 from crate_dsl.pytorch.names import Constants, Names
 from crate_dsl.pytorch.parameters import Start, attribute, scalar_attribute, scalar_line
+from crate_dsl.pytorch.spelling import is_linear
 from crate_dsl.pytorch.streaming import advancing
 
 INDENT = "    "
@@ -96,19 +97,36 @@ class StepWriter:
     def _shape(self, rows: str) -> str:
         return f"(batch, {self._step.derived.raw.cols}, {rows})"
 
-    def _read(self, z: str, names: Names) -> tuple[dict[str, str], list[str]]:
+    def _norms(self, graph: Graph, z: str) -> dict[str, tuple[str, str]]:
+        """The normed tokens as raw ones and their norm, where one linear map alone reads them and makes them itself."""
+        readers = [(n, user) for n in graph.operators("input") for user in graph.users(n)]
+        mine = [(n, user) for n, user in readers if graph[n].attributes[0] == self._step.derived.read.name]
+        lean = self._normed and not self._step.code and len(mine) == 1
+        if not lean or not is_linear(graph[mine[0][1]], mine[0][0], graph.__getitem__):
+            return {}
+        return {self._step.derived.read.name: (z, "self.norm")}
+
+    def _read(self, z: str, names: Names, norms: Container[str] = ()) -> tuple[dict[str, str], list[str]]:
         """The tokens raw and as read by the names of leaves, and the statements that make the latter of the former."""
         derived = self._step.derived
-        if not self._normed:
+        if not self._normed or derived.read.name in norms:
             return {derived.raw.name: z}, []
         v = names.new("v")
         return {derived.raw.name: z, derived.read.name: v}, [f"{v} = self.norm({z})"]
 
-    def _method(self, name: str, graph: Graph, names: Names, inputs: dict[str, str], first: list[str]) -> list[str]:
+    def _method(
+        self,
+        name: str,
+        graph: Graph,
+        names: Names,
+        inputs: dict[str, str],
+        first: list[str],
+        norms: Mapping[str, tuple[str, str]] | None = None,
+    ) -> list[str]:
         own = {leaf: text for leaf, text in inputs.items() if leaf in inputs_of(graph)} or inputs
         first_input = next(iter(inputs.values()))
         counted = self._file.counted(graph.tokens, first_input, always=bool(self._step.fits))
-        return [name, *indented([*first, *Body(graph, self._class, names, own, counted=counted).lines()])]
+        return [name, *indented([*first, *Body(graph, self._class, names, own, counted=counted, norms=norms).lines()])]
 
     def _code(self) -> list[str]:
         """The unknown of the energy, from the tokens as read."""
@@ -120,8 +138,9 @@ class StepWriter:
     def _forward(self) -> list[str]:
         derived = self._step.derived
         names, (z,) = self._local(derived.raw.name.lower())
-        inputs, first = self._read(z, names)
-        v = inputs[derived.read.name]
+        norms = self._norms(self._step.forward, z)
+        inputs, first = self._read(z, names, norms)
+        v = inputs.get(derived.read.name, z)
         handed = self._handed(names)
         inputs |= handed
         first += [self._estimated(leaf, text, v) for leaf, text in handed.items()]
@@ -134,17 +153,18 @@ class StepWriter:
             more = ", only_first: bool = False"
             first = ["if only_first:", f"    return self.first({z})", *first]
         head = f"def forward(self, {z}: Tensor{more}) -> Tensor:  # {self._shape(derived.raw.rows)}"
-        method = self._method(head, self._step.forward, names, inputs, first)
+        method = self._method(head, self._step.forward, names, inputs, first, norms)
         return method if self._step.code else [*formula(self._step), *method]
 
     def _first(self) -> list[str]:
         """The step for the one token that the head reads."""
         derived, graph = self._step.derived, self._step.pruned
         names, (z,) = self._local(derived.raw.name.lower())
-        inputs, first = self._read(z, names)
+        norms = self._norms(graph, z)
+        inputs, first = self._read(z, names, norms)
         head = f"def first(self, {z}: Tensor) -> Tensor:  # (batch, 1, {derived.raw.rows})"
         about = '"""The first token of the result, for which all tokens are read."""'
-        return self._method(head, graph, names, inputs, [about, *first])
+        return self._method(head, graph, names, inputs, [about, *first], norms)
 
     def _fitting(self) -> list[str]:
         """What computes the matrices that the step keeps of data, none where it is learned."""

@@ -24,8 +24,9 @@ def write(program: Program, version: str = "") -> str:
     network = NetworkWriter(program, file, name)
     classes = network.classes()
     body = helpers_text(file.helpers) + "".join("\n\n" + "\n".join(lines) + "\n" for lines in classes)
-    functional = ["from torch.nn import functional as F"] if "F." in body else []
-    head = [*docstring(_banner(model, version)), "", "from __future__ import annotations", "", *IMPORTS, *functional]
+    further = ["from torch.nn import functional as F"] if "F." in body else []
+    further += ["from torch.utils.checkpoint import checkpoint"] if "checkpoint(" in body else []
+    head = [*docstring(_banner(model, version)), "", "from __future__ import annotations", "", *IMPORTS, *further]
     if "math.sqrt(" in body:
         head.insert(head.index(IMPORTS[0]), "import math\n")
     return "\n".join([*head, "", *constants.lines, *network.constants()]) + "\n" + body
