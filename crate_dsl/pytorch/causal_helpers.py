@@ -111,11 +111,12 @@ class PrefixSolve(torch.autograd.Function):
     def backward(ctx, gradient: Tensor) -> tuple[Tensor, Tensor | None, Tensor, Tensor]:
         """With y the result and h_t the same solve of the gradient: h for v, -scale (h_t y_t' + y_t h_t') for S_t."""
         w, inverse, reduced, y, scale = ctx.saved_tensors
-        h = PrefixSolve.solved(chunks(gradient), inverse, reduced, scale)
-        cross = y.mT @ h
-        moved = w @ sums_before((cross + cross.mT).flip(-3)).flip(-3)
-        added((w @ y.mT).triu_(), h, moved)
-        added((w @ h.mT).triu_(), y, moved)
+        with torch.autocast(w.device.type, enabled=False):  # compiled code comes here under that of the forward pass
+            h = PrefixSolve.solved(chunks(gradient), inverse, reduced, scale)
+            cross = y.mT @ h
+            moved = w @ sums_before((cross + cross.mT).flip(-3)).flip(-3)
+            added((w @ y.mT).triu_(), h, moved)
+            added((w @ h.mT).triu_(), y, moved)
         of_w = (-scale * moved).flatten(-3, -2)[..., : ctx.count, :]
         of_v = h.flatten(-3, -2)[..., : ctx.count, :]
         of_shift = -(h * y).sum_to_size(scale.shape).squeeze(-1)

@@ -90,12 +90,13 @@ class GramSolve(torch.autograd.Function):
     def backward(ctx, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """With y the result and h the same solve of the gradient: h - scale w (h'y + y'h) for w."""
         w, gram, inverse, y, scale = ctx.saved_tensors
-        h = gradient @ inverse
-        cross = h.mT @ y  # (..., p, p)
-        both = scale * (cross + cross.mT)
-        of_shift = -cross.diagonal(dim1=-2, dim2=-1).sum(-1)[..., None, None].sum_to_size(scale.shape)
-        of_scale = -(cross * gram).sum_to_size(scale.shape)
-        h.flatten(0, -3).baddbmm_(w.flatten(0, -3), both.flatten(0, -3), alpha=-1)
+        with torch.autocast(w.device.type, enabled=False):  # compiled code comes here under that of the forward pass
+            h = gradient @ inverse
+            cross = h.mT @ y  # (..., p, p)
+            both = scale * (cross + cross.mT)
+            of_shift = -cross.diagonal(dim1=-2, dim2=-1).sum(-1)[..., None, None].sum_to_size(scale.shape)
+            of_scale = -(cross * gram).sum_to_size(scale.shape)
+            h.flatten(0, -3).baddbmm_(w.flatten(0, -3), both.flatten(0, -3), alpha=-1)
         return h, of_shift, of_scale
 
 
