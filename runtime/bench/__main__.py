@@ -64,6 +64,9 @@ def main(arguments: Sequence[str]) -> None:
         value = getattr(options, name)
         if value is not None and value < 1:
             raise UserError(f"--{name} {value}: give a number from 1 on")
+    for name in LISTS:
+        if getattr(options, name) and not options.sweep:
+            raise UserError(f"--{name} belongs to --sweep: give both")
     device = pick_device(options.device)
     if options.threads:
         torch.set_num_threads(options.threads)

@@ -21,7 +21,7 @@ NETWORK, COMPILED = "compiled", "torch.compile"
 class Contestant:
     """`module` holds the parameters, `call` is what is run: the module, or what torch.compile made of it.
 
-    `weights_of` is the label of the baseline with whose weights it computes the same function; None: its own.
+    `weights_of` is the label of the contestant whose function it computes, with the same weights; None: its own.
     """
 
     label: str
@@ -82,7 +82,8 @@ def gather(case: Case, baselines: Sequence[str], options: frozenset[str], work: 
     for way in WAYS:
         if way.optional is None or way.optional in options:
             module, call = way.make(case)
-            rows.append(Contestant(way.label, module, call, way.trains, "official" if same else None, way.note))
+            own = None if way.label == NETWORK else NETWORK
+            rows.append(Contestant(way.label, module, call, way.trains, "official" if same else own, way.note))
     for label, module in forms.items():
         note = NOTES[label] + ("" if label == "official" and same else ", another function")
         rows.append(Contestant(label, module, module, note=note))

@@ -86,12 +86,14 @@ def costs_of(rows: Sequence[Contestant], work: Workload, rounds: int, bar: Bar) 
 
 
 def accuracies(case: Case, rows: Sequence[Contestant], work: Workload, bar: Bar) -> list[Errors]:
-    """Of every contestant to the network in float64 with whose weights it computes the same function, or to itself."""
+    """Of every contestant to the network in float64 whose function it computes, or to itself in float64."""
     bar.stage("accuracy", len(rows))
     truths = {row.label: truth(row.module, work) for row in rows if row.weights_of is None}
     found = []
     for row in rows:
-        exact = truths[row.weights_of].named_as(case.network) if row.weights_of else truths[row.label]
+        exact = truths[row.weights_of or row.label]
+        if row.weights_of == "official":
+            exact = exact.named_as(case.network)
         found.append(errors(row.module, row.call, exact, work, row.trains))
         bar.tick()
     return found

@@ -14,7 +14,8 @@ Action = Callable[[], object]
 
 LEAST = 0.02  # seconds of one measurement; what takes less is repeated within it
 WARM_UPS = 2, 8  # rounds before the clock counts: at least, at most
-SETTLED = 0.1  # relative change of the page faults of a round below which the allocator has settled
+PATIENCE = 10.0  # seconds after which no more rounds of warming up begin than the least
+SETTLED = 0.1  # relative fall of the page faults of a round below which the allocator has settled
 FEW = 256  # page faults of a round that are as good as none
 
 
@@ -46,14 +47,15 @@ def warm_up(actions: Mapping[str, Action], device: torch.device) -> dict[str, in
 
     A contestant's first passes take memory from the system, and change what the allocator hands to the next one.
     """
-    before, seconds = math.inf, {}
+    fewest, seconds, begin = math.inf, {}, time.perf_counter()
     for number in range(WARM_UPS[1]):
         start = page_faults()
         seconds = {label: timed(action, 1, device) for label, action in actions.items()}
         faults = page_faults() - start
-        if number + 1 >= WARM_UPS[0] and (faults <= FEW or abs(faults - before) <= SETTLED * before):
+        settled = faults <= FEW or faults >= (1 - SETTLED) * fewest
+        if number + 1 >= WARM_UPS[0] and (settled or time.perf_counter() - begin > PATIENCE):
             break
-        before = faults
+        fewest = min(fewest, faults)
     return {label: max(1, math.ceil(LEAST / max(value, 1e-7))) for label, value in seconds.items()}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import gc
 import json
 import subprocess
@@ -13,7 +14,7 @@ import torch
 from torch import nn
 
 from crate_dsl import CrateError
-from runtime.bench import memory
+from runtime.bench import contestants, memory
 from runtime.bench.__main__ import main
 from runtime.bench.accuracy import relative, truth
 from runtime.bench.case import Case, case
@@ -214,6 +215,22 @@ def test_narrow_numbers_and_torch_compile(tmp_path: Path, monkeypatch: pytest.Mo
     assert all(1e-4 < row["output_error"] < 0.1 for row in race["contestants"].values())
 
 
+def test_a_way_that_does_not_train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is timed forward alone, and judged by the network as written where there is no official form of it."""
+
+    def frozen(given: Case) -> tuple[nn.Module, nn.Module]:
+        module = copy.deepcopy(given.network).requires_grad_(False)
+        return module, module
+
+    way = contestants.Way("frozen", frozen, "weights as constants", trains=False)
+    monkeypatch.setattr(contestants, "WAYS", (*contestants.WAYS, way))
+    for spec in ("crate", "crate_exact"):
+        main([str(SPECS / f"{spec}.crate"), *SHORT, "--set", "L=1", "--out", str(tmp_path / spec)])
+        row = json.loads((tmp_path / spec / "bench.json").read_text())["race"]["contestants"]["frozen"]
+        assert row["training_step_seconds"] is row["training_step_peak_bytes"] is row["gradient_error"] is None
+        assert len(row["forward_seconds"]) == 2 and row["output_error"] < 1e-5
+
+
 def test_a_network_alone(tmp_path: Path) -> None:
     main([CRATE, *SHORT, "--baseline", "none", "--set", "L=1", "--out", str(tmp_path / "out")])
     race = json.loads((tmp_path / "out" / "bench.json").read_text())["race"]
@@ -230,6 +247,7 @@ MISTAKES = {
     "no batch": ([CRATE, "--batch", "0"], UserError, "--batch 0: give a number from 1 on"),
     "unknown dtype": ([CRATE, "--dtype", "float16"], UserError, "float32"),
     "absent device": ([CRATE, "--device", "cuda:17"], UserError, 'device "cuda:17" cannot be used'),
+    "list without sweep": ([CRATE, "--tokens", "64,128"], UserError, "--tokens belongs to --sweep"),
     "no list": ([CRATE, "--sweep", "--tokens", "64;128"], UserError, "--tokens 64;128: give numbers"),
     "no official form": (
         [str(SPECS / "crate_bert.crate"), "--preset", "text"], UserError, '"official" for a network of the kind "mask',
