@@ -72,8 +72,11 @@ class Sizes:
 
 
 def case(spec: Path, preset: str | None, overrides: Mapping[str, int | float], device: torch.device) -> Case:
-    """Compile a spec and build its network; raises CrateError for what the compiler refuses."""
+    """Compile a spec and build its network; raises CrateError for what the compiler refuses, UserError for a network
+    without parameters."""
     compilation = crate_dsl.compile_spec(spec, preset=preset, overrides=overrides)
     compiled = compile_network(spec, preset, overrides)
+    if not any(True for _ in compiled.module.parameters()):
+        raise UserError(f"{spec}: nothing in this network is trained, python -m runtime.fit constructs it from data")
     compiled.module.to(device)
     return Case(spec, preset, overrides, compilation, compiled)

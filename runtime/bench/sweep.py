@@ -22,7 +22,7 @@ from runtime.errors import UserError
 TOKENS = (64, 128, 197, 256, 512, 1024, 2048, 4096, 8192)
 TOGETHER = 2048  # tokens of a batch of operators, about: shorter inputs are taken several at a time
 WIDTHS, DEPTHS = (0.5, 1, 2), (0.25, 0.5, 1)  # of those of the spec
-SHALLOW = 4  # layers of the networks of different widths, at most
+SHALLOW = 2  # layers of the networks of different widths, at most
 
 
 @dataclass(frozen=True)

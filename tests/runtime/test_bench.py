@@ -248,6 +248,7 @@ MISTAKES = {
     "unknown dtype": ([CRATE, "--dtype", "float16"], UserError, "float32"),
     "absent device": ([CRATE, "--device", "cuda:17"], UserError, 'device "cuda:17" cannot be used'),
     "list without sweep": ([CRATE, "--tokens", "64,128"], UserError, "--tokens belongs to --sweep"),
+    "nothing to train": ([str(SPECS / "redunet.crate")], UserError, "nothing in this network is trained"),
     "no list": ([CRATE, "--sweep", "--tokens", "64;128"], UserError, "--tokens 64;128: give numbers"),
     "no official form": (
         [str(SPECS / "crate_bert.crate"), "--preset", "text"], UserError, '"official" for a network of the kind "mask',
