@@ -3,7 +3,8 @@
 A compiled layer is found by position, not by name: `encoder.I.J` is the J-th step of layer I, whatever the spec calls
 it; `matrix`, `matrix_out` and `matrix_bias` are the step's parameter and, where its adjoint is free, the outer one and
 its bias; `second` is the next parameter of its own, that of a decoupled read-out. Sources: Ma-Lab-Berkeley/CRATE at
-674408f, model/crate.py and model/crate_ae; UCSC-VLAA/CRATE-alpha at edbd624, torch_inference/model/crate_alpha.py.
+674408f, model/crate.py and model/crate_ae; UCSC-VLAA/CRATE-alpha at edbd624, torch_inference/model/crate_alpha.py. The
+causal network on text has no official code: its names are those of `baselines/official.py`.
 """
 
 from __future__ import annotations
@@ -47,6 +48,7 @@ DECODER = r"decoder_blocks\.(\d+)\.layers\.0"
 
 RULES = (
     # tokens
+    Rule(r"token_embedding\.weight", "embedding.weight", as_is),
     Rule(r"pos_embedding|decoder_pos_embed", "position", as_is),
     Rule(r"cls_token", "class_token", as_is),
     Rule(r"mask_token", "mask_token", as_is),

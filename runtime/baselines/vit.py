@@ -10,9 +10,9 @@ from torch.nn import functional as F
 class Block(nn.Module):
     """Pre-norm attention and a GELU perceptron of four times the width, a skip around each."""
 
-    def __init__(self, width: int, heads: int) -> None:
+    def __init__(self, width: int, heads: int, causal: bool = False) -> None:
         super().__init__()
-        self.heads = heads
+        self.heads, self.causal = heads, causal
         self.norm_attention = nn.LayerNorm(width)
         self.qkv = nn.Linear(width, 3 * width)
         self.out = nn.Linear(width, width)
@@ -23,7 +23,8 @@ class Block(nn.Module):
         batch, count, width = tokens.shape
         shape = batch, count, 3, self.heads, width // self.heads
         q, k, v = self.qkv(self.norm_attention(tokens)).reshape(shape).permute(2, 0, 3, 1, 4)
-        mixed = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(batch, count, width)
+        mixed = F.scaled_dot_product_attention(q, k, v, is_causal=self.causal)
+        mixed = mixed.transpose(1, 2).reshape(batch, count, width)
         tokens = tokens + self.out(mixed)
         return tokens + self.perceptron(self.norm_perceptron(tokens))
 

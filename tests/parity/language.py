@@ -1,7 +1,8 @@
 """CRATE on text written by hand: the causal language model and the masked one, for tests only.
 
-The layers are those of `official.py` but for the mask of the attention, written out as minus infinity above the
-diagonal, and a nanoGPT frame: token embedding, learned positions, last norm, logits by the transposed embedding.
+The layers are those of `runtime/baselines/official.py` but for the mask of the attention, written out as minus
+infinity above the diagonal, and a nanoGPT frame: token embedding, learned positions, last norm, logits by the
+transposed embedding.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from tests.parity.official import Ista, PreNorm
+from runtime.baselines.official import Ista, PreNorm
 
 
 class TextAttention(nn.Module):

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 import crate_dsl
 from tests.parity.language import CrateText
-from tests.parity.official import perturb
+from tests.parity.perturb import perturb
 from tests.parity.test_parity import SPECS, assert_close
 
 SIZES = {"length": 11, "vocabulary": 13, "d": 24, "K": 3, "L": 2}

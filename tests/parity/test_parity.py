@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import crate_dsl
+from runtime.baselines.official import Crate, CrateMae, patchify
 from runtime.convert import convert_state
-from tests.parity.official import Crate, CrateMae, patchify, perturb
+from tests.parity.perturb import perturb
 
 ROOT = Path(__file__).parent.parent.parent
 SPECS, DATA = ROOT / "specs", ROOT / "tests" / "data"
