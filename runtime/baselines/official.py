@@ -112,9 +112,7 @@ class Crate(nn.Module):
         self.cls_token = nn.Parameter(torch.randn(1, 1, dim))
         self.dropout = nn.Dropout(0.0)
         self.transformer = nn.Module()
-        self.transformer.layers = nn.ModuleList(
-            encoder_layer(dim, heads, dim_head, lambd, step) for _ in range(depth)
-        )
+        self.transformer.layers = nn.ModuleList(encoder_layer(dim, heads, dim_head, lambd, step) for _ in range(depth))
         self.mlp_head = nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, classes))
 
     def forward(self, images: Tensor) -> Tensor:

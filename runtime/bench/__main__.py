@@ -99,8 +99,7 @@ def race(options: argparse.Namespace, device: torch.device) -> None:
 def grow(options: argparse.Namespace, device: torch.device) -> None:
     """How the cost of operators grows with the tokens, that of the network with its sizes."""
     lists = {
-        name: sweep.numbers(getattr(options, name), f"--{name}") if getattr(options, name) else None
-        for name in LISTS
+        name: sweep.numbers(getattr(options, name), f"--{name}") if getattr(options, name) else None for name in LISTS
     }
     given = case(options.spec, options.preset, settings(options.sizes), device)
     baselines, sizes = chosen(options), given.sizes

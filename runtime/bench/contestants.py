@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -50,12 +51,20 @@ def as_written(case: Case) -> tuple[nn.Module, Call]:
     return case.network, case.network
 
 
+def checkpointed(case: Case) -> tuple[nn.Module, Call]:
+    """A network of its own, since the written one keeps what it keeps."""
+    network = copy.deepcopy(case.network)
+    network.checkpointing = True
+    return network, network
+
+
 def under_torch_compile(case: Case) -> tuple[nn.Module, Call]:
     return case.network, torch.compile(case.network)
 
 
 WAYS = (
     Way(NETWORK, as_written, "the written file"),
+    Way("checkpointed", checkpointed, "it, every layer run again in the backward pass"),
     Way(f"{NETWORK}, {COMPILED}", under_torch_compile, "the written file under torch.compile", optional="compile"),
 )
 
@@ -73,13 +82,15 @@ class Field:
     difference: float | None
 
 
-def gather(case: Case, baselines: Sequence[str], options: frozenset[str], work: Workload) -> Field:
+def gather(
+    case: Case, baselines: Sequence[str], options: frozenset[str], work: Workload, ways: Sequence[Way] | None = None
+) -> Field:
     """Build all contestants; where the official form is among them its weights become those of the network."""
     forms = {label: FORMS[label](case).train() for label in baselines}
     found = adopt(case, forms["official"], work) if "official" in forms else None
     same = found is not None and found <= SAME
     rows = []
-    for way in WAYS:
+    for way in WAYS if ways is None else ways:
         if way.optional is None or way.optional in options:
             module, call = way.make(case)
             own = None if way.label == NETWORK else NETWORK

@@ -18,12 +18,12 @@ from crate_dsl import Compilation
 from crate_dsl.operators.cost import operator_cost
 from crate_dsl.operators.graph import Graph, Operator, Type
 from crate_dsl.operators.kinds import SOFTMAX_FLOPS
-from crate_dsl.operators.uses import forward_graphs
+from crate_dsl.operators.uses import runs
 from runtime.bench.race import Action
 
 LARGEST = 1 << 26  # entries of a result at which a rate is measured; more copies of a product run at the same rate
 BOTH_FACTORS, ONE_FACTOR = 2, 1
-SOLVES = ("solve", "prefix_solve", "causal_product")  # counted at the rate of products of their shape
+SOLVES = ("solve", "gram_solve", "prefix_solve", "causal_product")  # counted at the rate of products of their shape
 
 
 @dataclass(frozen=True, order=True)
@@ -99,10 +99,10 @@ def call(shape: ProductShape, dtype: torch.dtype, device: torch.device) -> Actio
 def products(compilation: Compilation, network: nn.Module, batch: int) -> list[Product]:
     """All of stem, layers and head."""
     layers = (
-        Product(shape, flops * block.block.repeat)
+        Product(shape, flops * times)
         for block in compilation.optimised.blocks
-        for step in block.steps
-        for graph in forward_graphs(step)
+        for _, graphs in runs(block)
+        for graph, times in graphs
         for shape, flops in of_graph(graph, batch)
     )
     return [*ends(compilation, network, batch), *layers]

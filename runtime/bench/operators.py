@@ -30,13 +30,6 @@ def written(spec: str) -> ModuleType:
     return crate_dsl.module_of(compilation.text, compilation.class_name)
 
 
-def gram_solve(w: Tensor, shift: float, scale: float) -> Tensor:
-    """(shift I + scale W W')^-1 W of tokens that are rows, the lines of the written `crate_exact`."""
-    gram = w.mT @ w
-    matrix = shift * torch.eye(w.shape[-1], dtype=w.dtype, device=w.device) + scale * gram
-    return torch.cholesky_solve(w.mT, torch.linalg.cholesky_ex(matrix).L).mT
-
-
 def softmax(w: Tensor) -> Tensor:
     return F.scaled_dot_product_attention(w, w, w, scale=w.shape[-1] ** -0.5)
 
@@ -46,7 +39,7 @@ def causal_softmax(w: Tensor) -> Tensor:
 
 
 def exact(w: Tensor) -> Tensor:
-    return gram_solve(at_least_float32(w), 1, BETA)
+    return written("crate_exact.crate").gram_solve(at_least_float32(w), 1, BETA)
 
 
 def causal_exact(w: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from runtime.bench import memory
 from runtime.bench.case import Case, case
-from runtime.bench.contestants import gather
+from runtime.bench.contestants import WAYS, gather
 from runtime.bench.measure import DTYPES, Costs, costs_of
 from runtime.bench.operators import OPERATORS, Mixer
 from runtime.bench.progress import Bar
@@ -145,7 +145,7 @@ def network_points(
     """The compiled network and its baselines with some sizes changed."""
     other = case(given.spec, given.preset, {**given.overrides, **changed}, setting.device)
     work = workload(other.network, other.compiled.shape, setting.batch, setting.precision)
-    field = gather(other, baselines, frozenset(), work)
+    field = gather(other, baselines, frozenset(), work, WAYS[:1])
     costs = costs_of(field.contestants, work, setting.rounds, setting.bar)
     return [Point(label, at, setting.batch, found) for label, found in costs.items()]
 

@@ -45,14 +45,14 @@ def operators(axis: Axis, name: str, of: Callable[[Costs], Sequence[float]]) -> 
 
 
 def networks(axis: Axis, name: str, of: Callable[[Costs], Sequence[float]]) -> Table:
-    """One row per width or depth: the compiled network, and every baseline with compiled over it."""
+    """One row per width or depth: the compiled network, and every baseline with its ratio to that."""
     first, *others = axis.labels
-    columns = [column for label in others for column in (label, f"{first} over {label}")]
+    columns = [column for label in others for column in (label, f"{label}/{first}")]
     name = name.replace("forward and backward", "training step")
     table = Table(axis.name, first, *columns, title=f"network, {axis.fixed}: {name}", title_justify="left")
     for at in axis.places:
         own = axis.point(first, at)
-        pairs = ((median(other, of), over(own, other, of)) for other in (axis.point(label, at) for label in others))
+        pairs = ((median(other, of), over(other, own, of)) for other in (axis.point(label, at) for label in others))
         table.add_row(str(at), median(own, of), *(cell for pair in pairs for cell in pair))
     return table
 

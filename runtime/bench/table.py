@@ -12,7 +12,7 @@ from runtime.bench.spread import Spread, ratios
 
 NONE = "-"
 FOOTNOTE = (
-    "time: median (least to greatest) of the rounds; a ratio is taken in each round; below 1: less than the baseline.\n"
+    "time: median (least to greatest) of the rounds; ratios are taken round by round.\n"
     "a training step is forward, loss and backward pass: the optimiser is the same for all and left out.\n"
     "floor: the compiled network's matrix products alone, at the rate of each shape on this machine; "
     "its share: floor over time."
@@ -32,14 +32,14 @@ def times(
     measured: Measured, title: str, of: Callable[[Costs], Sequence[float] | None], floor: float, flops: int
 ) -> Table:
     """One row per contestant that has such a time, and the floor."""
-    ratio_columns = (f"over {label}" for label in measured.references)
+    ratio_columns = (f"times faster than {label}" for label in measured.references)
     table = Table("contestant", "ms", *ratio_columns, "share of floor", title=title, title_justify="left")
     for result in measured.results:
         values = of(result.costs)
         if values is None:
             continue
         spread = Spread.of(values)
-        against = (ratio(values, of(measured.reference(label).costs)) for label in measured.references)
+        against = (ratio(of(measured.reference(label).costs), values) for label in measured.references)
         table.add_row(result.label, ranged(spread, 1e3), *against, f"{floor / spread.median:.0%}")
     blanks = (NONE for _ in measured.references)
     table.add_row(f"floor ({quantity(flops).strip()}FLOP)", figure(floor * 1e3), *blanks, "100%")
@@ -62,8 +62,9 @@ def others(measured: Measured) -> Table:
     return table
 
 
-def ratio(values: Sequence[float], reference: Sequence[float] | None) -> str:
-    return ranged(ratios(values, reference), 1) if reference else NONE
+def ratio(reference: Sequence[float] | None, values: Sequence[float]) -> str:
+    """How many times faster than the reference."""
+    return ranged(ratios(reference, values), 1) if reference else NONE
 
 
 def ranged(spread: Spread, unit: float) -> str:

@@ -18,7 +18,7 @@ from runtime.bench import contestants, memory
 from runtime.bench.__main__ import main
 from runtime.bench.accuracy import relative, truth
 from runtime.bench.case import Case, case
-from runtime.bench.contestants import NETWORK, Field, gather
+from runtime.bench.contestants import NETWORK, WAYS, Field, gather
 from runtime.bench.floor import ProductShape, floor, operations, products
 from runtime.bench.forms import FORMS, official
 from runtime.bench.race import race
@@ -34,6 +34,7 @@ CPU = torch.device("cpu")
 CRATE = str(SPECS / "crate.crate")
 OFFICIAL = {"crate": "digits", "crate_mae": "digits", "crate_gpt": "text"}  # specs of official architectures
 SHORT = ["--preset", "digits", "--batch", "2", "--rounds", "2"]
+OTHER_WAYS = [way.label for way in WAYS if not way.optional and way.label != NETWORK]
 
 
 def small(spec: str, preset: str, **sizes: float) -> Case:
@@ -74,8 +75,10 @@ def test_official_sizes_follow_the_spec() -> None:
 def test_another_function_is_told_apart(spec: str) -> None:
     field = against(small(spec, "digits"), "official")
     assert field.difference is None
-    assert all(row.weights_of is None for row in field.contestants)
-    assert "another function" in field.contestants[1].note
+    found = {row.label: row for row in field.contestants}
+    assert found[NETWORK].weights_of is found["official"].weights_of is None
+    assert found["checkpointed"].weights_of == NETWORK
+    assert "another function" in found["official"].note
 
 
 def test_same_parameters_are_not_yet_the_same_function(tmp_path: Path) -> None:
@@ -98,7 +101,8 @@ def test_all_baselines_of_all_kinds(spec: str) -> None:
         work.training_step(row.module, row.call)
         unused = {name for name, p in row.module.named_parameters() if p.requires_grad and p.grad is None}
         assert unused <= {"decoder_embed.weight", "decoder_embed.bias"}  # dead officially
-    assert len(shapes) == 1 and len(field.contestants) == 4
+    assert len(shapes) == 1
+    assert [row.label for row in field.contestants] == [*(way.label for way in WAYS if not way.optional), *FORMS]
 
 
 @pytest.mark.parametrize(
@@ -159,10 +163,12 @@ def test_the_floor_counts_the_products_of_the_network() -> None:
     given = small("crate", "digits")
     d, heads, p, count, batch, layers = 96, 6, 16, 17, 4, 2
     found = products(given.compilation, given.network, batch)
-    per_layer = 3 * 2 * batch * count * d * d + 2 * d**3 + 2 * 2 * batch * heads * count * count * p
+    linear, scores = 2 * batch * count * d * d, 2 * 2 * batch * heads * count * count * p
     ends = 2 * batch * 16 * 4 * d + 2 * batch * d * 10
+    whole = 3 * linear + 2 * d**3 + scores
+    last = linear + 2 * linear // count + 2 * d**3 + scores // count  # the class token alone asks, and is read out
     total = sum(product.flops for product in found)
-    assert abs(total - layers * per_layer - ends) < 0.01 * total  # biases are counted with the products
+    assert abs(total - (layers - 1) * whole - last - ends) < 0.01 * total  # biases are counted with the products
     scores = ProductShape(batch * heads, count, p, count)
     assert scores in {product.shape for product in found}
     seconds = {product.shape: [2e-3, 1e-3, 3e-3] for product in found}
@@ -192,15 +198,18 @@ def test_what_a_bench_leaves(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert found["sizes"]["L"] == 1 and found["batch"] == 2 and found["machine"]["threads"] >= 1
     race = found["race"]
     assert race["references"] == ["official"] and race["difference_to_official"] < 1e-10
-    assert list(race["contestants"]) == [NETWORK, "official", "vit"]
-    for row in race["contestants"].values():
+    assert list(race["contestants"]) == [NETWORK, *OTHER_WAYS, "official", "vit"]
+    for row in (race["contestants"][label] for label in (NETWORK, "checkpointed", "official", "vit")):
         assert len(row["forward_seconds"]) == len(row["training_step_seconds"]) == 2
         assert row["training_step_peak_bytes"] > 0
         assert 0 < row["output_error"] < 1e-4 and 0 < row["gradient_error"] < 1e-2
     assert race["contestants"][NETWORK]["parameters"] == race["contestants"]["official"]["parameters"]
     assert race["floor"]["forward_seconds"] > 0
     printed = capsys.readouterr()
-    assert all(word in printed.out for word in ("over official", "floor", "peak MB", "official and compiled agree"))
+    assert all(
+        word in printed.out
+        for word in ("times faster than official", "floor", "peak MB", "official and compiled agree")
+    )
     assert printed.err == ""
 
 
@@ -211,7 +220,7 @@ def test_narrow_numbers_and_torch_compile(tmp_path: Path, monkeypatch: pytest.Mo
     race = json.loads((tmp_path / "out" / "bench.json").read_text())["race"]
     assert race["references"] == ["official", "official, torch.compile"]
     twice = {f"{label}, torch.compile" for label in ("compiled", "official")}
-    assert set(race["contestants"]) == {"compiled", "official", "exact"} | twice
+    assert set(race["contestants"]) == {NETWORK, *OTHER_WAYS, "official", "exact"} | twice
     assert all(1e-4 < row["output_error"] < 0.1 for row in race["contestants"].values())
 
 
@@ -234,7 +243,7 @@ def test_a_way_that_does_not_train(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_a_network_alone(tmp_path: Path) -> None:
     main([CRATE, *SHORT, "--baseline", "none", "--set", "L=1", "--out", str(tmp_path / "out")])
     race = json.loads((tmp_path / "out" / "bench.json").read_text())["race"]
-    assert list(race["contestants"]) == race["references"] == [NETWORK]
+    assert list(race["contestants"]) == [NETWORK, *OTHER_WAYS] and race["references"] == [NETWORK]
 
 
 MISTAKES = {

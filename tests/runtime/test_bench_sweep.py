@@ -87,5 +87,5 @@ def test_what_a_sweep_leaves(tmp_path: Path, capsys: pytest.CaptureFixture[str])
             assert len(point["forward_seconds"]) == len(point["training_step_seconds"]) == 2
             assert point["training_step_peak_bytes"] > 0
     printed = capsys.readouterr()
-    assert "softmax/exact" in printed.out and "compiled over official" in printed.out
+    assert "softmax/exact" in printed.out and "official/compiled" in printed.out
     assert printed.err == ""
