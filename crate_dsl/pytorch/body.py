@@ -16,7 +16,7 @@ import sympy
 from crate_dsl.errors import CompilerBug
 from crate_dsl.language.model import Block, LearnedScalar
 from crate_dsl.operators.graph import FIRST, Graph, Operator, Type
-from crate_dsl.pytorch import causal_spelling, solve_spelling  # noqa: F401 (register their kinds)
+from crate_dsl.pytorch import causal_spelling, solve_spelling, sum_spelling  # noqa: F401 (register their kinds)
 from crate_dsl.pytorch.expressions import ATOM, SUM, Code, is_negated, scalar_code
 from crate_dsl.pytorch.names import Constants, Names
 from crate_dsl.pytorch.precision import precise_regions, source_of
@@ -56,11 +56,13 @@ class Body:
         memory: str = "",
         counted: Mapping[str, str] | None = None,
         norms: Mapping[str, tuple[str, str]] | None = None,
+        made: Mapping[int, str] | None = None,
     ) -> None:
         self._graph, self._owner, self._names, self._inputs = graph, owner, names, inputs
         self._memory, self._slots, self._place = memory, {}, ""
         self._counted = counted or {}  # axes whose length is that of the data: in coefficients, and what is learned
         self._norms = norms or {}  # inputs that are written as a value and its norm
+        self._made = made or {}  # values that something else than their spelling makes
         self._lines: list[str] = []
         self._indent = INDENT if precise else ""
         self._codes: dict[int, Code] = {}
@@ -169,7 +171,8 @@ class Body:
 
     def _make(self, number: int) -> None:
         operator = self._graph[number]
-        self._codes[number] = self._leaf(operator) or self._spelled(operator)
+        made = self._made.get(number)
+        self._codes[number] = Code(made) if made else self._leaf(operator) or self._spelled(operator)
         if operator.kind not in UNNAMED and number != self._graph.output and self._wants_name(number):
             self._state(number)
 

@@ -13,6 +13,7 @@ from crate_dsl.mathematics import plain
 from crate_dsl.mathematics.derivation import APPROXIMATION, Assignment, DerivedStep, Prox
 from crate_dsl.mathematics.quantities import Quantity
 from crate_dsl.mathematics.statement import renamed, substituted
+from crate_dsl.operators.adjoint import collected
 from crate_dsl.operators.graph import Graph
 from crate_dsl.operators.program import StepProgram
 
@@ -137,7 +138,7 @@ def _fast(step: StepProgram) -> Iterator[str]:
         yield "the softmax and the products around it are one fused attention"
     if _has_token_inverse(step.derived) and _solves_features(graph):
         yield "W (I + c W'W)^-1 = (I + c W W')^-1 W: the solve is as wide as the features, not the tokens"
-    if any(_is_hoisted(graph, number) for number in graph.operators("combine")):
+    if any(collected(graph)):
         yield "the weights are collected in M, made once per forward pass: one product per token is left"
 
 
@@ -153,8 +154,3 @@ def _solves_features(graph: Graph) -> bool:
     if graph.operators("gram_solve"):
         return True
     return any(graph[graph[n].inputs[0]].type.rows != graph.tokens for n in graph.operators("solve"))
-
-
-def _is_hoisted(graph: Graph, number: int) -> bool:
-    users = [graph[user] for user in graph.users(number)]
-    return not graph[number].type.batch and any(u.kind in ("product", "affine") and u.type.batch for u in users)

@@ -77,7 +77,7 @@ class NetworkWriter:
         for step in stage.block.steps:
             label = step.derived.step.label
             name = self._file.names.new(camel(f"{stage.name}_{label}"))
-            parts.append(StepWriter(step, self._file).text(name))
+            parts += StepWriter(step, self._file).classes(name)
             labels.append((label, name))
         return [*parts, self._layer(stage, labels)]
 

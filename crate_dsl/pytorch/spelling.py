@@ -6,7 +6,6 @@ flipped is the transposed value (tokens as rows), else the value as it stands in
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -16,7 +15,7 @@ import sympy
 from crate_dsl.operators.graph import Operator, Type
 from crate_dsl.operators.kinds import is_causal
 from crate_dsl.operators.passes.bias import is_heads
-from crate_dsl.pytorch.expressions import ATOM, POWER, PRODUCT, SUM, UNARY, Code, is_negated, scalar_code
+from crate_dsl.pytorch.expressions import ATOM, POWER, PRODUCT, Code, scalar_code
 from crate_dsl.pytorch.helpers import HELPERS
 from crate_dsl.pytorch.proximal import proximal_code
 
@@ -64,7 +63,7 @@ def spell(kind: str, name: str = "value", always: bool = False) -> Callable[[Wri
 
 
 @spell("identity", "identity")
-def _identity(op: Operator, speaker: Speaker) -> Code:
+def identity_code(op: Operator, speaker: Speaker) -> Code:
     reference = speaker.reference()
     return Code(f"torch.eye({speaker.size(op.type.rows)}, dtype={reference}.dtype, device={reference}.device)")
 
@@ -184,58 +183,6 @@ def _column(op: Operator, speaker: Speaker) -> Code:
     return Code(vector.text.removesuffix(".unsqueeze(0)"), vector.level, True)
 
 
-@spell("combine", "update")
-def _combine(op: Operator, speaker: Speaker) -> Code:
-    """The positive terms first, so that no sum opens with a minus without need."""
-    flipped = speaker.flipped(op.type)
-    terms = [(c, n) for c, n in zip(op.attributes[0], op.inputs, strict=True)]
-    terms.sort(key=lambda term: is_negated(term[0]))
-    # An identity names the matrix beside it, so it is spelled before that would be written out.
-    first = sorted(range(len(terms)), key=lambda place: speaker.operator(terms[place][1]).kind != "identity")
-    spelled = {place: _term(*terms[place], flipped, op, speaker) for place in first}
-    parts = [spelled[place] for place in range(len(terms))]
-    text = re.sub(r"^-([\w.]+\*\*[\w.]+)", r"-(\1)", parts[0])  # a power after a sign is bracketed, as formatters do
-    for part in parts[1:]:
-        text += f" - {part[1:]}" if part.startswith("-") else f" + {part}"
-    single = UNARY if text.startswith("-") else PRODUCT
-    return Code(text, SUM if len(parts) > 1 else single, flipped)
-
-
-def _term(coefficient: sympy.Expr, number: int, flipped: bool, op: Operator, speaker: Speaker) -> str:
-    if speaker.operator(number).kind == "identity":
-        value = Code(_identity_like(number, op, speaker))
-    elif _is_ones(number, speaker) and any(not _is_ones(n, speaker) for n in op.inputs):
-        return speaker.scalar(coefficient, op.type).at(PRODUCT)  # a number broadcasts over the other terms
-    elif speaker.operator(number).kind == "constant":
-        return speaker.scalar(coefficient * speaker.operator(number).attributes[0], op.type).at(PRODUCT)
-    else:
-        value = speaker.code(number, flipped, op.type)
-    if coefficient == 1:
-        return value.at(PRODUCT)
-    if coefficient == -1:
-        return f"-{value.at(PRODUCT)}"
-    sign, magnitude = ("-", -coefficient) if is_negated(coefficient) else ("", coefficient)
-    factor = speaker.scalar(magnitude, op.type)
-    # A product of matrices keeps its brackets: `eta * (A @ B)` scales once, at the end.
-    bracketed = f"({value.text})" if " @ " in value.text and value.level == PRODUCT else value.at(PRODUCT)
-    return f"{sign}{factor.at(PRODUCT)} * {bracketed}"
-
-
-def _is_ones(number: int, speaker: Speaker) -> bool:
-    """A vector of ones, or one for every token."""
-    operator = speaker.operator(number)
-    return operator.kind == "ones" or (operator.kind == "column" and _is_ones(operator.inputs[0], speaker))
-
-
-def _identity_like(number: int, op: Operator, speaker: Speaker) -> str:
-    """The identity with the type and device of a term beside it."""
-    others = [n for n in op.inputs if n != number and speaker.operator(n).type.is_square]
-    if not others:
-        return _identity(speaker.operator(number), speaker).text
-    beside = speaker.named(others[0], speaker.flipped(op.type)).removesuffix(".T").removesuffix(".mT")
-    return f"{speaker.helper('identity_like')}({beside})"
-
-
 @spell("family_sum", "total")
 def _family_sum(op: Operator, speaker: Speaker) -> Code:
     flipped = speaker.flipped(op.type)
@@ -294,7 +241,7 @@ def _diagonal(op: Operator, speaker: Speaker) -> Code:
     """As a matrix, where it stands among others in a sum."""
     column = speaker.code(op.inputs[0], False, op.type)
     if speaker.operator(op.inputs[0]).type.is_scalar:
-        return Code(f"{column.at(PRODUCT)} * {_identity(op, speaker).text}", PRODUCT)
+        return Code(f"{column.at(PRODUCT)} * {identity_code(op, speaker).text}", PRODUCT)
     return Code(f"torch.diag_embed({column.at(ATOM)}.squeeze(-1))")
 
 

@@ -10,6 +10,7 @@ from crate_dsl.operators.graph import Graph
 from crate_dsl.operators.program import StepProgram
 from crate_dsl.operators.uses import inputs_of, step_parameters, step_scalars
 from crate_dsl.pytorch.body import Body, Class
+from crate_dsl.pytorch.collected import collected_matrices
 from crate_dsl.pytorch.comments import docstring, formula, stated_energy, what_it_does
 from crate_dsl.pytorch.fitting import estimate_of, fitting_methods
 from crate_dsl.pytorch.names import Constants, Names
@@ -55,12 +56,19 @@ class StepWriter:
         attributes = {p.name: attribute(p.name) for p, _ in step_parameters(step)}
         attributes |= {scalar.name: scalar_attribute(scalar) for scalar in scalars}
         self._class = Class(step.block, file.constants, attributes, self._scalars, file.helpers)
+        self._made: dict[int, str] = {}
 
     @property
     def _normed(self) -> bool:
         return self._step.derived.step.norm is not None
 
-    def text(self, name: str) -> list[str]:
+    def classes(self, name: str) -> list[list[str]]:
+        """The functions of matrices collected from weights, and the class of the step, which calls them."""
+        found = collected_matrices(self._step.forward, self._class, self._file.names, name)
+        self._made = {matrix.number: matrix.call for matrix in found}
+        return [*(list(matrix.text) for matrix in found), self._text(name)]
+
+    def _text(self, name: str) -> list[str]:
         derived = self._step.derived
         energy = stated_energy(derived)
         about = [what_it_does(derived), *(["", *energy] if energy else [])]
@@ -126,7 +134,9 @@ class StepWriter:
         own = {leaf: text for leaf, text in inputs.items() if leaf in inputs_of(graph)} or inputs
         first_input = next(iter(inputs.values()))
         counted = self._file.counted(graph.tokens, first_input, always=bool(self._step.fits))
-        return [name, *indented([*first, *Body(graph, self._class, names, own, counted=counted, norms=norms).lines()])]
+        made = self._made if graph is self._step.forward else {}
+        body = Body(graph, self._class, names, own, counted=counted, norms=norms, made=made)
+        return [name, *indented([*first, *body.lines()])]
 
     def _code(self) -> list[str]:
         """The unknown of the energy, from the tokens as read."""

@@ -1,0 +1,65 @@
+"""Matrices that are collected from weights, written as functions whose backward pass is derived, not traced."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from crate_dsl.operators.adjoint import GRADIENT, adjoint, collected, own_graph
+from crate_dsl.operators.cost import TRAINING
+from crate_dsl.operators.formula import described
+from crate_dsl.operators.graph import Graph
+from crate_dsl.operators.uses import parameters_of
+from crate_dsl.pytorch.body import Body, Class
+from crate_dsl.pytorch.comments import docstring, wrapped
+from crate_dsl.pytorch.names import Names
+
+INDENT = "    "
+
+
+@dataclass(frozen=True)
+class Collected:
+    """The function of one such matrix: of which value of the step's graph, its class, and how it is called."""
+
+    number: int
+    text: tuple[str, ...]
+    call: str
+
+
+def collected_matrices(graph: Graph, owner: Class, names: Names, prefix: str) -> list[Collected]:
+    """One for every matrix for which the derived backward pass costs less."""
+    found = []
+    for number in collected(graph):
+        own = own_graph(graph, number)
+        backward = adjoint(own, owner.learned, TRAINING)
+        if backward:
+            (parameter,) = parameters_of(own)
+            name = names.new(f"{prefix}Matrix")
+            call = f"{name}.apply(self.{owner.attributes[parameter]})"
+            found.append(Collected(number, tuple(_function(name, parameter, own, backward, owner, names)), call))
+    return found
+
+
+def _function(name: str, parameter: str, own: Graph, backward: Graph, owner: Class, names: Names) -> list[str]:
+    local = Names(names)
+    leaf, gradient = local.new(parameter), local.new("gradient")
+    inside = Class(owner.block, owner.constants, {}, {}, owner.helpers, {parameter: leaf, GRADIENT: gradient})
+    bodies = [Body(graph, inside, Names(local), {parameter: leaf}).lines() for graph in (own, backward)]
+    formula = described(own, own.output).removeprefix("(").removesuffix(")").replace("+ -", "- ")
+    what = f"{formula}, with the gradient derived and factored: fewer products than traced."
+    about = docstring(wrapped(what, ""))
+    forward, derived = ([f"{INDENT * 2}{line}" for line in body] for body in bodies)
+    return [
+        f"class {name}(torch.autograd.Function):",
+        *(f"{INDENT}{line}" for line in about),
+        "",
+        f"{INDENT}@staticmethod",
+        f"{INDENT}def forward(ctx, {leaf}: Tensor) -> Tensor:",
+        f"{INDENT * 2}ctx.save_for_backward({leaf})",
+        *forward,
+        "",
+        f"{INDENT}@staticmethod",
+        f"{INDENT}def backward(ctx, {gradient}: Tensor) -> Tensor:",
+        f"{INDENT * 2}({leaf},) = ctx.saved_tensors",
+        f"{INDENT * 2}{gradient} = {gradient}.to({leaf}.dtype)",
+        *derived,
+    ]

@@ -1,0 +1,88 @@
+"""How sums are written in torch; part of `spelling.py`'s registry."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+import sympy
+
+from crate_dsl.operators.graph import Operator
+from crate_dsl.pytorch.expressions import PRODUCT, SUM, UNARY, Code, is_negated
+from crate_dsl.pytorch.spelling import Speaker, identity_code, spell
+
+
+@spell("combine", "update")
+def _combine(op: Operator, speaker: Speaker) -> Code:
+    """The positive terms first, so that no sum opens with a minus without need; a product of weights by `addmm`."""
+    flipped = speaker.flipped(op.type)
+    product = _product_of_weights(op, speaker)
+    if product is not None:
+        return _added_product(op, product, speaker)
+    terms = [(c, n) for c, n in zip(op.attributes[0], op.inputs, strict=True)]
+    terms.sort(key=lambda term: is_negated(term[0]))
+    # An identity names the matrix beside it, so it is spelled before that would be written out.
+    first = sorted(range(len(terms)), key=lambda place: speaker.operator(terms[place][1]).kind != "identity")
+    spelled = {place: _term(*terms[place], flipped, op, speaker) for place in first}
+    parts = [spelled[place] for place in range(len(terms))]
+    text = re.sub(r"^-([\w.]+\*\*[\w.]+)", r"-(\1)", parts[0])  # a power after a sign is bracketed, as formatters do
+    for part in parts[1:]:
+        text += f" - {part[1:]}" if part.startswith("-") else f" + {part}"
+    single = UNARY if text.startswith("-") else PRODUCT
+    return Code(text, SUM if len(parts) > 1 else single, flipped)
+
+
+def _product_of_weights(op: Operator, speaker: Speaker) -> int | None:
+    """The one product of a sum of matrices of weights; learned coefficients stay outside, `addmm` takes numbers."""
+    products = [n for n in op.inputs if speaker.operator(n).kind == "product"]
+    learned = any(map(speaker.is_learned, op.attributes[0]))
+    small = op.type.batch or op.type.family or op.type.diagonal or op.type.is_scalar
+    return products[0] if len(products) == 1 and len(op.inputs) > 1 and not learned and not small else None
+
+
+def _added_product(op: Operator, product: int, speaker: Speaker) -> Code:
+    """`c X + s A B` in one pass over memory."""
+    weights = dict(zip(op.inputs, op.attributes[0], strict=True))
+    scale = weights.pop(product)
+    rest = replace(op, inputs=tuple(weights), attributes=(tuple(weights.values()),))
+    single = len(weights) == 1
+    added = speaker.code(rest.inputs[0], False) if single else _combine(rest, speaker)
+    factors = (speaker.code(n, False).text for n in speaker.operator(product).inputs)
+    named = {"beta": rest.attributes[0][0] if single else sympy.Integer(1), "alpha": scale}
+    options = (f"{name}={speaker.scalar(value, op.type).text}" for name, value in named.items() if value != 1)
+    return Code(f"torch.addmm({', '.join([added.text, *factors, *options])})")
+
+
+def _term(coefficient: sympy.Expr, number: int, flipped: bool, op: Operator, speaker: Speaker) -> str:
+    if speaker.operator(number).kind == "identity":
+        value = Code(_identity_like(number, op, speaker))
+    elif _is_ones(number, speaker) and any(not _is_ones(n, speaker) for n in op.inputs):
+        return speaker.scalar(coefficient, op.type).at(PRODUCT)  # a number broadcasts over the other terms
+    elif speaker.operator(number).kind == "constant":
+        return speaker.scalar(coefficient * speaker.operator(number).attributes[0], op.type).at(PRODUCT)
+    else:
+        value = speaker.code(number, flipped, op.type)
+    if coefficient == 1:
+        return value.at(PRODUCT)
+    if coefficient == -1:
+        return f"-{value.at(PRODUCT)}"
+    sign, magnitude = ("-", -coefficient) if is_negated(coefficient) else ("", coefficient)
+    factor = speaker.scalar(magnitude, op.type)
+    # A product of matrices keeps its brackets: `eta * (A @ B)` scales once, at the end.
+    bracketed = f"({value.text})" if " @ " in value.text and value.level == PRODUCT else value.at(PRODUCT)
+    return f"{sign}{factor.at(PRODUCT)} * {bracketed}"
+
+
+def _is_ones(number: int, speaker: Speaker) -> bool:
+    """A vector of ones, or one for every token."""
+    operator = speaker.operator(number)
+    return operator.kind == "ones" or (operator.kind == "column" and _is_ones(operator.inputs[0], speaker))
+
+
+def _identity_like(number: int, op: Operator, speaker: Speaker) -> str:
+    """The identity with the type and device of a term beside it."""
+    others = [n for n in op.inputs if n != number and speaker.operator(n).type.is_square]
+    if not others:
+        return identity_code(speaker.operator(number), speaker).text
+    beside = speaker.named(others[0], speaker.flipped(op.type)).removesuffix(".T").removesuffix(".mT")
+    return f"{speaker.helper('identity_like')}({beside})"
