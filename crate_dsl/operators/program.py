@@ -19,7 +19,8 @@ class StepProgram:
     then read out, `code` maps the tokens as read to that code and `forward` takes it as an input. `energy` maps the
     objective's variable, and what it is given, to one number per image; `start` is where the energy before is taken.
     `fits` map the tokens as read, of fitting data, to what the step keeps of them; `estimates` map later ones to what
-    stands for given quantities.
+    stands for given quantities. Of a frozen step, `fold` maps weights to what is made of them alone, and the graphs of
+    the forward pass have that as parameters.
     """
 
     derived: DerivedStep
@@ -30,17 +31,19 @@ class StepProgram:
     start: Graph
     fits: tuple[Graph, ...] = ()
     estimates: tuple[Graph, ...] = ()
+    fold: Graph | None = None
 
     @property
     def graphs(self) -> tuple[Graph, ...]:
-        code = (self.code,) if self.code else ()
-        return (*code, self.forward, self.energy, self.start, *self.fits, *self.estimates)
+        code, fold = ((graph,) if graph else () for graph in (self.code, self.fold))
+        return (*fold, *code, self.forward, self.energy, self.start, *self.fits, *self.estimates)
 
     def mapped(self, change: Callable[[Graph], Graph]) -> StepProgram:
         code = change(self.code) if self.code else None
         fits, estimates = tuple(map(change, self.fits)), tuple(map(change, self.estimates))
         changed = replace(self, forward=change(self.forward), code=code, fits=fits, estimates=estimates)
-        return replace(changed, energy=change(self.energy), start=change(self.start))
+        fold = change(self.fold) if self.fold else None
+        return replace(changed, energy=change(self.energy), start=change(self.start), fold=fold)
 
 
 @dataclass(frozen=True)
@@ -65,11 +68,15 @@ class PenaltyProgram:
 
 @dataclass(frozen=True)
 class Program:
-    """All graphs of a network; layers are lowered once, the repeat count stays in the block."""
+    """All graphs of a network; layers are lowered once, the repeat count stays in the block.
+
+    A frozen one is for inference: what is made of weights alone is made once, and kept.
+    """
 
     derivation: Derivation
     blocks: tuple[BlockProgram, ...]
     penalties: tuple[PenaltyProgram, ...] = ()
+    frozen: bool = False
 
     @property
     def steps(self) -> Iterator[StepProgram]:

@@ -38,6 +38,11 @@ def at_least_float32(x: Tensor) -> Tensor:
     """Half precision widened: Cholesky factors need it."""
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 ''',
+    "fold_again": '''
+def fold_again(network: nn.Module, _: object) -> None:
+    """After weights are loaded: compute what is made of them."""
+    network.fold()
+''',
     "gelu_slope": '''
 def gelu_slope(x: Tensor) -> Tensor:
     """The derivative of GELU, of x Phi(x) with the normal distribution Phi."""
