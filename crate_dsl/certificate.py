@@ -12,6 +12,7 @@ from crate_dsl.mathematics.certify import Finding, certify
 from crate_dsl.mathematics.derivation import DerivedStep
 from crate_dsl.mathematics.evaluate import Point, execute, form_value, tree_value, with_quantities
 from crate_dsl.mathematics.reference import reference_point
+from crate_dsl.operators.freeze import frozen_error, live_graphs
 from crate_dsl.operators.graph import Graph
 from crate_dsl.operators.interpret import Inputs, interpret
 from crate_dsl.operators.program import PenaltyProgram, StepProgram
@@ -36,8 +37,11 @@ def _graph_findings(compilation: Compilation) -> Iterator[Finding]:
     for step, before, after in zip(derived, compilation.program.steps, compilation.optimised.steps, strict=True):
         place = before.forward.name
         yield _finding(place, "lowered graph against the derived forms", _lowering_error(compilation, step, before))
-        errors = [_pass_error(a, b) for a, b in zip(before.graphs, after.graphs, strict=True)]
-        yield _finding(place, "optimised graphs against the lowered ones", max(errors))
+        if compilation.freeze:
+            yield _finding(place, "folded and frozen graphs against the lowered ones", frozen_error(before, after))
+        pairs = [(before.energy, after.energy), (before.start, after.start), *zip(before.fits, after.fits, strict=True)]
+        pairs += [] if compilation.freeze else zip(live_graphs(before), live_graphs(after), strict=True)
+        yield _finding(place, "optimised graphs against the lowered ones", max(_pass_error(*pair) for pair in pairs))
 
 
 def _penalty_findings(compilation: Compilation) -> Iterator[Finding]:

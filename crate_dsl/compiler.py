@@ -19,6 +19,7 @@ from crate_dsl.library.vocabulary import VOCABULARY
 from crate_dsl.mathematics.derivation import Derivation
 from crate_dsl.mathematics.derive import derive
 from crate_dsl.mathematics.overview import StepOverview, overview
+from crate_dsl.operators.freeze import freeze
 from crate_dsl.operators.lower import lower
 from crate_dsl.operators.passes import optimise
 from crate_dsl.operators.program import Program
@@ -41,6 +42,7 @@ class Compilation:
     source: Source
     preset: str | None
     overrides: Mapping[str, Value]
+    freeze: bool = False  # for inference: weights are constants
 
     @cached_property
     def spec(self) -> Spec:
@@ -60,7 +62,7 @@ class Compilation:
 
     @cached_property
     def optimised(self) -> Program:
-        return optimise(self.program)
+        return freeze(self.program) if self.freeze else optimise(self.program)
 
     @cached_property
     def text(self) -> str:
@@ -97,14 +99,17 @@ class Compilation:
 
 
 def compile_spec(
-    path: str | Path, preset: str | None = None, overrides: Mapping[str, Value] | None = None
+    path: str | Path,
+    preset: str | None = None,
+    overrides: Mapping[str, Value] | None = None,
+    freeze: bool = False,
 ) -> Compilation:
-    """The compilation of a file; nothing is computed yet.
+    """The compilation of a file, with `freeze` for inference; nothing is computed yet.
 
     Raises:
         CrateError: where the file cannot be read.
     """
-    return Compilation(read_source(path), preset, dict(overrides or {}))
+    return Compilation(read_source(path), preset, dict(overrides or {}), freeze)
 
 
 def read_source(path: str | Path) -> Source:

@@ -10,7 +10,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import networkx as nx
-import numpy as np
 
 from crate_dsl.language.model import ONE
 from crate_dsl.operators.build import transposed
@@ -185,7 +184,7 @@ def _errors(before: Graph, after: Graph, step: StepProgram, seed: int) -> Iterat
     matrices = {name: value for inputs in drawn for name, value in inputs.matrices.items()}
     scalars = {name: value for inputs in drawn for name, value in inputs.scalars.items()}
     if normalised(step.derived) in matrices:
-        normed = matrices[WEIGHT][:, :] * matrices[normalised(step.derived)] + matrices[BIAS]
+        normed = matrices[WEIGHT] * matrices[normalised(step.derived)] + matrices[BIAS]
         matrices[step.derived.read.name] = normed
     matrices |= interpret(fold, Inputs(matrices, scalars)) if fold.outputs else {}
     wanted, found = (interpret(graph, Inputs(matrices, scalars)) for graph in (before, after))

@@ -11,6 +11,7 @@ from crate_dsl.operators.program import BlockProgram, Program
 from crate_dsl.operators.uses import step_parameters, step_scalars
 from crate_dsl.pytorch.comments import docstring, escaped
 from crate_dsl.pytorch.fitting import layer_fit, network_fit
+from crate_dsl.pytorch.folding import network_fold
 from crate_dsl.pytorch.front import (
     Front,
     front_of,
@@ -49,6 +50,7 @@ class NetworkWriter:
         self._name = name
         self._stages = [self._stage(stage) for stage in self._model.stages]
         self._penalties = PenaltyWriter(program, file)
+        self._folds: dict[str, list[str]] = {}  # labels of the steps that compute something once, by stage
 
     def _stage(self, stage: Block | NormStage) -> Stage:
         if isinstance(stage, NormStage):
@@ -75,7 +77,9 @@ class NetworkWriter:
         for step in stage.block.steps:
             label = step.derived.step.label
             name = self._file.names.new(camel(f"{stage.name}_{label}"))
-            parts.append(StepWriter(step, self._file).text(name))
+            writer = StepWriter(step, self._file)
+            parts.append(writer.text(name))
+            self._folds.setdefault(stage.name, []).extend([label] if writer.folds else [])
             labels.append((label, name))
         return [*parts, self._layer(stage, labels)]
 
@@ -139,8 +143,9 @@ class NetworkWriter:
     # ---- the network --------------------------------------------------------------------------------------------
 
     def _network(self) -> list[str]:
-        about = docstring([escaped(self._model.description) or f"The network {self._model.name}."])
-        parts = [about, self._facts(), self._init(), tokens_method(self._file, self._front)]
+        about = docstring([escaped(self._model.description) or f"The network {self._model.name}.", *self._frozen])
+        parts = [about, self._facts(), self._init(), *([network_fold(self._folds)] if self._frozen else [])]
+        parts += [tokens_method(self._file, self._front)]
         parts += [mask_method(self._front.unit, self._front.units)] if self._model.mask else []
         parts += [self._forward(), *self._with_penalty(), self._front.methods(), self._features(), self._energies()]
         parts.append(network_fit(self._program, self._arguments[0]))
@@ -148,6 +153,18 @@ class NetworkWriter:
             parts.append(advance_method(self._program, head_code(self._model, self._front)))
         body = [line for part in parts if part for line in (*part, "")]
         return [f"class {self._name}(nn.Module):", *indented(body[:-1])]
+
+    @property
+    def _frozen(self) -> list[str]:
+        """What a user of frozen weights must know, as the docstring says it."""
+        if not any(self._folds.values()):
+            return []
+        return [
+            "",
+            "Frozen, for inference: what is made of weights alone is kept in buffers, and no gradient passes through",
+            "these. The state dict is that of the network as it is trained. Call `fold` after weights were changed by",
+            "hand, or converted to a wider type.",
+        ]
 
     @property
     def _causal(self) -> bool:
@@ -180,6 +197,9 @@ class NetworkWriter:
                 layers = f"{stage.layer}() for _ in range({stage.block.block.repeat})"
                 lines.append(f"self.{stage.name} = nn.ModuleList({layers})")
         lines += [*self._shared(), *head_lines(self._file, self._front)]
+        if self._frozen:
+            self._file.helpers.add("fold_again")
+            lines += ["self.fold()", "self.register_load_state_dict_post_hook(fold_again)"]
         return ["def __init__(self) -> None:", *indented(["super().__init__()", *lines])]
 
     @property

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 
 from crate_dsl.language.model import Block, Model, Word
 from crate_dsl.operators.graph import Graph
+from crate_dsl.operators.norms import normalised
 from crate_dsl.operators.program import StepProgram
 from crate_dsl.operators.uses import inputs_of, step_parameters, step_scalars
 from crate_dsl.pytorch.body import Body, Class
 from crate_dsl.pytorch.comments import docstring, formula, stated_energy, what_it_does
 from crate_dsl.pytorch.fitting import estimate_of, fitting_methods
+from crate_dsl.pytorch.folding import Folding
 from crate_dsl.pytorch.names import Constants, Names
 from crate_dsl.pytorch.parameters import Start, attribute, scalar_attribute, scalar_line
 from crate_dsl.pytorch.streaming import advancing
@@ -39,8 +41,11 @@ def indented(lines: Iterable[str], times: int = 1) -> list[str]:
 
 def norm_line(name: str, word: Word, width: str) -> str:
     """`self.<name> = nn.LayerNorm(width)`, with its epsilon where that is not torch's own."""
-    epsilon = f", eps={float(word.arguments[0])!r}" if word.arguments else ""
-    return f"self.{name} = nn.LayerNorm({width}{epsilon})"
+    return f"self.{name} = nn.LayerNorm({width}{_epsilon(word)})"
+
+
+def _epsilon(word: Word) -> str:
+    return f", eps={float(word.arguments[0])!r}" if word.arguments else ""
 
 
 class StepWriter:
@@ -53,7 +58,13 @@ class StepWriter:
         self._scalars = {scalar.name: scalar for scalar in scalars}
         attributes = {p.name: attribute(p.name) for p, _ in step_parameters(step)}
         attributes |= {scalar.name: scalar_attribute(scalar) for scalar in scalars}
-        self._class = Class(step.block, file.constants, attributes, self._scalars, file.helpers)
+        self._folding = Folding(step, Class(step.block, file.constants, attributes, self._scalars, file.helpers))
+        self._class = self._folding.owner
+
+    @property
+    def folds(self) -> bool:
+        """Whether the step is frozen and has something to compute once."""
+        return bool(self._folding)
 
     @property
     def _normed(self) -> bool:
@@ -63,7 +74,8 @@ class StepWriter:
         derived = self._step.derived
         energy = stated_energy(derived)
         about = [what_it_does(derived), *(["", *energy] if energy else [])]
-        parts = [docstring(about), self._init(), *([self._code()] if self._step.code else []), self._forward()]
+        parts = [docstring(about), self._init(), self._folding.method(Names(self._file.names))]
+        parts += [*([self._code()] if self._step.code else []), self._forward()]
         stream = advancing(self._step)
         parts += [self._advance(stream)] if stream else []
         parts += [self._energy(), self._energies(), self._fitting()]
@@ -84,9 +96,23 @@ class StepWriter:
             lines += start.lines(parameter, trained)
         for scalar in self._scalars.values():
             lines.append(scalar_line(scalar, self._size(scalar.family) if scalar.family else None))
+        lines += self._folding.buffers(self._size)
         return ["def __init__(self) -> None:", *indented(["super().__init__()", *lines])]
 
     # ---- forward ------------------------------------------------------------------------------------------------
+
+    @property
+    def _opened(self) -> bool:
+        """Whether the affine part of the norm is folded, so that the forward pass only normalises."""
+        return any(normalised(self._step.derived) in inputs_of(graph) for graph in self._step.graphs)
+
+    def _read(self, z: str) -> tuple[str, str, str]:
+        """The tokens as the forward pass reads them: input of its graphs, wanted name, and code."""
+        derived = self._step.derived
+        if not self._opened:
+            return (derived.read.name, "v", f"self.norm({z})") if self._normed else (derived.read.name, z, z)
+        width = self._size(derived.raw.rows)
+        return normalised(derived), "x", f"F.layer_norm({z}, ({width},){_epsilon(derived.step.norm)})"
 
     def _local(self, *wanted: str) -> tuple[Names, list[str]]:
         names = Names(self._file.names)
@@ -104,18 +130,20 @@ class StepWriter:
     def _code(self) -> list[str]:
         """The unknown of the energy, from the tokens as read."""
         derived = self._step.derived
-        names, (v,) = self._local("v" if self._normed else derived.raw.name.lower())
-        head = f"def code(self, {v}: Tensor) -> Tensor:  # {self._shape(derived.raw.rows)}"
-        return [*formula(self._step), *self._method(head, self._step.code, names, {derived.read.name: v}, [])]
+        leaf, wanted, _ = self._read(derived.raw.name.lower())
+        names, (v,) = self._local(wanted)
+        note = ", normalised without the norm's affine part" if self._opened else ""
+        head = f"def code(self, {v}: Tensor) -> Tensor:  # {self._shape(derived.raw.rows)}{note}"
+        return [*formula(self._step), *self._method(head, self._step.code, names, {leaf: v}, [])]
 
     def _forward(self) -> list[str]:
         derived = self._step.derived
         names, (z,) = self._local(derived.raw.name.lower())
         inputs, first, v = {derived.raw.name: z}, [], z
         if self._normed:
-            v = names.new("v")
-            inputs[derived.read.name] = v
-            first.append(f"{v} = self.norm({z})")
+            leaf, wanted, normed = self._read(z)
+            inputs[leaf] = v = names.new(wanted)
+            first.append(f"{v} = {normed}")
         handed = self._handed(names)
         inputs |= handed
         first += [self._estimated(leaf, text, v) for leaf, text in handed.items()]
@@ -148,8 +176,9 @@ class StepWriter:
         names, (z, memory) = self._local(derived.raw.name.lower(), "memory")
         inputs, first = {derived.raw.name: z}, []
         if self._normed:
-            inputs[derived.read.name] = names.new("v")
-            first.append(f"{inputs[derived.read.name]} = self.norm({z})")
+            leaf, wanted, normed = self._read(z)
+            inputs[leaf] = names.new(wanted)
+            first.append(f"{inputs[leaf]} = {normed}")
         rows = self._step.derived.raw.rows
         head = f"def advance(self, {z}: Tensor, {memory}: dict) -> Tensor:  # (batch, 1, {rows})"
         about = '"""For one more token; the memory is what the tokens before it left, {} at first."""'
@@ -219,7 +248,7 @@ class StepWriter:
         if self._normed:
             v = names.new("v")
             lines.append(f"{v} = {z} if raw else self.norm({z})")
-        after = f"self({z})" if not self._step.code else f"self.code({f'self.norm({z})' if self._normed else z})"
+        after = f"self({z})" if not self._step.code else f"self.code({self._read(z)[2]})"
         rest = "".join(f", {v}" for _ in given)
         return [*lines, f"return self.energy({self._start(v, names)}{rest}), self.energy({after}{rest})"]
 

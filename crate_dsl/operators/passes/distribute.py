@@ -57,7 +57,8 @@ def _distributing(graph: Graph, quantity: int | None = None, place: int | None =
         number = next(numbers)
         old = graph[number]
         if operator.kind == "combine":
-            return _flat(builder, operator, [len(graph.users(n)) == 1 and graph[n].kind != "combine" for n in old.inputs])
+            made = [len(graph.users(n)) == 1 and graph[n].kind != "combine" for n in old.inputs]
+            return _flat(builder, operator, made)
         if operator.kind != "product" or place not in (None, number):
             return None
         wanted = [quantity is None or _bare(graph, n) == quantity for n in old.inputs]
@@ -95,7 +96,7 @@ def _run(factors: list[int], weights: Weights) -> list[int]:
 
 
 def _absorbed(builder: Builder, scale: sympy.Expr, left: tuple[int, ...], number: int) -> int | None:
-    """`scale * left * value` with both inside the weights that the value begins with; None where it begins with none."""
+    """`scale * left * value`, both inside the weights that the value begins with; None where it begins with none."""
     operator = builder[number]
     match operator.kind:
         case "combine":
@@ -159,10 +160,11 @@ def _scaled(builder: Builder, scale: sympy.Expr, number: int) -> int:
 def _flat(builder: Builder, operator: Operator, made: list[bool]) -> int | None:
     """A sum with the terms of sums that were made in it, and its constant columns `b 1'` as one."""
     terms = list(zip(operator.attributes[0], operator.inputs, strict=True))
-    if not any(builder[n].kind == "combine" for (_, n), new in zip(terms, made, strict=True) if new):
+    opens = [new and abs(_parted(c, builder.tokens)[0]) == 1 for (c, _), new in zip(terms, made, strict=True)]
+    if not any(builder[n].kind == "combine" for (_, n), new in zip(terms, opens, strict=True) if new):
         return None
     opened = []
-    for (coefficient, number), new in zip(terms, made, strict=True):
+    for (coefficient, number), new in zip(terms, opens, strict=True):
         inner = terms_of(builder, number) if new else [(one, number)]
         opened += [(coefficient * c, n) for c, n in inner]
     return combine(builder, _joined(builder, opened), operator.type.rows, operator.type.cols)

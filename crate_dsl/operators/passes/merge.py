@@ -10,7 +10,10 @@ from crate_dsl.operators.weights import Weights
 
 
 def merge(graph: Graph, workload: Workload) -> Graph:
-    """Merge every sum of a learned family, or of one that is made of weights once, times values; a weight per head goes to the value."""
+    """Merge every sum of a learned family times values; a weight per head goes to the value.
+
+    What is made of frozen weights once is stored as learned families are.
+    """
 
     def rule(builder: Builder, operator: Operator) -> int | None:
         return _merged(builder, operator, workload.frozen) if operator.kind == "family_sum" else None
