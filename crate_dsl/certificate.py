@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -41,7 +41,9 @@ def _graph_findings(compilation: Compilation) -> Iterator[Finding]:
             yield _finding(place, "folded and frozen graphs against the lowered ones", frozen_error(before, after))
         pairs = [(before.energy, after.energy), (before.start, after.start), *zip(before.fits, after.fits, strict=True)]
         pairs += [] if compilation.freeze else zip(live_graphs(before), live_graphs(after), strict=True)
-        yield _finding(place, "optimised graphs against the lowered ones", max(_pass_error(*pair) for pair in pairs))
+        yield _finding(
+            place, "optimised graphs against the lowered ones", _largest(_pass_error(*pair) for pair in pairs)
+        )
 
 
 def _penalty_findings(compilation: Compilation) -> Iterator[Finding]:
@@ -73,7 +75,12 @@ def _pass_error(before: Graph, after: Graph) -> float:
     before, after = replace(before, sizes=sizes), replace(after, sizes=sizes)
     inputs = random_inputs(before)
     wanted, found = interpret(before, inputs), interpret(after, inputs)
-    return max(relative_error(found[name], value) for name, value in wanted.items())
+    return _largest(relative_error(found[name], value) for name, value in wanted.items())
+
+
+def _largest(errors: Iterable[float]) -> float:
+    """One that is not a number included, which `max` may pass over."""
+    return float(np.max(list(errors)))
 
 
 def _lowering_error(compilation: Compilation, derived: DerivedStep, step: StepProgram) -> float:

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import networkx as nx
+import numpy as np
 
 from crate_dsl.language.model import ONE
 from crate_dsl.operators.build import transposed
@@ -173,7 +174,7 @@ def _hint(graph: Graph, number: int) -> str:
 def frozen_error(before: StepProgram, after: StepProgram, seed: int = 0) -> float:
     """The largest relative error of the split graphs against a step's lowered ones, at random points."""
     pairs = zip(live_graphs(before), live_graphs(after), strict=True)
-    return max(error for a, b in pairs for error in _errors(a, b, after, seed))
+    return float(np.max([error for a, b in pairs for error in _errors(a, b, after, seed)]))
 
 
 def _errors(before: Graph, after: Graph, step: StepProgram, seed: int) -> Iterator[float]:

@@ -56,7 +56,7 @@ class Folding:
         for name, number in self._outputs:
             kind = self._graph[number].type
             stacked = kind.family and not kind.is_scalar
-            comment = f"  # {replace(kind, diagonal=False)}" + (", stacked as learned ones" if stacked else "")
+            comment = f"  # {replace(kind, diagonal=False)}" + (", stacked" if stacked else "")
             lines.append(_buffer(self._folded[name], _stored(kind, size), comment))
         return lines
 

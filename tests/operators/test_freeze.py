@@ -95,7 +95,7 @@ def test_one_product_and_one_bias_are_left() -> None:
     assert graph[graph.output].attributes[0] == RELU
 
 
-# ---- the pass ----------------------------------------------------------------------------------------------------------
+# ---- the pass --------------------------------------------------------------------------------------------------------
 
 
 class Small:
@@ -142,7 +142,7 @@ def test_what_a_causal_step_holds_of_its_past_is_not_opened() -> None:
         assert {"v", "A", "Pi"} & {graph[n].attributes[0] for n in graph.operators("quantity")}, case
 
 
-# ---- the split ---------------------------------------------------------------------------------------------------------
+# ---- the split -------------------------------------------------------------------------------------------------------
 
 
 def test_equal_values_of_several_graphs_are_made_once() -> None:
