@@ -76,6 +76,9 @@ def assert_same(trained: nn.Module, frozen: nn.Module) -> None:
         error = (frozen.features(*inputs)[name] - tokens).detach().abs().max() / tokens.detach().abs().max()
         assert float(error) < 1e-10, name
     torch.testing.assert_close(frozen.energies(*inputs), trained.energies(*inputs), equal_nan=True, **CLOSE)
+    if hasattr(trained, "forward_with_penalty"):
+        wanted, found = (network.forward_with_penalty(*inputs) for network in (trained, frozen))
+        torch.testing.assert_close(found, wanted, **CLOSE)
 
 
 @pytest.mark.parametrize("name", [path.stem for path in SPECS])
