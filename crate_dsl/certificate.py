@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -12,6 +12,7 @@ from crate_dsl.mathematics.certify import Finding, certify
 from crate_dsl.mathematics.derivation import DerivedStep
 from crate_dsl.mathematics.evaluate import Point, execute, form_value, tree_value, with_quantities
 from crate_dsl.mathematics.reference import reference_point
+from crate_dsl.operators.freeze import frozen_error, live_graphs
 from crate_dsl.operators.graph import FIRST, Graph
 from crate_dsl.operators.interpret import Inputs, interpret
 from crate_dsl.operators.program import PenaltyProgram, StepProgram
@@ -36,12 +37,16 @@ def _graph_findings(compilation: Compilation) -> Iterator[Finding]:
     for step, before, after in zip(derived, compilation.program.steps, compilation.optimised.steps, strict=True):
         place = before.forward.name
         yield _finding(place, "lowered graph against the derived forms", _lowering_error(compilation, step, before))
-        errors = [_pass_error(a, b) for a, b in zip(before.graphs, after.graphs, strict=True)]
-        yield _finding(place, "optimised graphs against the lowered ones", max(errors))
+        if compilation.freeze:
+            yield _finding(place, "folded and frozen graphs against the lowered ones", frozen_error(before, after))
+        pairs = [(before.energy, after.energy), (before.start, after.start), *zip(before.fits, after.fits, strict=True)]
+        pairs += [] if compilation.freeze else zip(live_graphs(before), live_graphs(after), strict=True)
+        yield _finding(
+            place, "optimised graphs against the lowered ones", _largest(_pass_error(*pair) for pair in pairs)
+        )
         if after.pruned:
-            yield _finding(
-                place, "what the head reads against the whole result", first_error(after.pruned, after.forward)
-            )
+            error = first_error(after.pruned, after.forward)
+            yield _finding(place, "what the head reads against the whole result", error)
 
 
 def _penalty_findings(compilation: Compilation) -> Iterator[Finding]:
@@ -73,7 +78,12 @@ def _pass_error(before: Graph, after: Graph) -> float:
     before, after = replace(before, sizes=sizes), replace(after, sizes=sizes)
     inputs = random_inputs(before)
     wanted, found = interpret(before, inputs), interpret(after, inputs)
-    return max(relative_error(found[name], value) for name, value in wanted.items())
+    return _largest(relative_error(found[name], value) for name, value in wanted.items())
+
+
+def _largest(errors: Iterable[float]) -> float:
+    """One that is not a number included, which `max` may pass over."""
+    return float(np.max(list(errors)))
 
 
 def first_error(pruned: Graph, whole: Graph) -> float:

@@ -68,6 +68,10 @@ def parser() -> Parser:
     result.add_argument(
         "--set", metavar="NAME=VALUE", nargs="+", action="extend", default=[], help="override sizes and reals"
     )
+    result.add_argument(
+        "--freeze", action="store_true",
+        help="for inference: what is made of weights alone is computed once, when weights are loaded",
+    )  # fmt: skip
     what = result.add_mutually_exclusive_group()
     what.add_argument(
         "--explain", action="store_true", help="the derivation: text, or a page with -o x.md, .tex, .html"
@@ -112,7 +116,9 @@ def run(options: argparse.Namespace) -> int:
     """Do what the options ask for."""
     for path in options.graph:
         writer_of(path)  # an unknown ending is told before anything is written
-    compilation = compile_spec(options.spec, options.preset, overrides(options.set), batch(options.batch))
+    compilation = compile_spec(
+        options.spec, options.preset, overrides(options.set), batch(options.batch), options.freeze
+    )
     for warning in compilation.model.warnings:
         print(f"{warning}\n", file=sys.stderr)
     for path in options.graph:

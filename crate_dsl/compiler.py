@@ -20,6 +20,7 @@ from crate_dsl.mathematics.derivation import Derivation
 from crate_dsl.mathematics.derive import derive
 from crate_dsl.mathematics.overview import StepOverview, overview
 from crate_dsl.operators.cost import BATCH, Workload
+from crate_dsl.operators.freeze import freeze
 from crate_dsl.operators.lower import lower
 from crate_dsl.operators.passes import optimise
 from crate_dsl.operators.program import Program
@@ -43,6 +44,7 @@ class Compilation:
     preset: str | None
     overrides: Mapping[str, Value]
     batch: int = BATCH  # inputs at a time, which passes decide for and costs are counted over
+    freeze: bool = False  # for inference: weights are constants
 
     @cached_property
     def spec(self) -> Spec:
@@ -62,11 +64,11 @@ class Compilation:
 
     @property
     def workload(self) -> Workload:
-        return Workload(self.batch)
+        return Workload(self.batch, self.freeze)
 
     @cached_property
     def optimised(self) -> Program:
-        return optimise(self.program, self.workload)
+        return (freeze if self.freeze else optimise)(self.program, self.workload)
 
     @cached_property
     def text(self) -> str:
@@ -103,14 +105,18 @@ class Compilation:
 
 
 def compile_spec(
-    path: str | Path, preset: str | None = None, overrides: Mapping[str, Value] | None = None, batch: int = BATCH
+    path: str | Path,
+    preset: str | None = None,
+    overrides: Mapping[str, Value] | None = None,
+    batch: int = BATCH,
+    freeze: bool = False,
 ) -> Compilation:
-    """The compilation of a file; nothing is computed yet.
+    """The compilation of a file, with `freeze` for inference; nothing is computed yet.
 
     Raises:
         CrateError: where the file cannot be read.
     """
-    return Compilation(read_source(path), preset, dict(overrides or {}), batch)
+    return Compilation(read_source(path), preset, dict(overrides or {}), batch, freeze)
 
 
 def read_source(path: str | Path) -> Source:

@@ -10,6 +10,7 @@ import sympy
 from crate_dsl.certificate import certificate
 from crate_dsl.compiler import Compilation, compile_spec
 from crate_dsl.mathematics.derivation import Derivation
+from crate_dsl.operators.freeze import freeze
 from crate_dsl.operators.lower import lower
 
 SPEC = Path(__file__).parent.parent / "specs" / "crate.crate"
@@ -32,6 +33,15 @@ def tampered(derivation: Derivation) -> Derivation:
 def test_graphs_are_certified() -> None:
     text, passed = certificate(compiled())
     assert passed and text.count("optimised graphs") == 2 and "FAILED" not in text
+
+
+def test_frozen_graphs_are_certified() -> None:
+    compilation = compile_spec(SPEC, preset="digits", freeze=True)
+    text, passed = certificate(compilation)
+    assert passed and text.count("folded and frozen graphs") == 2
+    compilation.__dict__["optimised"] = freeze(lower(tampered(compilation.derivation)))
+    text, passed = certificate(compilation)
+    assert not passed and "FAILED" in text
 
 
 def test_a_wrong_lowering_is_caught() -> None:

@@ -57,6 +57,23 @@ def test_output_is_written_whole(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert [path.name for path in target.parent.iterdir()] == ["model.py"]
 
 
+def test_frozen_networks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The file says so, the table leaves work on weights out, and the split graphs are printed."""
+    spec, target = str(ROOT / "specs/crate.crate"), tmp_path / "model.py"
+    status, frozen, _ = run(capsys, spec, "--preset", "tiny", "--freeze", "-o", str(target), "--summary")
+    assert status == 0 and "\nFrozen" in target.read_text() and "without what is made of weights" in frozen
+    assert frozen.replace("; frozen: without what is made of weights once", "") != run(capsys, spec, "--summary")[1]
+    status, graphs, _ = run(capsys, spec, "--preset", "tiny", "--freeze", "--emit", "optimised")
+    assert status == 0 and "graph encoder.sparsify.fold" in graphs and "normalised(Z)" in graphs
+
+
+@pytest.mark.parametrize("name", ["crate", "crate_exact", "crate_mae", "crate_gpt_exact", "tost_causal", "redunet"])
+def test_frozen_networks_pass_their_certificate(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    path = ROOT / "specs" / f"{name}.crate"
+    status, out, _ = run(capsys, str(path), "--preset", small_preset(path.read_text()), "--check", "--freeze")
+    assert status == 0 and "folded and frozen graphs" in out
+
+
 def test_the_energies_of_the_library_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     status, out, _ = run(capsys, "--energies")
     assert status == 0 and out.startswith("include attention\n") and "    rate(Z: d x N, U: K of d x p)\n" in out

@@ -47,7 +47,15 @@ class Cost:
 def price(graph: Graph, workload: Workload) -> float:
     """What passes compare: the time of the graph, in units of one operation; what is made once and kept is free."""
     live = (n for n in graph if graph[n].type.batch or not workload.frozen)
-    return sum(operator_cost(graph, n, workload.batch).time for n in live)
+    return sum(_live_cost(graph, n, workload).time for n in live)
+
+
+def _live_cost(graph: Graph, number: int, workload: Workload) -> Cost:
+    """Products of weights inside a longer product are made once too."""
+    operator = graph[number]
+    if workload.frozen and operator.kind == "product" and len(operator.inputs) > 2:
+        return chain_order(graph, tuple(graph[n].type for n in operator.inputs), workload)[0]
+    return operator_cost(graph, number, workload.batch)
 
 
 def cost(graph: Graph, batch: int = BATCH) -> Cost:

@@ -31,6 +31,11 @@ def described(builder: Builder, number: int) -> str:
             return "I"
         case "ones":
             return f"ones({operator.type.rows})"
+        case "fill":
+            return _scaled(operator.attributes[0], f"ones({operator.type.rows})")
+        case "broadcast":
+            scale, value = f"diag({inputs[0]})", inputs[1]
+            return f"{scale} * {value}" if operator.attributes[0] == "rows" else f"{value} * {scale}"
         case "attention":
             scores = f"{operator.attributes[0]} * {_bracketed(inputs[1])}' * {inputs[2]}".replace("**", "^")
             return f"{_bracketed(inputs[0])} * softmax({scores})"

@@ -20,6 +20,8 @@ class StepProgram:
     objective's variable, and what it is given, to one number per image; `start` is where the energy before is taken.
     `fits` map the tokens as read, of fitting data, to what the step keeps of them; `estimates` map later ones to what
     stands for given quantities. `pruned` is the forward pass for the first token alone, where that is all that is read.
+    Of a frozen step, `fold` maps weights to what is made of them alone, and the graphs of the forward pass have that as
+    parameters.
     """
 
     derived: DerivedStep
@@ -31,17 +33,19 @@ class StepProgram:
     fits: tuple[Graph, ...] = ()
     estimates: tuple[Graph, ...] = ()
     pruned: Graph | None = None
+    fold: Graph | None = None
 
     @property
     def graphs(self) -> tuple[Graph, ...]:
-        code = (self.code,) if self.code else ()
-        return (*code, self.forward, self.energy, self.start, *self.fits, *self.estimates)
+        code, fold = ((graph,) if graph else () for graph in (self.code, self.fold))
+        return (*fold, *code, self.forward, self.energy, self.start, *self.fits, *self.estimates)
 
     def mapped(self, change: Callable[[Graph], Graph]) -> StepProgram:
         code = change(self.code) if self.code else None
         fits, estimates = tuple(map(change, self.fits)), tuple(map(change, self.estimates))
         changed = replace(self, forward=change(self.forward), code=code, fits=fits, estimates=estimates)
-        return replace(changed, energy=change(self.energy), start=change(self.start))
+        fold = change(self.fold) if self.fold else None
+        return replace(changed, energy=change(self.energy), start=change(self.start), fold=fold)
 
 
 @dataclass(frozen=True)
@@ -66,11 +70,15 @@ class PenaltyProgram:
 
 @dataclass(frozen=True)
 class Program:
-    """All graphs of a network; layers are lowered once, the repeat count stays in the block."""
+    """All graphs of a network; layers are lowered once, the repeat count stays in the block.
+
+    A frozen one is for inference: what is made of weights alone is made once, and kept.
+    """
 
     derivation: Derivation
     blocks: tuple[BlockProgram, ...]
     penalties: tuple[PenaltyProgram, ...] = ()
+    frozen: bool = False
 
     @property
     def steps(self) -> Iterator[StepProgram]:

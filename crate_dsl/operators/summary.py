@@ -31,6 +31,7 @@ class Summary:
     batch: int  # inputs over which work on weights alone is spread
     example: str = "image"  # what one of them is
     loss: str = ""  # as stated, with what its penalty costs
+    frozen: bool = False  # work on weights is left out
 
     @property
     def parameters(self) -> int:
@@ -50,6 +51,7 @@ class Summary:
         rule = "-" * len(lines[0])
         inputs = f"{self.batch} {self.example}{'s' * (self.batch > 1)}"
         note = f"FLOPs of a forward pass over {inputs}, divided by {self.batch}"
+        note += "; frozen: without what is made of weights once" if self.frozen else ""
         loss = [self.loss] if self.loss else []
         return "\n".join([lines[0], rule, *lines[1:-1], rule, lines[-1], "", note, *loss])
 
@@ -72,7 +74,7 @@ def summary(program: Program, batch: int = BATCH) -> Summary:
         else:
             block = next(b for b in program.blocks if b.block.role == stage.role)
             rows += _block(block, model, seen, batch)
-    return Summary((*rows, _head(model)), batch, model.example, _loss(program, batch))
+    return Summary((*rows, _head(model)), batch, model.example, _loss(program, batch), program.frozen)
 
 
 def _loss(program: Program, batch: int) -> str:

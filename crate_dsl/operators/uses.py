@@ -14,7 +14,8 @@ from crate_dsl.operators.verify import coefficient_symbols
 def step_parameters(step: StepProgram) -> list[tuple[Parameter, bool]]:
     """The learned matrices that a step's graphs read, and whether its forward pass is among them."""
     known = {p.name: p for p in (*step.block.parameters, *step.derived.parameters)}
-    forward = {name for graph in forward_graphs(step) for name in parameters_of(graph)}
+    live = (*forward_graphs(step), *((step.fold,) if step.fold else ()))
+    forward = {name for graph in live for name in parameters_of(graph)}
     read = forward | {name for graph in step.graphs for name in parameters_of(graph)}
     return [(p, name in forward) for name, p in known.items() if name in read]
 

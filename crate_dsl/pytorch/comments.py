@@ -76,7 +76,7 @@ def formula(step: StepProgram) -> list[str]:
     derived = step.derived
     lines = []
     if derived.read != derived.raw:
-        lines.append(f"{_letter(derived)} = norm({derived.raw.name}); tokens are columns here and rows below")
+        lines.append(f"{normed_letter(derived)} = norm({derived.raw.name}); tokens are columns here and rows below")
     for quantity in (quantity for quantity in derived.quantities if quantity.stated and not quantity.is_given):
         lines += wrapped(f"{_quantity(quantity, derived)}, held constant by the derivation")
     for assignment in derived.assignments:
@@ -91,11 +91,11 @@ def formula(step: StepProgram) -> list[str]:
 def _quantity(quantity: Quantity, step: DerivedStep) -> str:
     name = quantity.symbol().name if quantity.is_scalar else quantity.leaf
     normed = step.read != step.raw
-    tree = renamed(quantity.tree, step.read.name, _letter(step)) if normed else quantity.tree
+    tree = renamed(quantity.tree, step.read.name, normed_letter(step)) if normed else quantity.tree
     return f"{name} = {' '.join(plain.tree(tree))}"
 
 
-def _letter(step: DerivedStep) -> str:
+def normed_letter(step: DerivedStep) -> str:
     """A short name of the tokens as read, V where that is free."""
     taken = {leaf.name for assignment in step.assignments for leaf in leaves(assignment.value)}
     return next(letter for letter in ("V", "Y", "normed", step.read.name) if letter not in taken)
@@ -104,7 +104,7 @@ def _letter(step: DerivedStep) -> str:
 def _assignment(assignment: Assignment, step: DerivedStep) -> str:
     value = assignment.value
     if step.read != step.raw:
-        value = substituted(value, step.read, replace(step.read, name=_letter(step)))
+        value = substituted(value, step.read, replace(step.read, name=normed_letter(step)))
     text = " ".join(plain.form(value))
     return f"{assignment.target.name} = prox({text})" if assignment.prox else f"{assignment.target.name} = {text}"
 

@@ -96,7 +96,7 @@ def _fit(step: StepProgram, arguments: Mapping[str, str], names: Names) -> list[
         matrices = (fitted.shape.rows, fitted.shape.cols) != ("1", "1")
         stored = ".mT.flatten(0, 1)" if fitted.shape.family and matrices else ""
         lines.append(f"{INDENT}self.{attribute(fitted.name)}.copy_(self.{fitted_of(fitted)}({own})[0]{stored})")
-    return lines
+    return [*lines, f"{INDENT}self.fold()"] if step.fold and step.fold.outputs else lines
 
 
 # ---- layers and the network --------------------------------------------------------------------------------------

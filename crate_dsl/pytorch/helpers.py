@@ -38,6 +38,11 @@ def at_least_float32(x: Tensor) -> Tensor:
     """Half precision widened: Cholesky factors need it."""
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 ''',
+    "fold_again": '''
+def fold_again(network: nn.Module, _: object) -> None:
+    """After weights are loaded: compute what is made of them."""
+    network.fold()
+''',
     "normed_linear": '''
 class NormedLinear(torch.autograd.Function):
     """F.linear(layer_norm(z), weight, bias); the backward pass makes the normed tokens again, so they are not kept."""

@@ -11,6 +11,7 @@ from crate_dsl.operators.program import BlockProgram, Program
 from crate_dsl.operators.uses import step_parameters, step_scalars
 from crate_dsl.pytorch.comments import docstring, escaped
 from crate_dsl.pytorch.fitting import layer_fit, network_fit
+from crate_dsl.pytorch.folding import network_fold
 from crate_dsl.pytorch.front import (
     Front,
     front_of,
@@ -28,6 +29,8 @@ from crate_dsl.pytorch.stem import mask_method
 from crate_dsl.pytorch.steps import File, StepWriter, indented, norm_line
 from crate_dsl.pytorch.streaming import advance_method, advances
 
+LIVE = "    z = layer(z)"
+CHECKPOINTING = "checkpointing = False  # in training, keep the tokens between layers only and run each layer twice"
 RUN = "    z = checkpoint(layer, z, use_reentrant=False) if self.checkpointing else layer(z)"
 
 
@@ -51,6 +54,7 @@ class NetworkWriter:
         self._name = name
         self._stages = [self._stage(stage) for stage in self._model.stages]
         self._penalties = PenaltyWriter(program, file)
+        self._folds: dict[str, list[str]] = {}  # labels of the steps that compute something once, by stage
 
     def _stage(self, stage: Block | NormStage) -> Stage:
         if isinstance(stage, NormStage):
@@ -77,7 +81,9 @@ class NetworkWriter:
         for step in stage.block.steps:
             label = step.derived.step.label
             name = self._file.names.new(camel(f"{stage.name}_{label}"))
-            parts += StepWriter(step, self._file).classes(name)
+            writer = StepWriter(step, self._file)
+            parts += writer.classes(name)
+            self._folds.setdefault(stage.name, []).extend([label] if writer.folds else [])
             labels.append((label, name))
         return [*parts, self._layer(stage, labels)]
 
@@ -142,8 +148,9 @@ class NetworkWriter:
     # ---- the network --------------------------------------------------------------------------------------------
 
     def _network(self) -> list[str]:
-        about = docstring([escaped(self._model.description) or f"The network {self._model.name}."])
-        parts = [about, self._facts(), self._init(), tokens_method(self._file, self._front)]
+        about = docstring([escaped(self._model.description) or f"The network {self._model.name}.", *self._frozen])
+        parts = [about, self._facts(), self._init(), *([network_fold(self._folds)] if self._frozen else [])]
+        parts += [tokens_method(self._file, self._front)]
         parts += [mask_method(self._front.unit, self._front.units)] if self._model.mask else []
         parts += [self._forward(), *self._with_penalty(), self._front.methods(), self._features(), self._energies()]
         parts.append(network_fit(self._program, self._arguments[0]))
@@ -151,6 +158,18 @@ class NetworkWriter:
             parts.append(advance_method(self._program, head_code(self._model, self._front)))
         body = [line for part in parts if part for line in (*part, "")]
         return [f"class {self._name}(nn.Module):", *indented(body[:-1])]
+
+    @property
+    def _frozen(self) -> list[str]:
+        """What a user of frozen weights must know, as the docstring says it."""
+        if not any(self._folds.values()):
+            return []
+        return [
+            "",
+            "Frozen, for inference: what is made of weights alone is kept in buffers, and no gradient passes through",
+            "these. The state dict is that of the network as it is trained. Call `fold` after weights were changed by",
+            "hand, or converted to a wider type.",
+        ]
 
     @property
     def _causal(self) -> bool:
@@ -170,7 +189,7 @@ class NetworkWriter:
             f"mask_ratio: float | None = {mask_ratio(self._model)!r}",
             f"token_count = {self._model.tokens.count}",
             f"causal = {self._causal}",
-            "checkpointing = False  # in training, keep the tokens between layers only and run each layer twice",
+            *([] if self._program.frozen else [CHECKPOINTING]),
             *([f"features_size = {self._file.constants.size(self._model.tokens.rows)}"] if task == "features" else []),
         ]
 
@@ -184,6 +203,9 @@ class NetworkWriter:
                 layers = f"{stage.layer}() for _ in range({stage.block.block.repeat})"
                 lines.append(f"self.{stage.name} = nn.ModuleList({layers})")
         lines += [*self._shared(), *head_lines(self._file, self._front)]
+        if self._frozen:
+            self._file.helpers.add("fold_again")
+            lines += ["self.fold()", "self.register_load_state_dict_post_hook(fold_again)"]
         return ["def __init__(self) -> None:", *indented(["super().__init__()", *lines])]
 
     @property
@@ -208,7 +230,7 @@ class NetworkWriter:
     def _forward(self, penalties: PenaltyWriter | None = None) -> list[str]:
         """The whole pass; with `penalties` it gathers them on the way."""
         lines = [self._start(keep_mask=True), *(["penalty = 0.0"] if penalties else [])]
-        pool = pool_code(self._model)
+        pool, run = pool_code(self._model), LIVE if penalties or self._program.frozen else RUN
         for stage in self._stages:
             if penalties and stage is self._stages[-1] and stage.norm:
                 lines += penalties.of_head(f"self.{stage.name}(z)")
@@ -218,10 +240,10 @@ class NetworkWriter:
                     pool = ""
                 lines.append(f"z = self.{stage.name}(z)")
             elif not penalties and pruned_step(stage.block):
-                lines += [f"for layer in self.{stage.name}[:-1]:", RUN]
+                lines += [f"for layer in self.{stage.name}[:-1]:", run]
                 lines.append(f"z = self.{stage.name}[-1](z, only_first=True)  # all that the head reads")
             else:
-                lines += [f"for layer in self.{stage.name}:", "    z = layer(z)" if penalties else RUN]
+                lines += [f"for layer in self.{stage.name}:", run]
                 lines += penalties.of_layer(stage.name) if penalties else []
                 lines += penalties.of_head("z") if penalties and stage is self._stages[-1] else []
         lines += [f"z = {pool}"] if pool else []

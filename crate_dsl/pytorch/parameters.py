@@ -14,7 +14,7 @@ from crate_dsl.pytorch.names import mangle
 MODULE = frozenset(
     """
     T_destination add_module apply bfloat16 buffers call_super_init children code compile cpu cuda double dump_patches
-    energies energy eval extra_repr float forward get_buffer get_extra_state get_parameter get_submodule half ipu
+    energies energy eval extra_repr float fold forward get_buffer get_extra_state get_parameter get_submodule half ipu
     load_state_dict modules mtia named_buffers named_children named_modules named_parameters norm parameters
     register_buffer register_module register_parameter requires_grad_ set_extra_state set_submodule share_memory
     state_dict to to_empty train training type xpu zero_grad

@@ -7,12 +7,14 @@ from dataclasses import dataclass
 
 from crate_dsl.language.model import Block, Model, Word
 from crate_dsl.operators.graph import Graph
+from crate_dsl.operators.norms import normalised
 from crate_dsl.operators.program import StepProgram
 from crate_dsl.operators.uses import inputs_of, step_parameters, step_scalars
 from crate_dsl.pytorch.body import Body, Class
 from crate_dsl.pytorch.collected import collected_matrices
 from crate_dsl.pytorch.comments import docstring, formula, stated_energy, what_it_does
 from crate_dsl.pytorch.fitting import estimate_of, fitting_methods
+from crate_dsl.pytorch.folding import Folding
 from crate_dsl.pytorch.names import Constants, Names
 from crate_dsl.pytorch.parameters import Start, attribute, scalar_attribute, scalar_line
 from crate_dsl.pytorch.spelling import is_linear
@@ -41,8 +43,11 @@ def indented(lines: Iterable[str], times: int = 1) -> list[str]:
 
 def norm_line(name: str, word: Word, width: str) -> str:
     """`self.<name> = nn.LayerNorm(width)`, with its epsilon where that is not torch's own."""
-    epsilon = f", eps={float(word.arguments[0])!r}" if word.arguments else ""
-    return f"self.{name} = nn.LayerNorm({width}{epsilon})"
+    return f"self.{name} = nn.LayerNorm({width}{_epsilon(word)})"
+
+
+def _epsilon(word: Word) -> str:
+    return f", eps={float(word.arguments[0])!r}" if word.arguments else ""
 
 
 class StepWriter:
@@ -55,8 +60,14 @@ class StepWriter:
         self._scalars = {scalar.name: scalar for scalar in scalars}
         attributes = {p.name: attribute(p.name) for p, _ in step_parameters(step)}
         attributes |= {scalar.name: scalar_attribute(scalar) for scalar in scalars}
-        self._class = Class(step.block, file.constants, attributes, self._scalars, file.helpers)
+        self._folding = Folding(step, Class(step.block, file.constants, attributes, self._scalars, file.helpers))
+        self._class = self._folding.owner
         self._made: dict[int, str] = {}
+
+    @property
+    def folds(self) -> bool:
+        """Whether the step is frozen and has something to compute once."""
+        return bool(self._folding)
 
     @property
     def _normed(self) -> bool:
@@ -72,7 +83,8 @@ class StepWriter:
         derived = self._step.derived
         energy = stated_energy(derived)
         about = [what_it_does(derived), *(["", *energy] if energy else [])]
-        parts = [docstring(about), self._init(), *([self._code()] if self._step.code else []), self._forward()]
+        parts = [docstring(about), self._init(), self._folding.method(Names(self._file.names))]
+        parts += [*([self._code()] if self._step.code else []), self._forward()]
         stream = advancing(self._step)
         parts += [self._advance(stream)] if stream else []
         parts += [self._first()] if self._step.pruned else []
@@ -94,9 +106,23 @@ class StepWriter:
             lines += start.lines(parameter, trained)
         for scalar in self._scalars.values():
             lines.append(scalar_line(scalar, self._size(scalar.family) if scalar.family else None))
+        lines += self._folding.buffers(self._size)
         return ["def __init__(self) -> None:", *indented(["super().__init__()", *lines])]
 
     # ---- forward ------------------------------------------------------------------------------------------------
+
+    @property
+    def _opened(self) -> bool:
+        """Whether the affine part of the norm is folded, so that the forward pass only normalises."""
+        return any(normalised(self._step.derived) in inputs_of(graph) for graph in self._step.graphs)
+
+    def _as_read(self, z: str) -> tuple[str, str, str]:
+        """The tokens as the forward pass reads them: input of its graphs, wanted name, and code."""
+        derived = self._step.derived
+        if not self._opened:
+            return (derived.read.name, "v", f"self.norm({z})") if self._normed else (derived.read.name, z, z)
+        width = self._size(derived.raw.rows)
+        return normalised(derived), "x", f"F.layer_norm({z}, ({width},){_epsilon(derived.step.norm)})"
 
     def _local(self, *wanted: str) -> tuple[Names, list[str]]:
         names = Names(self._file.names)
@@ -109,7 +135,7 @@ class StepWriter:
         """The normed tokens as raw ones and their norm, where one linear map alone reads them and makes them itself."""
         readers = [(n, user) for n in graph.operators("input") for user in graph.users(n)]
         mine = [(n, user) for n, user in readers if graph[n].attributes[0] == self._step.derived.read.name]
-        lean = self._normed and not self._step.code and len(mine) == 1
+        lean = self._normed and not (self._step.code or self._step.fold) and len(mine) == 1
         if not lean or not is_linear(graph[mine[0][1]], mine[0][0], graph.__getitem__):
             return {}
         return {self._step.derived.read.name: (z, "self.norm")}
@@ -119,8 +145,9 @@ class StepWriter:
         derived = self._step.derived
         if not self._normed or derived.read.name in norms:
             return {derived.raw.name: z}, []
-        v = names.new("v")
-        return {derived.raw.name: z, derived.read.name: v}, [f"{v} = self.norm({z})"]
+        leaf, wanted, normed = self._as_read(z)
+        v = names.new(wanted)
+        return {derived.raw.name: z, leaf: v}, [f"{v} = {normed}"]
 
     def _method(
         self,
@@ -141,16 +168,18 @@ class StepWriter:
     def _code(self) -> list[str]:
         """The unknown of the energy, from the tokens as read."""
         derived = self._step.derived
-        names, (v,) = self._local("v" if self._normed else derived.raw.name.lower())
-        head = f"def code(self, {v}: Tensor) -> Tensor:  # {self._shape(derived.raw.rows)}"
-        return [*formula(self._step), *self._method(head, self._step.code, names, {derived.read.name: v}, [])]
+        leaf, wanted, _ = self._as_read(derived.raw.name.lower())
+        names, (v,) = self._local(wanted)
+        note = ", normalised without the norm's affine part" if self._opened else ""
+        head = f"def code(self, {v}: Tensor) -> Tensor:  # {self._shape(derived.raw.rows)}{note}"
+        return [*formula(self._step), *self._method(head, self._step.code, names, {leaf: v}, [])]
 
     def _forward(self) -> list[str]:
         derived = self._step.derived
         names, (z,) = self._local(derived.raw.name.lower())
         norms = self._norms(self._step.forward, z)
         inputs, first = self._read(z, names, norms)
-        v = inputs.get(derived.read.name, z)
+        v = next(reversed(inputs.values()))
         handed = self._handed(names)
         inputs |= handed
         first += [self._estimated(leaf, text, v) for leaf, text in handed.items()]
@@ -264,7 +293,7 @@ class StepWriter:
         if self._normed:
             v = names.new("v")
             lines.append(f"{v} = {z} if raw else self.norm({z})")
-        after = f"self({z})" if not self._step.code else f"self.code({f'self.norm({z})' if self._normed else z})"
+        after = f"self({z})" if not self._step.code else f"self.code({self._as_read(z)[2]})"
         rest = "".join(f", {v}" for _ in given)
         return [*lines, f"return self.energy({self._start(v, names)}{rest}), self.energy({after}{rest})"]
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import sympy
 
+from crate_dsl.language.model import ONE
 from crate_dsl.operators.graph import Operator
 from crate_dsl.pytorch.expressions import PRODUCT, SUM, UNARY, Code, is_negated
 from crate_dsl.pytorch.spelling import Speaker, identity_code, spell
@@ -36,8 +37,9 @@ def _product_of_weights(op: Operator, speaker: Speaker) -> int | None:
     """The one product of a sum of matrices of weights; learned coefficients stay outside, `addmm` takes numbers."""
     products = [n for n in op.inputs if speaker.operator(n).kind == "product"]
     learned = any(map(speaker.is_learned, op.attributes[0]))
-    small = op.type.batch or op.type.family or op.type.diagonal or op.type.is_scalar
-    return products[0] if len(products) == 1 and len(op.inputs) > 1 and not learned and not small else None
+    kind = op.type
+    is_matrix = not (kind.batch or kind.family or kind.diagonal or ONE in (kind.rows, kind.cols))
+    return products[0] if is_matrix and len(products) == 1 < len(op.inputs) and not learned else None
 
 
 def _added_product(op: Operator, product: int, speaker: Speaker) -> Code:

@@ -26,7 +26,7 @@ def write(program: Program, version: str = "") -> str:
     body = helpers_text(file.helpers) + "".join("\n\n" + "\n".join(lines) + "\n" for lines in classes)
     further = ["from torch.nn import functional as F"] if "F." in body else []
     further += ["from torch.utils.checkpoint import checkpoint"] if "checkpoint(" in body else []
-    head = [*docstring(_banner(model, version)), "", "from __future__ import annotations", "", *IMPORTS, *further]
+    head = [*docstring(_banner(program, version)), "", "from __future__ import annotations", "", *IMPORTS, *further]
     if "math.sqrt(" in body:
         head.insert(head.index(IMPORTS[0]), "import math\n")
     return "\n".join([*head, "", *constants.lines, *network.constants()]) + "\n" + body
@@ -37,7 +37,8 @@ def class_name(model: Model) -> str:
     return mangle(model.name)
 
 
-def _banner(model: Model, version: str) -> list[str]:
+def _banner(program: Program, version: str) -> list[str]:
+    model = program.derivation.model
     sha = hashlib.sha256(model.text.encode()).hexdigest()
     lines = [f"{model.name}: {escaped(model.description)}" if model.description else model.name, ""]
     lines += [f"Written by crate-compile {version} from {escaped(model.source.name)} (sha256 {sha[:16]}...)."]
@@ -47,4 +48,6 @@ def _banner(model: Model, version: str) -> list[str]:
         lines.append(f"Preset: {model.preset}.")
     if model.overrides:
         lines.append("Overrides: " + ", ".join(f"{name} = {value}" for name, value in model.overrides.items()) + ".")
+    if program.frozen:
+        lines.append("Frozen, for inference: what is made of weights alone is computed once, when they are loaded.")
     return lines

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+import crate_dsl
 from runtime.bench.accuracy import difference
 from runtime.bench.case import Case
 from runtime.bench.forms import FORMS, NOTES, weights_of_official
@@ -51,6 +52,14 @@ def as_written(case: Case) -> tuple[nn.Module, Call]:
     return case.network, case.network
 
 
+def frozen(case: Case) -> tuple[nn.Module, Call]:
+    """Compiled anew for inference, with the network's weights."""
+    network = crate_dsl.load(case.spec, case.preset, freeze=True, **case.overrides)
+    network.load_state_dict(case.network.state_dict())
+    network.to(next(case.network.parameters()).device)
+    return network, network
+
+
 def checkpointed(case: Case) -> tuple[nn.Module, Call]:
     """A network of its own, since the written one keeps what it keeps."""
     network = copy.deepcopy(case.network)
@@ -64,6 +73,7 @@ def under_torch_compile(case: Case) -> tuple[nn.Module, Call]:
 
 WAYS = (
     Way(NETWORK, as_written, "the written file"),
+    Way("frozen", frozen, "compiled for inference, weights as constants", trains=False),
     Way("checkpointed", checkpointed, "it, every layer run again in the backward pass"),
     Way(f"{NETWORK}, {COMPILED}", under_torch_compile, "the written file under torch.compile", optional="compile"),
 )

@@ -16,8 +16,9 @@ SCRIPT = "import sys; from tests.pytorch.test_same_text import texts; sys.stdout
 
 
 def texts() -> bytes:
-    """Every shipped spec and every step of the tests, written."""
-    specs = (compile_spec(path, small_preset(path.read_text("utf-8"))) for path in (ROOT / "specs").glob("*.crate"))
+    """Every shipped spec, also frozen, and every step of the tests, written."""
+    paths = ((path, freeze) for path in (ROOT / "specs").glob("*.crate") for freeze in (False, True))
+    specs = (compile_spec(path, small_preset(path.read_text("utf-8")), freeze=freeze) for path, freeze in paths)
     cases = (Compilation(Source(case, text_of(steps)), None, {}) for case, steps in CASES.items())
     return "\n".join(sorted(compilation.text for compilation in (*specs, *cases))).encode()
 

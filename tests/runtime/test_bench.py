@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import gc
 import json
 import subprocess
@@ -14,7 +13,7 @@ import torch
 from torch import nn
 
 from crate_dsl import CrateError
-from runtime.bench import contestants, memory
+from runtime.bench import memory
 from runtime.bench.__main__ import main
 from runtime.bench.accuracy import relative, truth
 from runtime.bench.case import Case, case
@@ -224,15 +223,8 @@ def test_narrow_numbers_and_torch_compile(tmp_path: Path, monkeypatch: pytest.Mo
     assert all(1e-4 < row["output_error"] < 0.1 for row in race["contestants"].values())
 
 
-def test_a_way_that_does_not_train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_way_that_does_not_train(tmp_path: Path) -> None:
     """It is timed forward alone, and judged by the network as written where there is no official form of it."""
-
-    def frozen(given: Case) -> tuple[nn.Module, nn.Module]:
-        module = copy.deepcopy(given.network).requires_grad_(False)
-        return module, module
-
-    way = contestants.Way("frozen", frozen, "weights as constants", trains=False)
-    monkeypatch.setattr(contestants, "WAYS", (*contestants.WAYS, way))
     for spec in ("crate", "crate_exact"):
         main([str(SPECS / f"{spec}.crate"), *SHORT, "--set", "L=1", "--out", str(tmp_path / spec)])
         row = json.loads((tmp_path / spec / "bench.json").read_text())["race"]["contestants"]["frozen"]

@@ -17,6 +17,7 @@ from crate_dsl.operators.passes.attention import attention
 from crate_dsl.operators.passes.bias import fold_bias
 from crate_dsl.operators.passes.causal import NoCausalForm, causal
 from crate_dsl.operators.passes.chain import chain
+from crate_dsl.operators.passes.distribute import distribute
 from crate_dsl.operators.passes.factor import factor
 from crate_dsl.operators.passes.gather import gather
 from crate_dsl.operators.passes.gram_solve import gram_solve
@@ -54,6 +55,7 @@ PASSES = (
     Pass("gather", gather, "before factoring, which it prepares"),
     Pass("hoist", hoist, "before factoring, which would take the terms apart that a hoisted matrix is made of"),
     Pass("factor", factor, "after hoisting: what stays among the tokens, and the hoisted matrix, shares factors"),
+    Pass("distribute", distribute, "for frozen weights: after factoring, which would undo it; before orders are fixed"),
     Pass("causal", causal, "after all identities of matrices, which hold of every prefix; before anything is ordered"),
     Pass("solve", solve, "after push-through has chosen which matrix is inverted, before chains are ordered around it"),
     Pass("chain", chain, "after all products have their final factors"),

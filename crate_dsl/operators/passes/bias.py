@@ -9,13 +9,15 @@ import sympy
 
 from crate_dsl.language.model import ONE
 from crate_dsl.mathematics.derivation import Piece, Prox
-from crate_dsl.operators.build import combine, terms_of
+from crate_dsl.operators.build import combine, ones, terms_of
 from crate_dsl.operators.cost import Workload
 from crate_dsl.operators.graph import Builder, Graph, Operator, Type
 from crate_dsl.operators.passes.spread import broadcast
 from crate_dsl.operators.rewrite import rebuild
+from crate_dsl.operators.weights import Weights
 
 oo, zero, one = sympy.oo, sympy.Integer(0), sympy.Integer(1)
+RELU = Prox((Piece(-oo, zero, zero, zero), Piece(zero, oo, one, zero)))
 
 
 def fold_bias(graph: Graph, workload: Workload) -> Graph:
@@ -30,9 +32,11 @@ def fold_bias(graph: Graph, workload: Workload) -> Graph:
                 return _column(builder, operator, graph.tokens)
             case "combine":
                 inputs = zip(operator.inputs, old.inputs, strict=True)
-                return _added(builder, operator, {new for new, n in inputs if len(graph.users(n)) == 1})
+                free = {new for new, n in inputs if len(graph.users(n)) == 1}
+                return _added(builder, operator, free, workload.frozen)
             case "prox":
-                return _thresholded(builder, operator)
+                alone = workload.frozen and len(graph.users(old.inputs[0])) == 1
+                return (_rebiased(builder, operator) if alone else None) or _thresholded(builder, operator)
             case "broadcast":
                 return broadcast(builder, operator.attributes[0], *operator.inputs)
         return None
@@ -49,13 +53,13 @@ def _column(builder: Builder, operator: Operator, tokens: str) -> int | None:
     return builder.add(Operator("column", (left,), builder.type(left).of(builder.type(left).rows, tokens)))
 
 
-def _added(builder: Builder, operator: Operator, free: set[int]) -> int | None:
+def _added(builder: Builder, operator: Operator, free: set[int], frozen: bool) -> int | None:
     """A column goes into a product that has the same coefficient and that nothing else reads."""
     terms = terms_of(builder, builder.add(operator))
     columns = [term for term in terms if builder[term[1]].kind == "column"]
     for coefficient, column in columns:
         for other, number in terms:
-            fits = number in free and _takes_bias(builder, number) and _fits(builder, number, column)
+            fits = number in free and _takes_bias(builder, number, frozen) and _fits(builder, number, column)
             if other == coefficient and fits:
                 closed = _closed(builder, number, column)
                 kept = [(c, closed if n == number else n) for c, n in terms if n != column]
@@ -68,17 +72,18 @@ def _fits(builder: Builder, number: int, column: int) -> bool:
     return builder.type(number).family == builder.type(column).family
 
 
-def _takes_bias(builder: Builder, number: int) -> bool:
+def _takes_bias(builder: Builder, number: int, frozen: bool) -> bool:
     operator = builder[number]
     if operator.kind == "merged":
         return len(operator.inputs) == 2
-    return operator.kind == "product" and _is_map(builder, operator)
+    return operator.kind == "product" and _is_map(builder, operator, frozen)
 
 
-def _is_map(builder: Builder, operator: Operator) -> bool:
-    """A matrix of weights, or a family of them side by side, times tokens."""
+def _is_map(builder: Builder, operator: Operator, frozen: bool = False) -> bool:
+    """A matrix of weights, or a family of them side by side (what is made once is stored so), times tokens."""
     left, right = (builder.type(n) for n in operator.inputs)
-    heads = left.family and not is_heads(builder[operator.inputs[0]], builder.__getitem__)
+    stored = frozen and Weights(builder.__getitem__, builder.tokens).fold(operator.inputs[0])
+    heads = left.family and not stored and not is_heads(builder[operator.inputs[0]], builder.__getitem__)
     return not left.batch and not heads and right.batch and not right.family
 
 
@@ -104,8 +109,20 @@ def _thresholded(builder: Builder, operator: Operator) -> int | None:
     bias = builder.add(Operator("fill", (), Type(rows, ONE), (-threshold,)))
     column = builder.add(Operator("column", (bias,), Type(rows, cols)))
     shifted = _closed(builder, operator.inputs[0], column)
-    relu = Prox((Piece(-oo, zero, zero, zero), Piece(zero, oo, one, zero)))
-    return builder.add(Operator("prox", (shifted,), operator.type, (relu, target)))
+    return builder.add(Operator("prox", (shifted,), operator.type, (RELU, target)))
+
+
+def _rebiased(builder: Builder, operator: Operator) -> int | None:
+    """`relu(M v + b - t)` with the threshold in the bias, which is then another constant one."""
+    prox, target = operator.attributes
+    threshold, source = relu_threshold(prox), builder[operator.inputs[0]]
+    if threshold is None or threshold == 0 or source.kind not in ("affine", "merged") or len(source.inputs) != 3:
+        return None
+    bias = builder[source.inputs[2]]
+    terms = [(one, bias.inputs[0]), (-threshold, ones(builder, source.type.rows))]
+    column = builder.add(replace(bias, inputs=(combine(builder, terms),)))
+    shifted = builder.add(replace(source, inputs=(*source.inputs[:2], column)))
+    return builder.add(Operator("prox", (shifted,), operator.type, (RELU, target)))
 
 
 def relu_threshold(prox: Prox) -> sympy.Expr | None:

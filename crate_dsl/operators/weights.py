@@ -1,0 +1,35 @@
+"""Which values of a graph are made of weights alone: constant, once a network is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from crate_dsl.operators.columns import counts_tokens
+from crate_dsl.operators.graph import Operator
+
+FREE = {"parameter", "identity", "ones", "zero", "constant", "transpose", "diagonal"}  # leaves and views
+
+
+class Weights:
+    """Says of a value whether it is made of weights alone, and whether making it takes any work.
+
+    What has the axis of the tokens, or counts them, is none: another text may have another number of them.
+    """
+
+    def __init__(self, operator: Callable[[int], Operator], tokens: str) -> None:
+        self._operator, self._tokens = operator, tokens
+
+    def __call__(self, number: int) -> bool:
+        operator = self._operator(number)
+        kind = operator.type
+        if kind.batch or operator.kind == "input" or self._tokens in (kind.rows, kind.cols, kind.family):
+            return False
+        return not counts_tokens(operator, self._tokens) and all(map(self, operator.inputs))
+
+    def takes_work(self, number: int) -> bool:
+        operator = self._operator(number)
+        return operator.kind not in FREE or any(map(self.takes_work, operator.inputs))
+
+    def fold(self, number: int) -> bool:
+        """Whether a value is worth being made once and kept."""
+        return self(number) and self.takes_work(number)
