@@ -57,6 +57,10 @@ class Operator:
     type: Type
     attributes: tuple[Any, ...] = ()
 
+    def on(self, inputs: tuple[int, ...]) -> Operator:
+        """The same operation on other operators."""
+        return Operator(self.kind, inputs, self.type, self.attributes)
+
     def __str__(self) -> str:
         inputs = " ".join(f"%{n}" for n in self.inputs)
         return " ".join(part for part in (self.kind, _attributes_text(self.attributes), inputs) if part)
@@ -136,16 +140,19 @@ class Builder:
         return operator in self._known
 
     def add(self, operator: Operator) -> int:
-        if operator not in self._known:
-            self._known[operator] = len(self._operators)
+        number = self._known.setdefault(operator, len(self._operators))
+        if number == len(self._operators):
             self._operators.append(operator)
-        return self._known[operator]
+        return number
 
     def graph(self, outputs: tuple[tuple[str, int], ...]) -> Graph:
         """The operators that the outputs need."""
+        needed = {n for _, n in outputs}
+        for number in reversed(range(len(self._operators))):  # inputs have smaller numbers than what they are inputs of
+            if number in needed:
+                needed.update(self._operators[number].inputs)
         network = nx.DiGraph()
-        for number, operator in enumerate(self._operators):
-            network.add_node(number, operator=operator)
-            network.add_edges_from((source, number) for source in operator.inputs)
-        needed = {n for _, n in outputs}.union(*(nx.ancestors(network, n) for _, n in outputs))
-        return Graph(self.name, network.subgraph(needed).copy(), outputs, self.sizes, self.tokens, self.causal)
+        for number in sorted(needed):
+            network.add_node(number, operator=self._operators[number])
+            network.add_edges_from((source, number) for source in self._operators[number].inputs)
+        return Graph(self.name, network, outputs, self.sizes, self.tokens, self.causal)

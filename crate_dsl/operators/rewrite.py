@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 
 from crate_dsl.operators.build import combine
 from crate_dsl.operators.graph import Builder, Graph, Operator
@@ -18,7 +17,7 @@ def rebuild(graph: Graph, rule: Rule) -> Graph:
     numbers: dict[int, int] = {}
     for number in graph:
         operator = graph[number]
-        operator = replace(operator, inputs=tuple(numbers[n] for n in operator.inputs))
+        operator = operator.on(tuple(numbers[n] for n in operator.inputs))
         made = rule(builder, operator)
         numbers[number] = _added(builder, operator) if made is None else made
     return builder.graph(tuple((name, numbers[n]) for name, n in graph.outputs))
@@ -38,5 +37,5 @@ def copied(graph: Graph) -> tuple[Builder, dict[int, int]]:
     numbers: dict[int, int] = {}
     for number in graph:
         operator = graph[number]
-        numbers[number] = builder.add(replace(operator, inputs=tuple(numbers[n] for n in operator.inputs)))
+        numbers[number] = builder.add(operator.on(tuple(numbers[n] for n in operator.inputs)))
     return builder, numbers
