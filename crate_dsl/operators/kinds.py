@@ -88,7 +88,7 @@ def _combine(op: Operator, x: Values, numbers: Numbers, size: Size) -> np.ndarra
 
 
 def _combine_flops(op: Operator, types: list[Type], size: Size) -> int:
-    scaled = sum(1 for coefficient in op.attributes[0] if abs(coefficient) != 1)
+    scaled = sum(coefficient not in (1, -1) for coefficient in op.attributes[0])
     return entries(op.type, size) * (len(types) - 1 + scaled)
 
 
