@@ -8,7 +8,7 @@ operators as it goes.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import networkx as nx
@@ -75,9 +75,11 @@ def _printable(attribute: object) -> bool:
     return isinstance(attribute, str | int | tuple | sympy.Basic) and attribute != ()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Graph:
     """Operators with named outputs; `sizes` are those of its block, `tokens` is the axis of the tokens.
+
+    Two graphs are equal where they are one object, so that what was found out about one can be remembered.
 
     A causal graph is to be read prefix by prefix: column t of an output is its last column where the tokens are 1..t
     and their number is t. What holds of all matrices holds of every prefix, so passes need not know; one of them
@@ -85,9 +87,9 @@ class Graph:
     """
 
     name: str
-    network: nx.DiGraph = field(compare=False)
+    network: nx.DiGraph
     outputs: tuple[tuple[str, int], ...]
-    sizes: Mapping[str, int] = field(compare=False)
+    sizes: Mapping[str, int]
     tokens: str
     causal: bool = False
 

@@ -12,7 +12,10 @@ Rule = Callable[[Builder, Operator], int | None]
 
 
 def rebuild(graph: Graph, rule: Rule) -> Graph:
-    """The graph with every operator replaced by what the rule makes of it, inputs first."""
+    """The graph with every operator replaced by what the rule makes of it, inputs first.
+
+    Where that changes nothing it is the graph itself, whose cost is remembered.
+    """
     builder = Builder(graph.name, graph.sizes, graph.tokens, graph.causal)
     numbers: dict[int, int] = {}
     for number in graph:
@@ -20,6 +23,8 @@ def rebuild(graph: Graph, rule: Rule) -> Graph:
         operator = operator.on(tuple(numbers[n] for n in operator.inputs))
         made = rule(builder, operator)
         numbers[number] = _added(builder, operator) if made is None else made
+    if all(old == new and graph[old] == builder[new] for old, new in numbers.items()):
+        return graph
     return builder.graph(tuple((name, numbers[n]) for name, n in graph.outputs))
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from crate_dsl.operators.cost import cost
+from functools import lru_cache
+
+from crate_dsl.operators.cost import MOST_REMEMBERED, cost
 from crate_dsl.operators.graph import Graph
 from crate_dsl.operators.passes.grouping import LEFT, RIGHT, grouped, groups, hoists
 
 
+@lru_cache(MOST_REMEMBERED)
 def factor(graph: Graph, batch: int) -> Graph:
     """The cheapest grouping, again and again, as long as it costs less."""
     while True:
