@@ -24,6 +24,7 @@ SECONDS, TIMES = 0.7, 2.0  # a spec compiles within so many seconds, or so many 
 GROWTH = 1.2  # what 96 layers may take of the time of 12: a layer is derived once
 ROUNDS = 5
 SYMPY, SHALLOW, DEEP = "import sympy", "crate, 12 layers", "crate, 96 layers"
+BYTECODE = "; PYTHONDONTWRITEBYTECODE is set, so that every run may translate the compiler's own modules anew"
 IMPORT = (sys.executable, "-c", "import sympy")
 
 Times = Mapping[str, Sequence[float]]  # seconds by name, one of every round
@@ -91,7 +92,8 @@ def depth_row(times: Times) -> Row:
 
 
 def show(sympy: float, rows: Sequence[Row]) -> None:
-    table = Table("compiled", "seconds", "ratio", "allowed", "", title=f"{SYMPY}: {sympy:.3f} s", title_justify="left")
+    title = f"{SYMPY}: {sympy:.3f} s" + (BYTECODE if sys.dont_write_bytecode else "")
+    table = Table("compiled", "seconds", "ratio", "allowed", "", title=title, title_justify="left")
     for row in rows:
         cells = (f"{row.seconds:.3f}", f"{row.ratio:.2f}", f"{row.bound:.3f}", "ok" if row.within else "too slow")
         table.add_row(row.name, *cells)
