@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator
-from functools import cache
 from itertools import islice
-from pathlib import Path
 
-from lark import Lark, Token, Tree
+from lark import Token, Tree
 from lark.exceptions import UnexpectedToken
 
 from crate_dsl.errors import CrateError, Diagnostic, Source, Span, fail
@@ -17,31 +13,11 @@ from crate_dsl.language.layout import Item, split, without_statement
 from crate_dsl.language.mistakes import explain
 from crate_dsl.language.place import Place
 from crate_dsl.language.syntax import EnergyDeclaration, Include, Spec
+from crate_dsl.language.tables import grammar
 
 MAX_CHARACTERS = 1_000_000
 MAX_TOKENS = 20_000
 MAX_DIAGNOSTICS = 20
-GRAMMAR = Path(__file__).with_name("grammar.lark")
-# Parse tables are kept beside the compiled modules, as trusted as those; lark makes them anew when the grammar changes.
-TABLES = GRAMMAR.parent / "__pycache__" / f"grammar.{sys.implementation.cache_tag}.tables"
-
-
-class _Reported:
-    """Lets terminals into the lexer that no rule takes: they are there to be reported in words."""
-
-    always_accept = ("FOREIGN_NAME", "OPEN_STRING", "UNKNOWN")
-
-    @staticmethod
-    def process(stream: Iterator[Token]) -> Iterator[Token]:
-        return stream
-
-
-@cache
-def grammar() -> Lark:
-    """The parser of one item; the basic lexer lets NAME absorb whole words, so that keywords never split one."""
-    return Lark(GRAMMAR.read_text(encoding="utf-8"), start="item", parser="lalr", lexer="basic", postlex=_Reported(),
-                propagate_positions=True, maybe_placeholders=False,
-                cache=False if sys.dont_write_bytecode else str(TABLES))  # fmt: skip
 
 
 def parse(source: Source) -> Spec:

@@ -16,7 +16,7 @@ from crate_dsl.library.form import Form, Inverse, Leaf, Word, indices, multiply
 from crate_dsl.library.frozen import MOST_NAMES, frozen
 from crate_dsl.library.grams import both_ways, columnwise, replacing, rescaled, thresholded
 from crate_dsl.library.rules import Absent, Context, Refusal, Rewriting, Rule
-from crate_dsl.library.scalars import scalar_indices
+from crate_dsl.library.scalars import scalar_indices, tidy
 
 one = sympy.Integer(1)
 SITES: dict[str, dict[str, Rule]] = {}
@@ -223,7 +223,7 @@ def _coefficients(
         c1 = operators[0].coefficient
         new0, new1 = choose(c0, c1)
         tokens = Word(new0, (context.tokens,))
-        scaled = [replace(w, coefficient=sympy.simplify(w.coefficient * new1 / c1)) for w in operators]
+        scaled = [replace(w, coefficient=tidy(w.coefficient / c1) * new1) for w in operators]
         return Rewriting(Form.of(form.rows, form.cols, [tokens, *scaled]))
 
     return apply

@@ -10,12 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
 import sympy
 
+import crate_dsl.library.arrays as np
 from crate_dsl.language.model import SCALAR, Shape
 from crate_dsl.language.vocabulary import ShapeClash
 from crate_dsl.library.form import Form, Function, Inverse
+from crate_dsl.library.functions import FUNCTIONS
 from crate_dsl.library.products import hadamard, ones, single
 
 oo, zero, one = sympy.oo, sympy.Integer(0), sympy.Integer(1)
@@ -267,7 +268,7 @@ register(
         "exp",
         1,
         entrywise,
-        np.exp,
+        FUNCTIONS["exp"],
         "exp(A): entry by entry",
         pull=_chain(_apply("exp")),
         form=_apply("exp"),
@@ -279,7 +280,7 @@ register(
         "log",
         1,
         entrywise,
-        np.log,
+        FUNCTIONS["log"],
         "log(A): entry by entry",
         pull=_chain(_apply("reciprocal")),
         form=_apply("log"),

@@ -5,8 +5,7 @@ Registered beside those of `atoms.py` (by the package itself), under the same te
 
 from __future__ import annotations
 
-import numpy as np
-
+import crate_dsl.library.arrays as np
 from crate_dsl.language.model import ONE, Shape
 from crate_dsl.language.vocabulary import ShapeClash
 from crate_dsl.library.atoms import Atom, entrywise, register
@@ -137,7 +136,7 @@ register(
         "log1p",
         1,
         entrywise,
-        np.log1p,
+        FUNCTIONS["log1p"],
         "log1p(A): log(1 + a), entry by entry",
         pull=lambda forms, adjoint: (hadamard(adjoint, _applied("reciprocal", _plus_one(forms[0]))),),
         form=lambda a: _applied("log1p", a),

@@ -5,8 +5,7 @@ To add one, register it here with the function in `library/functions.py` that pr
 
 from __future__ import annotations
 
-import numpy as np
-
+import crate_dsl.library.arrays as np
 from crate_dsl.library.atoms import ATOMS, Atom, register, to_scalar
 
 SLACK = 1e-9  # of a constraint with an equality, for rounding

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import cache
 
 import sympy
 
@@ -136,6 +137,7 @@ class Word:
         return f"{_factor_text(self.coefficient)} * {sums}{product}"
 
 
+@cache
 def _factor_text(coefficient: sympy.Expr) -> str:
     text = str(coefficient).replace("**", "^")
     return f"({text})" if coefficient.is_Add else text
@@ -154,9 +156,9 @@ class Form:
         """Merge words with equal keys and drop those that vanish; the order of first appearance stays."""
         merged: dict[str, Word] = {}
         for word in words:
-            held = merged.get(word.key)
-            total = tidy(word.coefficient + (held.coefficient if held else 0))
-            merged[word.key] = replace(word, coefficient=total)
+            key = word.key
+            total = tidy(word.coefficient + merged[key].coefficient) if key in merged else tidy(word.coefficient)
+            merged[key] = Word(total, word.factors, word.over)
         return Form(rows, cols, tuple(word for word in merged.values() if word.coefficient != 0))
 
     @staticmethod

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-import numpy as np
+import crate_dsl.library.arrays as np
 
 SMALLEST_NORM = 1e-12  # that a row is divided by, as torch's F.normalize has it
 
@@ -72,10 +72,10 @@ FUNCTIONS: dict[str, Callable[..., np.ndarray]] = {
     "threshold": threshold,
     "onto_sphere": onto_sphere,
     "onto_simplex": onto_simplex,
-    "exp": np.exp,
-    "log": np.log,
-    "log1p": np.log1p,
-    "root": np.sqrt,
+    "exp": lambda a: np.exp(a),
+    "log": lambda a: np.log(a),
+    "log1p": lambda a: np.log1p(a),
+    "root": lambda a: np.sqrt(a),
     "reciprocal": lambda a: 1 / a,
     "scaled": lambda a: a,
     "hadamard": lambda a, b: a * b,

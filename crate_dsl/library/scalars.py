@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from functools import cache
 
 import sympy
 
@@ -19,6 +20,7 @@ def sign_of(value: Fraction) -> str:
     return "positive" if value > 0 else "negative" if value < 0 else "zero"
 
 
+@cache
 def tidy(value: sympy.Expr) -> sympy.Expr:
     """A coefficient multiplied out; what stands above and below a fraction bar alike is cancelled.
 

@@ -10,8 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
-import numpy as np
-
+import crate_dsl.library.arrays as np
 from crate_dsl.library.form import Form, Inverse, Leaf, Word
 from crate_dsl.library.tree import Scalar, Tree
 from crate_dsl.mathematics.derivation import (

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import numpy as np
-
+import crate_dsl.library.arrays as np
 from crate_dsl.language.model import ONE, Block, Model, Parameter
 from crate_dsl.library.form import Form
 from crate_dsl.library.rules import Fitted

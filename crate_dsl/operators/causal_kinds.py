@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import numpy as np
 import sympy
 
+import crate_dsl.library.arrays as np
 from crate_dsl.library.functions import SMALLEST_NORM
 from crate_dsl.operators.graph import Operator, Type
 from crate_dsl.operators.kinds import Numbers, Size, Values, entries, per_entry, register, until

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 
 from crate_dsl.operators import causal_kinds  # noqa: F401 (registers its kinds)
 from crate_dsl.operators.graph import Graph, Operator, Type
 from crate_dsl.operators.kinds import KINDS, entries
 
 BATCH = 8
+MOST_REMEMBERED = 64  # graphs whose cost is kept; passes ask for that of one and the same graph again and again
 WORD = 4  # bytes of a float32
 BALANCE = 4.0  # operations that a machine does while it moves one byte; 4 to 10 on processors, 100 and more on GPUs
 
@@ -44,6 +45,7 @@ class Cost:
         return self.flops + BALANCE * self.bytes
 
 
+@lru_cache(MOST_REMEMBERED)
 def price(graph: Graph, workload: Workload) -> float:
     """What passes compare: the time of the graph, in units of one operation; what is made once and kept is free."""
     live = (n for n in graph if graph[n].type.batch or not workload.frozen)
@@ -58,6 +60,7 @@ def _live_cost(graph: Graph, number: int, workload: Workload) -> Cost:
     return operator_cost(graph, number, workload.batch)
 
 
+@lru_cache(MOST_REMEMBERED)
 def cost(graph: Graph, batch: int = BATCH) -> Cost:
     """The sum over all operators."""
     return sum((operator_cost(graph, number, batch) for number in graph), Cost(0, 0))

@@ -8,7 +8,7 @@ operators as it goes.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import networkx as nx
@@ -59,6 +59,10 @@ class Operator:
     type: Type
     attributes: tuple[Any, ...] = ()
 
+    def on(self, inputs: tuple[int, ...]) -> Operator:
+        """The same operation on other operators."""
+        return Operator(self.kind, inputs, self.type, self.attributes)
+
     def __str__(self) -> str:
         inputs = " ".join(f"%{n}" for n in self.inputs)
         return " ".join(part for part in (self.kind, _attributes_text(self.attributes), inputs) if part)
@@ -73,9 +77,11 @@ def _printable(attribute: object) -> bool:
     return isinstance(attribute, str | int | tuple | sympy.Basic) and attribute != ()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Graph:
     """Operators with named outputs; `sizes` are those of its block, `tokens` is the axis of the tokens.
+
+    Two graphs are equal where they are one object, so that what was found out about one can be remembered.
 
     A causal graph is to be read prefix by prefix: column t of an output is its last column where the tokens are 1..t
     and their number is t. What holds of all matrices holds of every prefix, so passes need not know; one of them
@@ -83,9 +89,9 @@ class Graph:
     """
 
     name: str
-    network: nx.DiGraph = field(compare=False)
+    network: nx.DiGraph
     outputs: tuple[tuple[str, int], ...]
-    sizes: Mapping[str, int] = field(compare=False)
+    sizes: Mapping[str, int]
     tokens: str
     causal: bool = False
 
@@ -138,16 +144,19 @@ class Builder:
         return operator in self._known
 
     def add(self, operator: Operator) -> int:
-        if operator not in self._known:
-            self._known[operator] = len(self._operators)
+        number = self._known.setdefault(operator, len(self._operators))
+        if number == len(self._operators):
             self._operators.append(operator)
-        return self._known[operator]
+        return number
 
     def graph(self, outputs: tuple[tuple[str, int], ...]) -> Graph:
         """The operators that the outputs need."""
+        needed = {n for _, n in outputs}
+        for number in reversed(range(len(self._operators))):  # inputs have smaller numbers than what they are inputs of
+            if number in needed:
+                needed.update(self._operators[number].inputs)
         network = nx.DiGraph()
-        for number, operator in enumerate(self._operators):
-            network.add_node(number, operator=operator)
-            network.add_edges_from((source, number) for source in operator.inputs)
-        needed = {n for _, n in outputs}.union(*(nx.ancestors(network, n) for _, n in outputs))
-        return Graph(self.name, network.subgraph(needed).copy(), outputs, self.sizes, self.tokens, self.causal)
+        for number in sorted(needed):
+            network.add_node(number, operator=self._operators[number])
+            network.add_edges_from((source, number) for source in self._operators[number].inputs)
+        return Graph(self.name, network, outputs, self.sizes, self.tokens, self.causal)

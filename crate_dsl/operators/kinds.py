@@ -9,16 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
 import sympy
 
+import crate_dsl.library.arrays as np
 from crate_dsl.library.atoms import ATOMS
 from crate_dsl.library.functions import FUNCTIONS, softmax
 from crate_dsl.mathematics.derivation import Prox
 from crate_dsl.operators.graph import Operator, Type
 
-Values = list[np.ndarray]
-Numbers = Callable[[sympy.Expr], np.ndarray]  # a coefficient as an array that broadcasts against values
+Values = list["np.ndarray"]
+Numbers = Callable[[sympy.Expr], "np.ndarray"]  # a coefficient as an array that broadcasts against values
 Size = Callable[[str], int]
 
 
@@ -88,7 +88,7 @@ def _combine(op: Operator, x: Values, numbers: Numbers, size: Size) -> np.ndarra
 
 
 def _combine_flops(op: Operator, types: list[Type], size: Size) -> int:
-    scaled = sum(1 for coefficient in op.attributes[0] if abs(coefficient) != 1)
+    scaled = sum(coefficient not in (1, -1) for coefficient in op.attributes[0])
     return entries(op.type, size) * (len(types) - 1 + scaled)
 
 
@@ -147,16 +147,15 @@ def _of_argument(op: Operator, types: list[Type], size: Size) -> int:
     return entries(types[0], size)
 
 
-LINES: dict[str, tuple[int, Callable[..., np.ndarray]]] = {  # along which axis, and how a line becomes a number
-    "column_sums": (-2, np.sum),
-    "row_sums": (-1, np.sum),
-    "column_norms": (-2, np.linalg.norm),
+LINES: dict[str, Callable[[np.ndarray], np.ndarray]] = {  # how every column, or every row, becomes a number
+    "column_sums": lambda a: np.sum(a, axis=-2, keepdims=True),
+    "row_sums": lambda a: np.sum(a, axis=-1, keepdims=True),
+    "column_norms": lambda a: np.linalg.norm(a, axis=-2, keepdims=True),
 }
 
 
 def _lines(op: Operator, x: Values, numbers: Numbers, size: Size) -> np.ndarray:
-    axis, reduction = LINES[op.attributes[0]]
-    return reduction(x[0], axis=axis, keepdims=True)
+    return LINES[op.attributes[0]](x[0])
 
 
 register("diagonal", lambda op, x, numbers, size: x[0] * np.eye(size(op.type.rows)), free)

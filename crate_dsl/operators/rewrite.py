@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 
 from crate_dsl.operators.build import combine
 from crate_dsl.operators.graph import Builder, Graph, Operator
@@ -13,14 +12,19 @@ Rule = Callable[[Builder, Operator], int | None]
 
 
 def rebuild(graph: Graph, rule: Rule) -> Graph:
-    """The graph with every operator replaced by what the rule makes of it, inputs first."""
+    """The graph with every operator replaced by what the rule makes of it, inputs first.
+
+    Where that changes nothing it is the graph itself, whose cost is remembered.
+    """
     builder = Builder(graph.name, graph.sizes, graph.tokens, graph.causal)
     numbers: dict[int, int] = {}
     for number in graph:
         operator = graph[number]
-        operator = replace(operator, inputs=tuple(numbers[n] for n in operator.inputs))
+        operator = operator.on(tuple(numbers[n] for n in operator.inputs))
         made = rule(builder, operator)
         numbers[number] = _added(builder, operator) if made is None else made
+    if all(old == new and graph[old] == builder[new] for old, new in numbers.items()):
+        return graph
     return builder.graph(tuple((name, numbers[n]) for name, n in graph.outputs))
 
 
@@ -38,5 +42,5 @@ def copied(graph: Graph) -> tuple[Builder, dict[int, int]]:
     numbers: dict[int, int] = {}
     for number in graph:
         operator = graph[number]
-        numbers[number] = builder.add(replace(operator, inputs=tuple(numbers[n] for n in operator.inputs)))
+        numbers[number] = builder.add(operator.on(tuple(numbers[n] for n in operator.inputs)))
     return builder, numbers

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 import networkx as nx
-import numpy as np
 import sympy
 
+import crate_dsl.library.arrays as np
 from crate_dsl.errors import CompilerBug
 from crate_dsl.language.model import ONE
 from crate_dsl.operators.graph import Graph, Operator

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 
 import pytest
 from lark import Lark
 
+from crate_dsl.language import tables
 from crate_dsl.language.build import Builder
-from crate_dsl.language.parse import GRAMMAR, grammar
+from crate_dsl.language.tables import GRAMMAR, grammar
 from crate_dsl.language.wording import KINDS, SIGNS, keyword, word
 
 AMBIGUOUS = """
@@ -29,6 +31,27 @@ def test_no_conflicts(caplog: pytest.LogCaptureFixture) -> None:
 
 def test_a_conflict_would_be_noticed(caplog: pytest.LogCaptureFixture) -> None:
     assert conflicts(AMBIGUOUS, "start", caplog)
+
+
+def test_the_kept_tables_are_those_of_the_grammar() -> None:
+    """Parsers made from the same grammar number their states differently, so they are compared by what they parse."""
+    text = GRAMMAR.read_text(encoding="utf-8")
+    kept, made = tables.kept(text), tables.made(text)
+    assert kept, 'run: python -c "from crate_dsl.language.tables import write; write()"'
+    assert {str(rule) for rule in kept.rules} == {str(rule) for rule in made.rules}
+    assert {(t.name, t.pattern.value) for t in kept.terminals} == {(t.name, t.pattern.value) for t in made.terminals}
+    energy = "energy f(Z: d x N | U: K of d x p) = 1/2 * sum(k in K) norm2(U[k]' * Z) - trace(Z * Z')"
+    for line in (energy, "encoder repeat L { compress Z by f(Z, U) { norm layer; step 2 * kappa } }"):
+        assert kept.parse(line) == made.parse(line)
+
+
+def test_tables_of_another_grammar_are_not_used(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    text = GRAMMAR.read_text(encoding="utf-8")
+    assert tables.kept(text + "\n// changed") is None
+    monkeypatch.setattr(tables, "TABLES", tmp_path / "grammar.json")
+    assert tables.kept(text) is None
+    tables.write()
+    assert tables.kept(text).parse("size d = 8") == tables.made(text).parse("size d = 8")
 
 
 def test_every_terminal_has_human_words() -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from crate_dsl.operators.cost import Workload, price
+from functools import lru_cache
+
+from crate_dsl.operators.cost import MOST_REMEMBERED, Workload, price
 from crate_dsl.operators.graph import Graph
 from crate_dsl.operators.passes.grouping import LEFT, RIGHT, grouped, groups, hoists
 
 
+@lru_cache(MOST_REMEMBERED)
 def factor(graph: Graph, workload: Workload) -> Graph:
     """The cheapest grouping, again and again, as long as it costs less."""
     while True:

@@ -36,7 +36,9 @@ def _price(graph: Graph, workload: Workload) -> tuple[int, float]:
 
 def _candidates(graph: Graph, number: int) -> Iterator[Graph]:
     """The graph with one operator replaced, in every way that an identity allows."""
-    if graph[number].kind not in ("product", "inverse"):
+    operator = graph[number]
+    inverses = [n for n in (number, *operator.inputs) if graph[n].kind == "inverse"]
+    if operator.kind not in ("product", "inverse") or not inverses:
         return
     for choice in range(_count(graph, number)):
         yield _replaced(graph, number, choice)
