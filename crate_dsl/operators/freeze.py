@@ -10,8 +10,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import networkx as nx
-import numpy as np
 
+import crate_dsl.library.arrays as np
 from crate_dsl.language.model import ONE
 from crate_dsl.operators.build import transposed
 from crate_dsl.operators.cost import Workload

@@ -90,12 +90,13 @@ def test_both_parts_are_logged_and_reported(tmp_path: Path, capsys: pytest.Captu
 
 
 def test_a_penalty_of_weight_zero_is_no_penalty(tmp_path: Path) -> None:
-    """The network is the same, so are its draws: what differs is the loss alone."""
+    """The network is the same, so are its draws: what differs is the loss, and the last layer's order of additions."""
     plain = run(CRATE, tmp_path / "plain")
     zero, some = (run(SRR, tmp_path / name, f"sizes.weight={weight}") for name, weight in (("zero", 0), ("some", 1e-2)))
     assert weights_of(zero).keys() == weights_of(plain).keys()
-    assert all(torch.equal(weights_of(zero)[name], value) for name, value in weights_of(plain).items())
-    assert any(not torch.equal(weights_of(some)[name], value) for name, value in weights_of(plain).items())
+    for name, value in weights_of(plain).items():
+        torch.testing.assert_close(weights_of(zero)[name], value, rtol=1e-4, atol=1e-6)
+    assert any((weights_of(some)[name] - value).abs().max() > 1e-4 for name, value in weights_of(plain).items())
 
 
 @pytest.mark.parametrize("overrides", [["ema=0.9"], ["accumulate=4", "precision=bfloat16"]])
