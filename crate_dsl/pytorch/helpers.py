@@ -45,19 +45,21 @@ def fold_again(network: nn.Module, _: object) -> None:
 ''',
     "normed_linear": '''
 class NormedLinear(torch.autograd.Function):
-    """F.linear(layer_norm(z), weight, bias); the backward pass makes the normed tokens again, so they are not kept."""
+    """F.linear(layer_norm(z), weight, bias), its ReLU if wanted; the backward pass makes the normed tokens again."""
 
     @staticmethod
     def forward(
-        ctx, z: Tensor, gain: Tensor, shift: Tensor, epsilon: float, weight: Tensor, bias: Tensor | None
+        ctx, z: Tensor, gain: Tensor, shift: Tensor, epsilon: float, weight: Tensor, bias: Tensor | None, relu: bool
     ) -> Tensor:
-        ctx.save_for_backward(z, gain, shift, weight)
-        ctx.epsilon, ctx.biased = epsilon, bias is not None
-        return F.linear(F.layer_norm(z, z.shape[-1:], gain, shift, epsilon), weight, bias)
+        result = F.linear(F.layer_norm(z, z.shape[-1:], gain, shift, epsilon), weight, bias)
+        ctx.epsilon, ctx.biased, ctx.relu = epsilon, bias is not None, relu
+        ctx.save_for_backward(z, gain, shift, weight, result.relu_() if relu else None)
+        return result
 
     @staticmethod
     def backward(ctx, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        z, gain, shift, weight = ctx.saved_tensors
+        z, gain, shift, weight, result = ctx.saved_tensors
+        gradient = torch.ops.aten.threshold_backward(gradient, result, 0) if ctx.relu else gradient
         v, mean, deviation = torch.native_layer_norm(z, z.shape[-1:], gain, shift, ctx.epsilon)
         rows = gradient.flatten(0, -2)
         of_weight = rows.mT @ v.flatten(0, -2).to(rows.dtype)
@@ -65,14 +67,17 @@ class NormedLinear(torch.autograd.Function):
         of_norm = torch.ops.aten.native_layer_norm_backward(
             of_v, z.to(v.dtype), z.shape[-1:], mean, deviation, gain, shift, [True, True, True]
         )
-        return *of_norm, None, of_weight.to(weight.dtype), rows.sum(0) if ctx.biased else None
+        return *of_norm, None, of_weight.to(weight.dtype), rows.sum(0) if ctx.biased else None, None
 
 
-def normed_linear(z: Tensor, norm: nn.LayerNorm, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """F.linear(norm(z), weight, bias); in training the normed tokens are not kept."""
+def normed_linear(
+    z: Tensor, norm: nn.LayerNorm, weight: Tensor, bias: Tensor | None = None, relu: bool = False
+) -> Tensor:
+    """F.linear(norm(z), weight, bias), its ReLU if wanted; in training the normed tokens are not kept."""
     if torch.is_grad_enabled() and isinstance(norm, nn.LayerNorm):
-        return NormedLinear.apply(z, norm.weight, norm.bias, norm.eps, weight, bias)
-    return F.linear(norm(z), weight, bias)
+        return NormedLinear.apply(z, norm.weight, norm.bias, norm.eps, weight, bias, relu)
+    result = F.linear(norm(z), weight, bias)
+    return result.relu_() if relu else result
 ''',
     "gram_solve": '''
 class GramSolve(torch.autograd.Function):

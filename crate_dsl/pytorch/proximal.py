@@ -18,7 +18,7 @@ def proximal_code(prox: Prox, argument: Code, name: Name, scalar: Scalar, learne
     """A ReLU, a soft threshold or a clamp where the pieces are one; else a sum of ReLUs, or `where` for jumps."""
     threshold = relu_threshold(prox)
     if threshold is not None:
-        return Code(f"F.relu({_minus(argument, threshold, scalar)})")
+        return _relu(_minus(argument, threshold, scalar))
     soft = soft_threshold(prox)
     if soft is not None:
         return _soft(argument, soft, name, scalar, learned)
@@ -30,6 +30,23 @@ def proximal_code(prox: Prox, argument: Code, name: Name, scalar: Scalar, learne
     if bounds is not None:
         return Code(f"{argument.at(ATOM)}.clamp({', '.join(f'{k}={scalar(v).text}' for k, v in bounds.items())})")
     return _relus(prox.pieces, name(), scalar)
+
+
+def _relu(text: str) -> Code:
+    """In place where a linear map has just made its argument."""
+    if text.startswith("normed_linear(") and _is_one_call(text):
+        return Code(f"{text.removesuffix(')')}, relu=True)")
+    return Code(f"{text}.relu_()" if text.startswith("F.linear(") and _is_one_call(text) else f"F.relu({text})")
+
+
+def _is_one_call(text: str) -> bool:
+    """Whether the bracket that opens first closes last."""
+    depth = 0
+    for place, character in enumerate(text):
+        depth += (character == "(") - (character == ")")
+        if character == ")" and depth == 0:
+            return place == len(text) - 1
+    return False
 
 
 def soft_threshold(prox: Prox) -> sympy.Expr | None:

@@ -236,7 +236,7 @@ def test_the_file_says_that_it_is_frozen() -> None:
     text = crate_dsl.compile_spec(ROOT / "specs/crate.crate", "tiny", freeze=True).text
     assert "\nFrozen, for inference: " in text.partition('"""\n\n')[0]
     assert "# M = (I + eta * D' - eta * D' * D) * diag(norm.weight)" in text
-    assert "return F.relu(F.linear(x, self.M, self.bias))" in text
+    assert "return F.linear(x, self.M, self.bias).relu_()" in text
 
 
 def test_names_of_weights_that_are_names_of_folded_values() -> None:

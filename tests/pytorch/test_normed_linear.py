@@ -14,7 +14,7 @@ from tests.pytorch.running import written
 from tests.steps import CASES, program_of
 
 CLOSE = {"rtol": 1e-10, "atol": 1e-10}
-Map = Callable[[Tensor, nn.LayerNorm, Tensor, Tensor | None], Tensor]
+Map = Callable[..., Tensor]
 
 
 @pytest.fixture(scope="module")
@@ -22,8 +22,9 @@ def official() -> ModuleType:
     return written(program_of(CASES["official"]))
 
 
-def plain(z: Tensor, norm: nn.LayerNorm, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    return F.linear(norm(z), weight, bias)
+def plain(z: Tensor, norm: nn.LayerNorm, weight: Tensor, bias: Tensor | None = None, relu: bool = False) -> Tensor:
+    result = F.linear(norm(z), weight, bias)
+    return F.relu(result) if relu else result
 
 
 def leaves(dtype: torch.dtype = torch.float64) -> tuple[Tensor, nn.LayerNorm, Tensor, Tensor]:
@@ -35,16 +36,19 @@ def leaves(dtype: torch.dtype = torch.float64) -> tuple[Tensor, nn.LayerNorm, Te
     return z, norm, weight, bias
 
 
-def gradients(apply: Map, biased: bool) -> tuple[Tensor, ...]:
+def gradients(apply: Map, biased: bool, relu: bool = False) -> tuple[Tensor, ...]:
     z, norm, weight, bias = leaves()
     given = (z, norm.weight, norm.bias, weight, *([bias] if biased else []))
-    value = apply(z, norm, weight, bias if biased else None)
+    value = apply(z, norm, weight, bias if biased else None, relu)
     return value, *torch.autograd.grad((value * torch.linspace(-1, 1, value.numel()).view_as(value)).sum(), given)
 
 
+@pytest.mark.parametrize("relu", [True, False])
 @pytest.mark.parametrize("biased", [True, False])
-def test_values_and_gradients(official: ModuleType, biased: bool) -> None:
-    torch.testing.assert_close(gradients(official.normed_linear, biased), gradients(plain, biased), **CLOSE)
+def test_values_and_gradients(official: ModuleType, biased: bool, relu: bool) -> None:
+    found, wanted = (gradients(apply, biased, relu) for apply in (official.normed_linear, plain))
+    torch.testing.assert_close(found, wanted, **CLOSE)
+    assert not relu or (found[0] == 0).any()
 
 
 def test_second_derivatives(official: ModuleType) -> None:
