@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from runtime import checkpoint
+from runtime.bench.accuracy import Errors
 from runtime.bench.case import Case
 from runtime.bench.floor import Floor
 from runtime.bench.measure import Costs, Measured, Result
@@ -79,9 +80,12 @@ def result_record(result: Result) -> dict[str, Any]:
         "weights_of": result.contestant.weights_of,
         "parameters": result.parameters,
         **costs_record(result.costs),
-        "output_error": result.errors.output,
-        "gradient_error": result.errors.gradient,
+        **errors_record(result.errors),
     }
+
+
+def errors_record(errors: Errors) -> dict[str, Any]:
+    return {"output_error": errors.output, "gradient_error": errors.gradient}
 
 
 def costs_record(costs: Costs) -> dict[str, Any]:
@@ -99,6 +103,7 @@ def sweep_record(axes: Sequence[Axis]) -> dict[str, Any]:
             "fixed": axis.fixed,
             "points": [
                 {"label": point.label, "at": point.at, "batch": point.batch, **costs_record(point.costs)}
+                | (errors_record(point.errors) if point.errors else {})
                 for point in axis.points
             ],
         }

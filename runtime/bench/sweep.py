@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from runtime.bench import memory
+from runtime.bench.accuracy import Errors, relative
 from runtime.bench.case import Case, case
 from runtime.bench.contestants import WAYS, gather
 from runtime.bench.measure import DTYPES, Costs, costs_of
@@ -33,6 +34,7 @@ class Point:
     at: int
     batch: int
     costs: Costs
+    errors: Errors | None = None
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,8 @@ def over_tokens(heads: int, width: int, tokens: Sequence[int], setting: Setting)
         batch = max(1, TOGETHER // count)
         shape = (batch, heads, count, width)
         w = torch.randn(shape, dtype=DTYPES[setting.precision], device=setting.device)
-        points += [Point(label, count, batch, costs) for label, costs in operator_costs(w, setting).items()]
+        errors = operator_errors(w)
+        points += [Point(label, count, batch, own, errors[label]) for label, own in operator_costs(w, setting).items()]
     return Axis("tokens", f"{heads} heads of {width}", tuple(points))
 
 
@@ -96,6 +99,22 @@ def operator_costs(w: Tensor, setting: Setting) -> dict[str, Costs]:
     training = times("forward and backward", both)
     peaks = {label: memory.peak(action, setting.device) for label, action in both.items()}
     return {label: Costs(forward[label], training[label], peaks[label]) for label in OPERATORS}
+
+
+def operator_errors(w: Tensor) -> dict[str, Errors]:
+    """Of value and gradient of every operator, relative to its own in float64."""
+    found = {}
+    for label, mixer in OPERATORS.items():
+        (value, slope), (exact, exact_slope) = (with_gradient(mixer, tokens) for tokens in (w, w.double()))
+        found[label] = Errors(relative({"": value}, {"": exact}), relative({"": slope}, {"": exact_slope}))
+    return found
+
+
+def with_gradient(mixer: Mixer, w: Tensor) -> tuple[Tensor, Tensor]:
+    """The value, and the gradient of the sum of its entries."""
+    leaf = w.detach().requires_grad_()
+    result = mixer(leaf)
+    return result.detach(), *torch.autograd.grad(result, leaf, torch.ones_like(result))
 
 
 @torch.no_grad()

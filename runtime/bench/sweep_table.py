@@ -24,11 +24,22 @@ FOOTNOTE = (
 
 
 def tables(axes: Sequence[Axis]) -> list[Table]:
-    return [
+    costs = [
         (operators if axis.name == "tokens" else networks)(axis, name, of)
         for axis in axes
         for name, of in QUANTITIES.items()
     ]
+    return [*costs, *(accuracy(axis) for axis in axes if axis.name == "tokens")]
+
+
+def accuracy(axis: Axis) -> Table:
+    """One row per number of tokens: the relative errors of every operator's value and gradient."""
+    title = f"operators, {axis.fixed}: relative error to float64, of value and gradient"
+    table = Table("tokens", *axis.labels, title=title, title_justify="left")
+    for at in axis.places:
+        found = (axis.point(label, at).errors for label in axis.labels)
+        table.add_row(str(at), *(f"{errors.output:.0e}, {errors.gradient:.0e}" if errors else "-" for errors in found))
+    return table
 
 
 def operators(axis: Axis, name: str, of: Callable[[Costs], Sequence[float]]) -> Table:

@@ -86,6 +86,8 @@ def test_what_a_sweep_leaves(tmp_path: Path, capsys: pytest.CaptureFixture[str])
         for point in axis["points"]:
             assert len(point["forward_seconds"]) == len(point["training_step_seconds"]) == 2
             assert point["training_step_peak_bytes"] > 0
+    assert all(0 < p["output_error"] < 1e-4 and 0 < p["gradient_error"] < 1e-3 for p in sweep["tokens"]["points"])
     printed = capsys.readouterr()
+    assert "relative error to float64" in printed.out
     assert "softmax/exact" in printed.out and "official/compiled" in printed.out
     assert printed.err == ""
