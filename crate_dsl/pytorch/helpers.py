@@ -60,14 +60,16 @@ class NormedLinear(torch.autograd.Function):
     def backward(ctx, gradient: Tensor) -> tuple[Tensor | None, ...]:
         z, gain, shift, weight, result = ctx.saved_tensors
         gradient = torch.ops.aten.threshold_backward(gradient, result, 0) if ctx.relu else gradient
-        v, mean, deviation = torch.native_layer_norm(z, z.shape[-1:], gain, shift, ctx.epsilon)
+        wide = z.to(gain.dtype)  # tokens may come in half precision
+        v, mean, deviation = torch.native_layer_norm(wide, z.shape[-1:], gain, shift, ctx.epsilon)
         rows = gradient.flatten(0, -2)
         of_weight = rows.mT @ v.flatten(0, -2).to(rows.dtype)
         of_v = (gradient @ weight.to(rows.dtype)).to(v.dtype)
-        of_norm = torch.ops.aten.native_layer_norm_backward(
-            of_v, z.to(v.dtype), z.shape[-1:], mean, deviation, gain, shift, [True, True, True]
+        of_z, of_gain, of_shift = torch.ops.aten.native_layer_norm_backward(
+            of_v, wide, z.shape[-1:], mean, deviation, gain, shift, [True, True, True]
         )
-        return *of_norm, None, of_weight.to(weight.dtype), rows.sum(0) if ctx.biased else None, None
+        of_bias = rows.sum(0) if ctx.biased else None
+        return of_z.to(z.dtype), of_gain, of_shift, None, of_weight.to(weight.dtype), of_bias, None
 
 
 def normed_linear(

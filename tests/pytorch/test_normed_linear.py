@@ -56,14 +56,15 @@ def test_second_derivatives(official: ModuleType) -> None:
     assert torch.autograd.gradgradcheck(lambda z, w: official.normed_linear(z, norm, w, bias), (z, weight))
 
 
-def test_half_precision(official: ModuleType) -> None:
+@pytest.mark.parametrize("tokens", [torch.float32, torch.bfloat16])
+def test_half_precision(official: ModuleType, tokens: torch.dtype) -> None:
     """Under autocast the gradients are as near to those in full precision as autograd's."""
     wanted = gradients(plain, True)
 
     def half(apply: Map) -> tuple[Tensor, ...]:
         z, norm, weight, bias = leaves(torch.float32)
         with torch.autocast("cpu", torch.bfloat16):
-            value = apply(z, norm, weight, bias)
+            value = apply(z.to(tokens), norm, weight, bias)
         assert value.dtype == torch.bfloat16
         scale = torch.linspace(-1, 1, value.numel()).view_as(value)
         return value, *torch.autograd.grad((value * scale).sum(), (z, norm.weight, norm.bias, weight, bias))
