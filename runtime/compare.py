@@ -10,15 +10,16 @@ import torch
 from rich.table import Table
 
 import crate_dsl
-from runtime import recipes, side_by_side
 from runtime.baselines.vit import VisionTransformer
 from runtime.data.source import Splits
 from runtime.errors import Parser, UserError, run
-from runtime.log import console
 from runtime.network import Compiled, compile_network, kind_of, parameter_count
-from runtime.recipe import Recipe
-from runtime.run_folder import unused
-from runtime.side_by_side import Outcome
+from runtime.recipe import recipes
+from runtime.recipe.schema import Recipe
+from runtime.storage.log import console
+from runtime.storage.run_folder import unused
+from runtime.variants import side_by_side
+from runtime.variants.side_by_side import Outcome
 
 
 def main(arguments: Sequence[str]) -> None:

@@ -17,7 +17,7 @@ from statistics import median
 from rich.table import Table
 
 from runtime.errors import Parser, UserError, run
-from runtime.log import console
+from runtime.storage.log import console
 
 SPECS = Path("specs")
 SECONDS, TIMES = 0.7, 2.0  # a spec compiles within so many seconds, or so many times sympy's import, if that is more

@@ -11,11 +11,11 @@ from typing import Any
 import yaml
 from torch import Tensor, nn
 
-from runtime import checkpoint
 from runtime.errors import Parser, UserError, run
 from runtime.network import compile_network, parameter_count, plain_names
 from runtime.official import RULES, UNUSED
-from runtime.run_folder import origin
+from runtime.storage import checkpoint
+from runtime.storage.run_folder import origin
 
 WRAPPERS = ("state_dict", "model")  # under which training scripts keep the weights
 STEP = re.compile(r"((?:encoder|decoder)\.\d+)\.([^.]+)\.(.+)")

@@ -7,11 +7,11 @@ from pathlib import Path
 
 from torch import nn
 
-from runtime import checkpoint
 from runtime.errors import Parser, UserError, run
-from runtime.measure import pick_device
-from runtime.report import report
-from runtime.run_folder import RunFolder, reopen
+from runtime.scoring.measure import pick_device
+from runtime.scoring.report import report
+from runtime.storage import checkpoint
+from runtime.storage.run_folder import RunFolder, reopen
 
 
 def main(arguments: Sequence[str]) -> None:

@@ -13,16 +13,17 @@ from rich.markup import escape
 from rich.table import Table
 
 import crate_dsl
-from runtime import grid, plots, recipes, results
 from runtime.errors import Parser, Stopped, UserError, run
-from runtime.forecast import forecast
-from runtime.grid import Candidate
-from runtime.jobs import Job, Result, at_once, one_by_one
-from runtime.log import console, read_metrics
 from runtime.network import kind_of
-from runtime.recipe import Recipe
-from runtime.results import Results, Row
-from runtime.run_folder import RunFolder, unused
+from runtime.recipe import recipes
+from runtime.recipe.schema import Recipe
+from runtime.storage.log import console, read_metrics
+from runtime.storage.run_folder import RunFolder, unused
+from runtime.variants import grid, plots, results
+from runtime.variants.forecast import forecast
+from runtime.variants.grid import Candidate
+from runtime.variants.jobs import Job, Result, at_once, one_by_one
+from runtime.variants.results import Results, Row
 
 EPILOG = """things to vary: sites (gram=softmax,none), options of a step (norm=layer,none), sizes and reals (d=64,96),
 energies (compress.by=rate,mine), initial values (init.U=orthogonal,linear); --list shows all that a spec offers"""

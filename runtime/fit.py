@@ -16,16 +16,16 @@ from rich.table import Table
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from runtime import checkpoint
 from runtime.convert import settings
 from runtime.data.digits import Digits
 from runtime.data.source import Images
 from runtime.errors import Parser, UserError, run
-from runtime.log import console
-from runtime.neighbours import Neighbours
+from runtime.images.pictures import save
 from runtime.network import Compiled, Shape, compile_network
-from runtime.pictures import save
-from runtime.run_folder import origin, unused
+from runtime.scoring.neighbours import Neighbours
+from runtime.storage import checkpoint
+from runtime.storage.log import console
+from runtime.storage.run_folder import origin, unused
 
 COMPONENTS = 10  # of the subspace that stands for a class
 EXPLANATIONS = {

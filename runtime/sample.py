@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from runtime import seeds
-from runtime.alphabet import harmless
 from runtime.errors import Parser, UserError, run
 from runtime.evaluate import restore
-from runtime.measure import pick_device
-from runtime.run_folder import RunFolder, reopen
+from runtime.scoring.measure import pick_device
+from runtime.storage.run_folder import RunFolder, reopen
 from runtime.tasks.task import wide
+from runtime.text.alphabet import harmless
 
 
 def main(arguments: Sequence[str]) -> None:

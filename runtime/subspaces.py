@@ -21,8 +21,8 @@ import crate_dsl
 from runtime import seeds
 from runtime.convert import settings
 from runtime.errors import Parser, UserError, run
-from runtime.log import console
-from runtime.pictures import save
+from runtime.images.pictures import save
+from runtime.storage.log import console
 
 
 @dataclass(frozen=True)

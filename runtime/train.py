@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import crate_dsl
-from runtime import checkpoint, recipes
 from runtime.errors import Parser, UserError, run
 from runtime.network import compile_network, kind_of, parameter_count
-from runtime.report import report
-from runtime.run_folder import RunFolder, create, reopen, unused
-from runtime.trainer import Trainer
+from runtime.recipe import recipes
+from runtime.scoring.report import report
+from runtime.storage import checkpoint
+from runtime.storage.run_folder import RunFolder, create, reopen, unused
+from runtime.training.trainer import Trainer
 
 
 def main(arguments: Sequence[str]) -> None:

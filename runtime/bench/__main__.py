@@ -17,9 +17,9 @@ from runtime.bench.progress import Bar
 from runtime.bench.workload import workload
 from runtime.convert import settings
 from runtime.errors import Parser, UserError, run
-from runtime.log import console
-from runtime.measure import pick_device
-from runtime.run_folder import unused
+from runtime.scoring.measure import pick_device
+from runtime.storage.log import console
+from runtime.storage.run_folder import unused
 
 DESCRIPTION = (
     "Measure a compiled network and its baselines in one process, in turns: forward pass, training step (forward, loss "

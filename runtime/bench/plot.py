@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from runtime.bench.measure import Measured
 from runtime.bench.spread import Spread
 from runtime.bench.table import figure as written
-from runtime.plots import COLOURS, save
+from runtime.variants.plots import COLOURS, save
 
 
 def plot(measured: Measured, title: str, folder: Path) -> list[Path]:

@@ -11,14 +11,14 @@ from typing import Any
 
 import torch
 
-from runtime import checkpoint
 from runtime.bench.accuracy import Errors
 from runtime.bench.case import Case
 from runtime.bench.floor import Floor
 from runtime.bench.measure import Costs, Measured, Result
 from runtime.bench.sweep import Axis
 from runtime.errors import UserError
-from runtime.run_folder import surroundings
+from runtime.storage import checkpoint
+from runtime.storage.run_folder import surroundings
 
 CPU_INFO = Path("/proc/cpuinfo")
 

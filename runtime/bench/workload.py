@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from runtime import seeds
 from runtime.data.source import Batch
-from runtime.measure import autocast
 from runtime.network import InputShape, Shape, TextShape, VectorShape
+from runtime.scoring.measure import autocast
 from runtime.tasks.classify import Classify
 from runtime.tasks.language import Language
 from runtime.tasks.mae import MaskedAutoencoding

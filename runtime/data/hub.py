@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from runtime import seeds
-from runtime.augment import Preparation
 from runtime.data.source import Batch, DataSource, Splits
 from runtime.errors import UserError, known
+from runtime.images.augment import Preparation
 from runtime.network import Shape
 
 

@@ -11,11 +11,11 @@ from typing import ClassVar, Protocol
 import torch
 from torch import Tensor
 
-from runtime import pictures
-from runtime.alphabet import Alphabet
 from runtime.errors import UserError
+from runtime.images import pictures
 from runtime.network import InputShape, Shape
 from runtime.registry import Strict
+from runtime.text.alphabet import Alphabet
 
 
 @dataclass(frozen=True)

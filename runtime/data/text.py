@@ -13,11 +13,12 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from runtime import checkpoint, seeds
-from runtime.alphabet import Alphabet, Bytes, Characters, decoded, harmless
+from runtime import seeds
 from runtime.data.source import Batch, DataSource, Splits
 from runtime.errors import UserError
 from runtime.network import TextShape
+from runtime.storage import checkpoint
+from runtime.text.alphabet import Alphabet, Bytes, Characters, decoded, harmless
 
 PRINTED = 3  # windows on the terminal; the file has all that are shown
 

@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from runtime.data.source import Batch
-from runtime.distillation import Distillation, other_views
-from runtime.self_supervised import SelfDistillation
+from runtime.self_supervision.distillation import Distillation, other_views
+from runtime.self_supervision.self_supervised import SelfDistillation
 from runtime.tasks.task import Call
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from runtime.data.source import Batch
 from runtime.errors import UserError
 from runtime.tasks.task import Call, Task, cross_entropy, wide
-from runtime.unigram import unigram
+from runtime.text.unigram import unigram
 
 
 class Language(Task):

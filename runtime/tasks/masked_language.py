@@ -8,10 +8,10 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from runtime.alphabet import HIDDEN
 from runtime.data.source import Batch
 from runtime.tasks.task import Call, Task, cross_entropy, wide
-from runtime.unigram import unigram
+from runtime.text.alphabet import HIDDEN
+from runtime.text.unigram import unigram
 
 
 class MaskedLanguage(Task):

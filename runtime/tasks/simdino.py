@@ -8,12 +8,12 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from runtime.coding_rate import coding_rate
 from runtime.data.source import Batch
-from runtime.distillation import Distillation, other_views
-from runtime.self_supervised import SelfDistillation
+from runtime.scoring.coding_rate import coding_rate
+from runtime.self_supervision.distillation import Distillation, other_views
+from runtime.self_supervision.self_supervised import SelfDistillation
+from runtime.self_supervision.views import GLOBAL
 from runtime.tasks.task import Call
-from runtime.views import GLOBAL
 
 
 class SimDino(SelfDistillation):

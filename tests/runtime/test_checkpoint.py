@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from runtime import checkpoint
 from runtime.errors import UserError
+from runtime.storage import checkpoint
 
 
 class Hostile:

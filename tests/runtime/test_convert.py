@@ -12,10 +12,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import crate_dsl
-from runtime import checkpoint, convert
+from runtime import convert
 from runtime.data.source import Batch
 from runtime.errors import UserError
-from runtime.recipe import TASKS
+from runtime.recipe.schema import TASKS
+from runtime.storage import checkpoint
 from tests.runtime.conftest import DATA, SPECS
 
 SIZES = {

@@ -15,8 +15,8 @@ from PIL import Image
 from runtime.data.source import DataSource, InMemory
 from runtime.errors import UserError
 from runtime.network import Shape
-from runtime.recipe import SOURCES
-from runtime.sampler import Batches, in_order, stream
+from runtime.recipe.schema import SOURCES
+from runtime.training.sampler import Batches, in_order, stream
 
 RGB = Shape(3, 16, 16)
 COLOURS = {"blue": (0, 0, 255), "red": (255, 0, 0)}

@@ -11,16 +11,18 @@ import torch
 from torch import Tensor, nn
 
 import crate_dsl
-from runtime import checkpoint, recipes, seeds, train
-from runtime.coding_rate import coding_rate, effective_rank
+from runtime import seeds, train
 from runtime.data.source import Batch
-from runtime.distillation import Distillation, momentum_of
 from runtime.errors import UserError
-from runtime.log import read_metrics
-from runtime.measure import measure, reference_of
 from runtime.network import compile_network
-from runtime.recipe import TASKS
-from runtime.self_supervised import SelfDistillation, untrained
+from runtime.recipe import recipes
+from runtime.recipe.schema import TASKS
+from runtime.scoring.coding_rate import coding_rate, effective_rank
+from runtime.scoring.measure import measure, reference_of
+from runtime.self_supervision.distillation import Distillation, momentum_of
+from runtime.self_supervision.self_supervised import SelfDistillation, untrained
+from runtime.storage import checkpoint
+from runtime.storage.log import read_metrics
 from tests.runtime.conftest import SPECS, Train
 
 SIZES = {"image": 8, "patch": 4, "channels": 1, "d": 12, "K": 2, "L": 1}

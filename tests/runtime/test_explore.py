@@ -18,11 +18,14 @@ import torch
 
 import crate_dsl
 from crate_dsl import CrateError
-from runtime import checkpoint, explore, grid, plots, recipes
+from runtime import explore
 from runtime.errors import Stopped, UserError
-from runtime.log import read_metrics
 from runtime.network import Shape
-from runtime.trainer import Trainer
+from runtime.recipe import recipes
+from runtime.storage import checkpoint
+from runtime.storage.log import read_metrics
+from runtime.training.trainer import Trainer
+from runtime.variants import grid, plots
 from tests.runtime.conftest import SPECS, TINY
 
 CRATE = str(SPECS / "crate.crate")

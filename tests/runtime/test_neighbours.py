@@ -6,7 +6,7 @@ import math
 
 import torch
 
-from runtime.neighbours import NEIGHBOURS, Neighbours
+from runtime.scoring.neighbours import NEIGHBOURS, Neighbours
 
 GENERATOR = torch.Generator().manual_seed(0)
 TRAIN, LABELS = torch.randn(60, 5, generator=GENERATOR), torch.randint(4, (60,), generator=GENERATOR)

@@ -6,8 +6,8 @@ import torch
 from torch import nn
 
 import crate_dsl
-from runtime.optimiser import Average, adamw, learning_rate
-from runtime.recipe import Optimizer, Schedule
+from runtime.recipe.schema import Optimizer, Schedule
+from runtime.training.optimiser import Average, adamw, learning_rate
 from tests.runtime.conftest import SPECS
 
 

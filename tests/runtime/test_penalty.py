@@ -11,14 +11,15 @@ import torch
 from torch import Tensor, nn
 
 import crate_dsl
-from runtime import checkpoint, compare, evaluate, train
+from runtime import compare, evaluate, train
 from runtime.data.source import Batch
 from runtime.errors import Stopped, UserError
-from runtime.log import read_metrics
-from runtime.measure import measure
 from runtime.network import Compiled
-from runtime.penalty import Call
-from runtime.recipe import SOURCES, TASKS
+from runtime.recipe.schema import SOURCES, TASKS
+from runtime.scoring.measure import measure
+from runtime.storage import checkpoint
+from runtime.storage.log import read_metrics
+from runtime.training.penalty import Call
 from tests.runtime.conftest import SPECS, TINY
 from tests.runtime.test_resume import assert_same_end, stop_after
 

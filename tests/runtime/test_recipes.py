@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from runtime import recipes
 from runtime.errors import UserError
-from runtime.recipe import SOURCES, TASKS
+from runtime.recipe import recipes
+from runtime.recipe.schema import SOURCES, TASKS
 
 
 @pytest.mark.parametrize("name", recipes.shipped())

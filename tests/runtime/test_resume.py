@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from runtime import checkpoint, train
+from runtime import train
 from runtime.errors import Stopped, UserError
-from runtime.log import read_metrics
-from runtime.trainer import Trainer
+from runtime.storage import checkpoint
+from runtime.storage.log import read_metrics
+from runtime.training.trainer import Trainer
 from tests.runtime.conftest import RECIPES, SPECS, TINY, Train
 
 TIMED = ("images_per_second", "windows_per_second", "data_wait")

@@ -13,9 +13,9 @@ import crate_dsl
 from runtime import seeds
 from runtime.data.source import Batch
 from runtime.errors import UserError
-from runtime.measure import measure, reference_of
 from runtime.network import Shape, TextShape
-from runtime.recipe import SOURCES, TASKS
+from runtime.recipe.schema import SOURCES, TASKS
+from runtime.scoring.measure import measure, reference_of
 from runtime.tasks.mae import normalised, visible_statistics
 from runtime.tasks.task import Task
 from tests.runtime.conftest import SPECS

@@ -13,16 +13,16 @@ from torch.nn import functional as F
 
 import crate_dsl
 from runtime import compare, sample, seeds, train
-from runtime.alphabet import HIDDEN, Bytes, Characters, decoded, harmless
 from runtime.data.source import Batch
 from runtime.data.text import Windows, documentation, parted
 from runtime.errors import UserError
-from runtime.log import read_metrics
-from runtime.measure import measure, reference_of
 from runtime.network import Shape, TextShape
-from runtime.recipe import SOURCES, TASKS
-from runtime.run_folder import reopen
-from runtime.sampler import Batches, in_order
+from runtime.recipe.schema import SOURCES, TASKS
+from runtime.scoring.measure import measure, reference_of
+from runtime.storage.log import read_metrics
+from runtime.storage.run_folder import reopen
+from runtime.text.alphabet import HIDDEN, Bytes, Characters, decoded, harmless
+from runtime.training.sampler import Batches, in_order
 from tests.runtime.conftest import SPECS, Train
 
 SHAPE = TextShape(16, 256)

@@ -12,11 +12,12 @@ import pytest
 import torch
 
 from crate_dsl import CrateError
-from runtime import checkpoint, compare, evaluate, train
+from runtime import compare, evaluate, train
 from runtime.errors import UserError
-from runtime.log import read_metrics
-from runtime.run_folder import reopen
-from runtime.trainer import Trainer
+from runtime.storage import checkpoint
+from runtime.storage.log import read_metrics
+from runtime.storage.run_folder import reopen
+from runtime.training.trainer import Trainer
 from tests.runtime.conftest import RECIPES, SPECS, TINY, Train
 
 CRATE, MAE, DECODER = (str(SPECS / f"{name}.crate") for name in ("crate", "crate_mae", "crate_decoder"))

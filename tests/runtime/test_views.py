@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from runtime.network import Shape
-from runtime.views import COLOUR, GLOBAL, PLACE, Views
+from runtime.self_supervision.views import COLOUR, GLOBAL, PLACE, Views
 
 PLAIN = {"mirror": False, "contrast": 0, "brightness": 0, "grey": 0, "ratio": (1, 1)}
 WHOLE = {"global_area": (1, 1), "local_area": (1, 1), "local": 1, **PLAIN}

@@ -16,11 +16,11 @@ from pathlib import Path
 import torch
 
 from crate_dsl import CrateError
-from runtime import side_by_side
 from runtime.errors import Stopped, UserError
 from runtime.network import compile_network
-from runtime.recipe import Recipe
-from runtime.side_by_side import Outcome
+from runtime.recipe.schema import Recipe
+from runtime.variants import side_by_side
+from runtime.variants.side_by_side import Outcome
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch.utils.tensorboard import SummaryWriter
 
-from runtime import checkpoint
-from runtime.run_folder import RunFolder
+from runtime.storage import checkpoint
+from runtime.storage.run_folder import RunFolder
 
 
 class Log:

@@ -12,10 +12,11 @@ from pathlib import Path
 
 import torch
 
-from runtime import checkpoint, recipes
 from runtime.errors import UserError
 from runtime.network import Compiled, compile_network
-from runtime.recipe import Recipe
+from runtime.recipe import recipes
+from runtime.recipe.schema import Recipe
+from runtime.storage import checkpoint
 
 LIBRARIES = ("torch", "numpy", "safetensors", "pydantic", "lark", "sympy", "networkx")
 

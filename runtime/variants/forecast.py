@@ -10,9 +10,9 @@ from rich.table import Table
 
 import crate_dsl
 from crate_dsl import Finding
-from runtime.grid import Candidate
-from runtime.log import console
-from runtime.results import quantity
+from runtime.storage.log import console
+from runtime.variants.grid import Candidate
+from runtime.variants.results import quantity
 
 
 def forecast(found: Sequence[Candidate], preset: str | None, title: str) -> None:

@@ -11,14 +11,14 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from runtime.coding_rate import coding_rate, effective_rank
 from runtime.data.source import Batch
-from runtime.distillation import Distillation, Projection, ProjectionHead, momentum_of
 from runtime.errors import UserError
-from runtime.neighbours import Neighbours
 from runtime.network import Shape
+from runtime.scoring.coding_rate import coding_rate, effective_rank
+from runtime.scoring.neighbours import Neighbours
+from runtime.self_supervision.distillation import Distillation, Projection, ProjectionHead, momentum_of
+from runtime.self_supervision.views import GLOBAL, Views
 from runtime.tasks.task import Task, wide
-from runtime.views import GLOBAL, Views
 
 THUMBNAIL = 32  # pixels per side to which images are reduced for the comparison with their pixels
 DISTORTION = 0.5  # of the reported coding rate

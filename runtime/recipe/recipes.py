@@ -10,9 +10,9 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from runtime.errors import UserError, known
-from runtime.recipe import SOURCES, TASKS, Optimizer, Recipe, Schedule
+from runtime.recipe.schema import SOURCES, TASKS, Optimizer, Recipe, Schedule
 
-FOLDER = Path(__file__).parents[1] / "specs" / "recipes"
+FOLDER = Path(__file__).parents[2] / "specs" / "recipes"
 DEFAULTS = {  # by kind of network
     "classify": "classify_digits",
     "mae": "mae_digits",

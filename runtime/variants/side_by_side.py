@@ -10,15 +10,16 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from runtime import checkpoint, recipes
 from runtime.data.source import Images, Splits
 from runtime.errors import UserError
-from runtime.measure import held_out_draw, measure, reference_of
 from runtime.network import Compiled, parameter_count
-from runtime.recipe import Recipe
-from runtime.run_folder import RunFolder, create
+from runtime.recipe import recipes
+from runtime.recipe.schema import Recipe
+from runtime.scoring.measure import held_out_draw, measure, reference_of
+from runtime.storage import checkpoint
+from runtime.storage.run_folder import RunFolder, create
 from runtime.tasks.task import Task
-from runtime.trainer import Trainer
+from runtime.training.trainer import Trainer
 
 SAMPLE = 64  # held-out images over which energies are averaged
 

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from runtime import seeds
 from runtime.data.source import Images
 from runtime.errors import UserError
-from runtime.penalty import penalties
-from runtime.sampler import in_order
 from runtime.tasks.task import Task
+from runtime.training.penalty import penalties
+from runtime.training.sampler import in_order
 
 REFERENCE_LIMIT = 10_000  # training images, or windows of text, that a trivial prediction is computed from
 

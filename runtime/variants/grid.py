@@ -11,7 +11,7 @@ from pathlib import Path
 import crate_dsl
 from crate_dsl import Compilation, CrateError, Variant, Variations
 from runtime.errors import UserError
-from runtime.recipe import Recipe
+from runtime.recipe.schema import Recipe
 
 LIMIT = 64  # variants of one grid
 Axes = Mapping[str, tuple[str, ...]]  # what is varied -> to what

@@ -9,12 +9,13 @@ import torch
 from rich.table import Table
 from torch import nn
 
-from runtime import checkpoint, pictures
 from runtime.data.source import Splits
-from runtime.log import console, read_metrics
-from runtime.measure import held_out_draw, measure, reference_of
-from runtime.recipe import Recipe
-from runtime.run_folder import RunFolder
+from runtime.images import pictures
+from runtime.recipe.schema import Recipe
+from runtime.scoring.measure import held_out_draw, measure, reference_of
+from runtime.storage import checkpoint
+from runtime.storage.log import console, read_metrics
+from runtime.storage.run_folder import RunFolder
 
 SHOWN = 8  # images in a picture
 

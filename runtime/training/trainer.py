@@ -14,17 +14,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from runtime import checkpoint, seeds
+from runtime import seeds
 from runtime.data.source import Batch, Splits
 from runtime.errors import Stopped, UserError
-from runtime.log import Log
-from runtime.measure import autocast, measure, pick_device, reference_of
 from runtime.network import Compiled, first_not_finite, plain_names
-from runtime.optimiser import Average, adamw, learning_rate
-from runtime.penalty import Call
-from runtime.recipe import Recipe
-from runtime.run_folder import RunFolder, origin
-from runtime.sampler import Batches, stream
+from runtime.recipe.schema import Recipe
+from runtime.scoring.measure import autocast, measure, pick_device, reference_of
+from runtime.storage import checkpoint
+from runtime.storage.log import Log
+from runtime.storage.run_folder import RunFolder, origin
+from runtime.training.optimiser import Average, adamw, learning_rate
+from runtime.training.penalty import Call
+from runtime.training.sampler import Batches, stream
 
 
 class Trainer:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from runtime.recipe import Optimizer, Schedule
+from runtime.recipe.schema import Optimizer, Schedule
 
 UNDECAYED = ("class_token", "mask_token", "position")  # matrices by shape, but offsets by role
 

@@ -10,7 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from runtime import checkpoint
+from runtime.storage import checkpoint
 
 
 def sheet(columns: Mapping[str, Tensor], path: Path) -> Path:

@@ -12,9 +12,9 @@ from pathlib import Path
 from rich.markup import escape
 from rich.table import Table
 
-from runtime import checkpoint
-from runtime.grid import Candidate
-from runtime.side_by_side import Outcome
+from runtime.storage import checkpoint
+from runtime.variants.grid import Candidate
+from runtime.variants.side_by_side import Outcome
 
 
 @dataclass

@@ -1,0 +1,1 @@
+"""What tokens of text stand for."""
