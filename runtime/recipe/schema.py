@@ -50,6 +50,7 @@ class Recipe(Strict):
     schedule: Schedule = Schedule()
     clip: float | None = Field(default=None, gt=0)  # largest norm of the gradient
     ema: float | None = Field(default=None, gt=0, lt=1)  # decay of the averaged weights
+    parallel: Literal["ddp", "fsdp"] = "ddp"  # in several processes: copies of the network, or slices of it (FSDP2)
     precision: Literal["float32", "bfloat16"] = "float32"
     compile: bool = False
     checkpointing: bool = False  # keep the tokens between layers only and run every layer twice: less memory, more time
@@ -71,8 +72,6 @@ class Recipe(Strict):
     def consistent(self) -> Recipe:
         if (self.steps is None) == (self.epochs is None):
             raise ValueError("exactly one of steps and epochs is needed")
-        if self.batch % self.accumulate:
-            raise ValueError(f"batch {self.batch} cannot be split into accumulate = {self.accumulate} equal shares")
         return self
 
     def total_steps(self, steps_per_epoch: int) -> int:

@@ -14,13 +14,20 @@ UNDECAYED = ("class_token", "mask_token", "position")  # matrices by shape, but 
 
 
 def adamw(network: nn.Module, options: Optimizer) -> torch.optim.AdamW:
-    """AdamW; weight decay for the matrices only, unless the recipe decays all."""
-    parameters = [(name, value) for name, value in network.named_parameters() if value.requires_grad]
-    decayed = [value for name, value in parameters if options.decay_all or is_matrix(name, value)]
-    others = [value for name, value in parameters if not (options.decay_all or is_matrix(name, value))]
-    groups = [{"params": decayed, "weight_decay": options.weight_decay}, {"params": others, "weight_decay": 0.0}]
+    """AdamW; weight decay for the matrices only, unless the recipe decays all.
+
+    Learned numbers are groups of their own, since FSDP does not slice them and one update cannot mix the two kinds.
+    """
+    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    for name, value in network.named_parameters():
+        if value.requires_grad:
+            decayed = options.decay_all or is_matrix(name, value)
+            groups.setdefault((not decayed, value.ndim == 0), []).append(value)
     return torch.optim.AdamW(
-        [group for group in groups if group["params"]], lr=options.lr, betas=options.betas, eps=options.eps
+        [{"params": groups[kind], "weight_decay": 0.0 if kind[0] else options.weight_decay} for kind in sorted(groups)],
+        lr=options.lr,
+        betas=options.betas,
+        eps=options.eps,
     )
 
 

@@ -69,7 +69,7 @@ def test_stopped_and_resumed_equals_straight(
             tiny_run(spec, *overrides, name="halves", steps=26)
     assert stopped.value.signal == signal.SIGTERM
     halves = straight.parent / "halves"
-    assert checkpoint.load_state(halves / "checkpoint.pt")["step"] == 13
+    assert checkpoint.read_state(halves / "checkpoint.pt")["step"] == 13
     train.main(["--resume", str(halves)])
     assert_same_end(straight, halves)
 
@@ -86,7 +86,7 @@ def test_killed_and_resumed_equals_straight(tiny_run: Train, tmp_path: Path) -> 
         time.sleep(0.02)
     process.kill()
     process.wait()
-    assert 0 < checkpoint.load_state(killed / "checkpoint.pt")["step"] < 60
+    assert 0 < checkpoint.read_state(killed / "checkpoint.pt")["step"] < 60
     train.main([str(SPECS / "crate_mae.crate"), "--resume", str(killed)])
     assert_same_end(tiny_run("crate_mae", *length, name="straight", steps=60), killed)
 
@@ -104,6 +104,7 @@ def test_a_finished_or_missing_run_cannot_be_resumed(tiny_run: Train, tmp_path: 
     with pytest.raises(UserError, match="not the folder of a run"):
         train.main(["--resume", str(tmp_path / "nowhere")])
     (run / "checkpoint.pt").unlink()
+    (run / "checkpoint.before.pt").unlink(missing_ok=True)
     with pytest.raises(UserError, match="nothing to resume"):
         train.main(["--resume", str(run)])
 
