@@ -48,6 +48,7 @@ def fresh(spec: Path, recipe_name: str | None, overrides: Sequence[str], out: Pa
     trainer = Trainer(recipe, compiled, splits, RunFolder(path))
     create(path, recipe, compiled, spec.name)  # only now, so that a refused recipe leaves no folder
     print(f"{compiled.name}: {parameter_count(compiled.module):,} parameters; recipe {name}; {trainer.total} steps")
+    print(trainer.rates.in_words())
     print(recipes.text_of(recipe) + f"run folder: {path}", flush=True)
     return trainer
 

@@ -23,8 +23,9 @@ from runtime.scoring.measure import autocast, measure, pick_device, reference_of
 from runtime.storage import checkpoint
 from runtime.storage.log import Log
 from runtime.storage.run_folder import RunFolder, origin
-from runtime.training.optimiser import Average, adamw, learning_rate
+from runtime.training.average import Average
 from runtime.training.penalty import Call
+from runtime.training.rates import Rates
 from runtime.training.sampler import Batches, stream
 
 
@@ -43,11 +44,12 @@ class Trainer:
         self.network.checkpointing = recipe.checkpointing
         self.call = Call(self.network, recipe.compile)
         self.trained = apparatus_of(recipe, self.network).to(self.device)
-        self.optimizer = adamw(self.trained, recipe.optimizer)
+        self.optimizer = recipe.optimizer.build(self.trained)
         self.average = Average(self.network, recipe.ema) if recipe.ema else None
         self.judged = copy.deepcopy(self.network) if self.average else recipe.task.judged(self.trained)
         self.batches = Batches(splits.train, recipe.batch, recipe.accumulate, recipe.seed)
-        self.total = recipe.total_steps(self.batches.steps_per_epoch)
+        self.rates = Rates.of(recipe, self.batches.steps_per_epoch)
+        self.total = self.rates.total
         self.step = 0
         self.saved = 0
         self.best: float | None = None
@@ -154,9 +156,7 @@ class Trainer:
         """One step of the optimiser on one global batch, in `accumulate` shares."""
         recipe, share = self.recipe, self.recipe.batch // self.recipe.accumulate
         draw = recipe.task.draw(self.network, recipe.batch, seeds.torch_generator(seeds.DRAW, recipe.seed, self.step))
-        rate = learning_rate(recipe.optimizer.lr, recipe.schedule, self.step, self.total)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
+        rate = self.rates.apply(self.optimizer, self.step)
         self.optimizer.zero_grad(set_to_none=True)
         losses: Counter[str] = Counter()
         for part in range(recipe.accumulate):
