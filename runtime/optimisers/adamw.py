@@ -8,14 +8,14 @@ import torch
 from pydantic import Field
 from torch import nn
 
-from runtime.optimisers.optimiser import Optimiser
+from runtime.optimisers.optimiser import Betas, Optimiser
 
 
 class AdamW(Optimiser):
     """Adam with decoupled weight decay, from torch."""
 
     name: Literal["adamw"] = "adamw"
-    betas: tuple[float, float] = (0.9, 0.999)
+    betas: Betas = (0.9, 0.999)
     eps: float = Field(default=1e-8, gt=0)
 
     def build(self, network: nn.Module) -> torch.optim.AdamW:

@@ -8,7 +8,7 @@ from lion_pytorch import Lion as Signed
 from pydantic import Field
 from torch import nn
 
-from runtime.optimisers.optimiser import Optimiser
+from runtime.optimisers.optimiser import Betas, Optimiser
 
 
 class Lion(Optimiser):
@@ -17,7 +17,7 @@ class Lion(Optimiser):
     name: Literal["lion"] = "lion"
     lr: float = Field(default=1e-4, gt=0)
     weight_decay: float = Field(default=0.5, ge=0)
-    betas: tuple[float, float] = (0.9, 0.99)
+    betas: Betas = (0.9, 0.99)
 
     def build(self, network: nn.Module) -> Signed:
         return Signed(self.groups(network), lr=self.lr, betas=self.betas)

@@ -9,7 +9,7 @@ from pydantic import Field
 from torch import nn
 
 from runtime.errors import UserError
-from runtime.optimisers.optimiser import Optimiser
+from runtime.optimisers.optimiser import Betas, Optimiser
 from runtime.training.groups import grouped, hidden
 from runtime.training.joint import Joint
 
@@ -29,7 +29,7 @@ class Muon(Optimiser):
     iterations: int = Field(default=5, gt=0, lt=100)
     adjust: Literal["original", "match_rms_adamw"] = "match_rms_adamw"
     adamw_lr: float | None = Field(default=None, gt=0)
-    betas: tuple[float, float] = (0.9, 0.95)
+    betas: Betas = (0.9, 0.95)
     eps: float = Field(default=1e-8, gt=0)
 
     def build(self, network: nn.Module) -> Joint:

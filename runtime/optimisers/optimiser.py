@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from typing import Annotated
 
 import torch
 from pydantic import Field
@@ -10,6 +11,8 @@ from torch import nn
 
 from runtime.registry import Strict
 from runtime.training.groups import Group, grouped
+
+Betas = tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]]  # memory of two averages
 
 
 class Optimiser(Strict):

@@ -140,6 +140,7 @@ MISTAKES = {
     "optimizer.lr=fast": "optimizer.lr: .*number.*'fast'",
     "optimizer.lr=.nan": "optimizer.lr: .*finite.*nan",
     "optimizer.lr=-1": "optimizer.lr: .*greater than 0.*-1",
+    "optimizer.betas=[0.9, 1]": "optimizer.betas.1: .*less than 1, got 1",
     "optimizer=adam": 'optimizer: unknown name "adam"\nknown names of optimizer: adamw, .* Did you mean "adamw"?',
     "optimizer.momentum=0.9": 'unknown key "optimizer.momentum"\nknown keys: betas, ',
     "optimizer.lr.x=1": '"lr" of optimizer.lr.x is a single value',
