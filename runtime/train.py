@@ -89,6 +89,7 @@ def fresh(spec: Path, recipe_name: str | None, overrides: Sequence[str], out: Pa
         size = f"{parameter_count(begun.compiled.module):,} parameters"
         processes = f"; {world.size} processes ({begun.recipe.parallel})" if world.size > 1 else ""
         print(f"{begun.compiled.name}: {size}; recipe {name}; {trainer.total} steps{processes}")
+        print(trainer.rates.in_words())
         print(recipes.text_of(begun.recipe) + f"run folder: {path}", flush=True)
     return trainer
 

@@ -24,9 +24,10 @@ from runtime.storage import checkpoint
 from runtime.storage.log import Log, Silence
 from runtime.storage.run_folder import RunFolder, origin
 from runtime.training import sharding
+from runtime.training.average import Average
 from runtime.training.objective import Objective
-from runtime.training.optimiser import Average, adamw, learning_rate
 from runtime.training.penalty import Call
+from runtime.training.rates import Rates
 from runtime.training.sampler import Batches, stream
 
 FINITE_STEPS = "the outputs of all steps are finite"
@@ -52,11 +53,12 @@ class Trainer:
         self.trained = apparatus_of(recipe, self.network).to(self.device)
         self.judged = copy.deepcopy(self.network) if recipe.ema else recipe.task.judged(self.trained)
         self.objective = self.parallel_objective()
-        self.optimizer = adamw(self.trained, recipe.optimizer)
+        self.optimizer = recipe.optimizer.build(self.trained)
         self.average = Average(self.network, recipe.ema) if recipe.ema else None
         self.parts = self.world.parts(recipe.accumulate)
         self.batches = Batches(splits.train, recipe.batch, self.parts, recipe.seed)
-        self.total = recipe.total_steps(self.batches.steps_per_epoch)
+        self.rates = Rates.of(recipe, self.batches.steps_per_epoch)
+        self.total = self.rates.total
         self.step = 0
         self.saved = 0
         self.best: float | None = None
@@ -175,9 +177,7 @@ class Trainer:
         """One step of the optimiser on one global batch, of which this process takes the shares `own`."""
         recipe, share = self.recipe, self.recipe.batch // self.parts
         draw = recipe.task.draw(self.network, recipe.batch, seeds.torch_generator(seeds.DRAW, recipe.seed, self.step))
-        rate = learning_rate(recipe.optimizer.lr, recipe.schedule, self.step, self.total)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
+        rate = self.rates.apply(self.optimizer, self.step)
         self.optimizer.zero_grad(set_to_none=True)
         seen, losses = [], []
         for part in own:

@@ -53,6 +53,8 @@ def stop_after(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
         ("crate_mae", ["ema=0.99"]),
         ("crate_mae", ["accumulate=2", "precision=bfloat16"]),
         ("crate_decoder", ["schedule.warmup=4"]),
+        ("crate_decoder", ["optimizer=lion", "schedule={name: linear, warmup_epochs: 0.5}"]),
+        ("crate", ["optimizer=muon", "optimizer.layer_decay=0.8", "optimizer.weight_decay_end=0.5"]),
         ("crate_dino", ["task.head.hidden=16", "task.views.local=1"]),
         ("crate_dino", ["task=dino", "task.head.hidden=16", "task.head.prototypes=9", "accumulate=2"]),
         ("crate_gpt", ["batch=128", "ema=0.9"]),
