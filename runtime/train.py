@@ -95,21 +95,22 @@ def fresh(spec: Path, recipe_name: str | None, overrides: Sequence[str], out: Pa
 
 
 def resumed(path: Path, specs: Sequence[Path], world: World) -> Trainer:
-    """A run where it stopped, with any number of processes; raises UserError when there is nothing to continue."""
+    """A run where it stopped, with any number of processes; from its start where it was killed before it saved."""
     folder = RunFolder(path)
 
-    def build() -> tuple[Start, dict[str, Any], str]:
+    def build() -> tuple[Start, dict[str, Any] | None, str]:
         for spec in specs:
             require_spec(folder, spec)
         folder.require()
         begun = start(folder.spec, recipes.load(folder.recipe), world)
         if not (folder.state.exists() or checkpoint.before(folder.state).exists()):
-            raise UserError(f"{path}: the run stopped before its first checkpoint, there is nothing to resume")
+            return begun, None, f"{path}: the run stopped before its first checkpoint, so it begins again"
         return begun, *checkpoint.load_state(folder.state)
 
     begun, state, note = world.first_alone(build)
     trainer = Trainer(begun.recipe, begun.compiled, begun.splits, folder, world)
-    trainer.load(state)
+    if state:
+        trainer.load(state)
     if trainer.step >= trainer.total:
         raise world.refuse(f"{path}: the run is finished after {trainer.step} steps; look at it with runtime.evaluate")
     if world.main:
