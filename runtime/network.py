@@ -83,13 +83,28 @@ SHAPES: Mapping[str, type[InputShape]] = {  # by a network's attribute `input`
 
 @dataclass(frozen=True)
 class Compiled:
-    """A network with its origin: spec text (with included energies in place), its hash, and the module made of it."""
+    """A network with its origin: what the compiler made of a spec, and the module made of that."""
 
-    name: str
-    spec: str
-    sha256: str
-    text: str
+    compilation: crate_dsl.Compilation
     module: nn.Module
+
+    @property
+    def name(self) -> str:
+        return self.compilation.model.name
+
+    @property
+    def spec(self) -> str:
+        """The text of the spec, with included energies in place."""
+        return self.compilation.resolved
+
+    @property
+    def sha256(self) -> str:
+        return hashlib.sha256(self.spec.encode()).hexdigest()
+
+    @property
+    def text(self) -> str:
+        """The written module."""
+        return self.compilation.text
 
     def fresh(self) -> nn.Module:
         """Another network of the same class and type, initialised anew."""
@@ -108,10 +123,9 @@ def compile_network(
     Raises CrateError for whatever the compiler refuses, an unreadable file among it.
     """
     compilation = crate_dsl.compile_spec(path, preset=preset, overrides=sizes)
-    text, spec = compilation.text, compilation.resolved
     torch.manual_seed(seed)
     module = crate_dsl.load(path, preset=preset, **sizes).to(dtype)
-    return Compiled(compilation.model.name, spec, hashlib.sha256(spec.encode()).hexdigest(), text, module)
+    return Compiled(compilation, module)
 
 
 def kind_of(path: Path) -> str:
