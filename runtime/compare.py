@@ -38,7 +38,7 @@ def main(arguments: Sequence[str]) -> None:
     networks = [(spec.stem, compile_network(spec, recipe.preset, recipe.sizes, recipe.seed)) for spec in specs]
     if options.vit:
         networks.append(("vit", vision_transformer(specs[0], networks[0][1], recipe)))
-    splits = recipe.data.splits(networks[0][1].shape)
+    splits = recipe.splits(networks[0][1].shape)
     out = options.out or unused(f"compare-{Path(name).stem}")
     show(name, {label: train(label, compiled, recipe, splits, out) for label, compiled in networks})
 

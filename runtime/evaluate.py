@@ -24,7 +24,7 @@ def main(arguments: Sequence[str]) -> None:
     folder, recipe, compiled = reopen(options.run)
     restore(folder, compiled.module, options.weights)
     network = compiled.module.to(pick_device(recipe.device))
-    splits = recipe.data.splits(compiled.shape)
+    splits = recipe.splits(compiled.shape)
     report(folder, recipe, network, splits, options.split, options.weights, options.out or folder.path)
 
 

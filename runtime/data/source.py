@@ -105,6 +105,20 @@ def require_shape(source: str, given: Shape, wanted: Shape) -> None:
 
 
 @dataclass(frozen=True)
+class First:
+    """The first inputs of a split, never varied."""
+
+    images: Images
+    count: int
+
+    def __len__(self) -> int:
+        return min(self.count, len(self.images))
+
+    def take(self, indices: Sequence[int], draw: tuple[int, int] | None) -> Batch:
+        return self.images.take(indices, None)
+
+
+@dataclass(frozen=True)
 class InMemory:
     """A small data set held as tensors: images (count, channels, height, width) and labels (count,)."""
 

@@ -7,7 +7,8 @@ from typing import Literal
 from pydantic import Field, field_validator, model_validator
 
 from runtime import data, optimisers, tasks
-from runtime.data.source import DataSource
+from runtime.data.source import DataSource, First, Splits
+from runtime.network import InputShape
 from runtime.optimisers.adamw import AdamW
 from runtime.optimisers.optimiser import Optimiser
 from runtime.recipe.schedule import Schedule
@@ -40,6 +41,8 @@ class Recipe(Strict):
     precision: Literal["float32", "bfloat16"] = "float32"
     compile: bool = False
     checkpointing: bool = False  # keep the tokens between layers only and run every layer twice: less memory, more time
+    overfit: int | None = Field(default=None, gt=0)  # learn the first so many training inputs by heart, unvaried
+    wandb: str | None = None  # the Weights & Biases project that also gets the log
     device: str = "auto"
     seed: int = Field(default=0, ge=0)
     workers: int = Field(default=0, ge=0)  # processes that load data
@@ -64,6 +67,14 @@ class Recipe(Strict):
         if (self.steps is None) == (self.epochs is None):
             raise ValueError("exactly one of steps and epochs is needed")
         return self
+
+    def splits(self, shape: InputShape) -> Splits:
+        """The data in the shape that a network reads; with `overfit` the same few inputs as both splits."""
+        splits = self.data.splits(shape)
+        if self.overfit is None:
+            return splits
+        few = First(splits.train, self.overfit)
+        return Splits(few, few, splits.classes)
 
     def total_steps(self, steps_per_epoch: int) -> int:
         return self.steps or self.epochs * steps_per_epoch

@@ -25,6 +25,7 @@ from runtime.storage.log import Log, Silence
 from runtime.storage.run_folder import RunFolder, origin
 from runtime.training import sharding
 from runtime.training.average import Average
+from runtime.training.meter import Meter
 from runtime.training.objective import Objective
 from runtime.training.penalty import Call
 from runtime.training.rates import Rates
@@ -63,7 +64,7 @@ class Trainer:
         self.saved = 0
         self.best: float | None = None
         self.signal: int | None = None
-        self.waited = 0.0  # seconds spent waiting for data since the last line of the log
+        self.meter = Meter(recipe, compiled, self.device, self.world)
 
     def parallel_objective(self) -> nn.Module:
         """The loss as a module, within DDP or in slices where there are several processes."""
@@ -137,15 +138,15 @@ class Trainer:
                 signal.signal(number, handler)
 
     def steps(self, batches: Iterator[Batch], own: range, log: Log | Silence) -> None:
-        started, since = time.perf_counter(), self.step
+        since = self.step
+        self.meter.restart()
         while self.step < self.total:
             figures = self.update(batches, own)
             self.step += 1
             log.advance(self.step)
             if self.due(self.recipe.log_every):
-                seconds = time.perf_counter() - started
-                log.train(self.step, figures | self.speed(seconds, self.step - since))
-                started, since = time.perf_counter(), self.step
+                log.train(self.step, figures | self.meter.read(self.step - since))
+                since = self.step
             if self.due(self.recipe.evaluate_every):
                 self.evaluate(log)
             if self.due(self.recipe.checkpoint_every) or self.signal:
@@ -165,11 +166,6 @@ class Trainer:
         name = signal.Signals(self.signal).name
         path = self.folder.path
         return f"{name}: stopped after step {self.step} of {self.total}; continue with --resume {path}"
-
-    def speed(self, seconds: float, steps: int) -> dict[str, float]:
-        waited, self.waited = self.waited, 0.0
-        rate = f"{self.recipe.data.unit}_per_second"
-        return {rate: steps * self.recipe.batch / seconds, "data_wait": waited / seconds}
 
     # -- one step ------------------------------------------------------------------------------------------------
 
@@ -202,7 +198,7 @@ class Trainer:
     def next_batch(self, batches: Iterator[Batch]) -> Batch:
         before = time.perf_counter()
         batch = next(batches).to(self.device)
-        self.waited += time.perf_counter() - before
+        self.meter.waited += time.perf_counter() - before
         return batch
 
     def backward(self, batch: Batch, draw: Tensor | None, part: int, last: bool) -> Tensor:

@@ -52,7 +52,14 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def figures(run: Path) -> list[dict[str, float]]:
-    left_out = ("images_per_second", "windows_per_second", "data_wait", "mean_output_entropy")  # the last is of a share
+    left_out = (
+        "images_per_second",
+        "windows_per_second",
+        "data_wait",
+        "memory_gb",
+        "mfu",
+        "mean_output_entropy",
+    )  # the last is of a share
     return [{k: v for k, v in entry.items() if k not in left_out} for entry in read_metrics(run / "metrics.jsonl")]
 
 

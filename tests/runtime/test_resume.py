@@ -17,7 +17,7 @@ from runtime.training.trainer import Trainer
 from tests.runtime.conftest import SPECS, Train
 from tests.runtime.kills import killed_often
 
-TIMED = ("images_per_second", "windows_per_second", "data_wait")
+TIMED = ("images_per_second", "windows_per_second", "data_wait", "memory_gb", "mfu")
 
 
 def assert_same_end(one: Path, other: Path) -> None:
