@@ -115,7 +115,7 @@ def _value(argument: syntax.Expression, kind: str, scope: Scope) -> int | Fracti
     number = evaluate(argument, scope)
     if kind == "size" and (number.denominator != 1 or not 1 <= number <= MAX_SIZE):
         raise fail(f"{_written(argument, number)} and must be {SAID[kind]}", argument.span)
-    inside = {"positive": number > 0, "fraction": 0 < number < 1, "rate": 0 <= number < 1}
+    inside = {"positive": number > 0, "fraction": 0 < number < 1, "rate": 0 <= number and float(number) < 1}
     if not inside.get(kind, True):
         raise fail(f"{_written(argument, number)} and must be {SAID[kind]}", argument.span)
     return int(number) if kind == "size" else number
