@@ -1,6 +1,7 @@
 """Stateless randomness: every draw is a function of the seed and of where it is used, so that resuming is exact.
 
-Order of the data = f(seed, epoch); augmentation of an image = f(seed, epoch, index); masks and noise = f(seed, step).
+Order of the data = f(seed, epoch); augmentation of an image = f(seed, epoch, index); masks and noise = f(seed, step);
+what layers leave out (stochastic depth) = f(seed, step, share of the batch).
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import numpy as np
 import torch
 
 # One stream per use, so that no two uses share numbers.
-ORDER, AUGMENT, DRAW, HELD_OUT, APPARATUS, SAMPLE = range(6)
+ORDER, AUGMENT, DRAW, HELD_OUT, APPARATUS, SAMPLE, LAYERS = range(7)
 
 
 def numpy_generator(*key: int) -> np.random.Generator:
@@ -21,6 +22,11 @@ def numpy_generator(*key: int) -> np.random.Generator:
 def torch_generator(*key: int) -> torch.Generator:
     digest = hashlib.blake2b(",".join(map(str, key)).encode(), digest_size=7).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest))
+
+
+def seed_layers(seed: int, step: int, share: int) -> None:
+    """Seed torch's own generators, of all devices, from which layers draw, for one share of a global batch."""
+    torch.manual_seed(torch_generator(LAYERS, seed, step, share).initial_seed())
 
 
 def order(seed: int, epoch: int, count: int) -> np.ndarray:

@@ -160,8 +160,9 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         losses: Counter[str] = Counter()
         for part in range(recipe.accumulate):
-            rows = slice(part * share, (part + 1) * share)
-            losses.update(self.backward(self.next_batch(batches), None if draw is None else draw[rows]))
+            rows, batch = slice(part * share, (part + 1) * share), self.next_batch(batches)
+            seeds.seed_layers(recipe.seed, self.step, part)  # after the loader, which draws too
+            losses.update(self.backward(batch, None if draw is None else draw[rows]))
         norm = torch.nn.utils.clip_grad_norm_(self.trained.parameters(), recipe.clip or math.inf).item()
         if not math.isfinite(norm):
             fault = f"the gradient is not finite although the loss is, {losses['loss']:.4g}"
