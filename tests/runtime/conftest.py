@@ -18,6 +18,7 @@ RECIPES = {
     "crate_dino": "simdino_digits",
     "crate_gpt": "gpt_text",
     "crate_bert": "bert_text",
+    "tost": "classify_digits",
 }
 TINY = ["sizes.d=8", "sizes.K=2", "sizes.L=1", "batch=64", "log_every=2", "evaluate_every=4", "checkpoint_every=3"]
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import crate_dsl
+from crate_dsl.errors import Source
 from runtime import seeds, train
 from runtime.data.source import Batch
 from runtime.errors import UserError
@@ -48,6 +49,16 @@ def trained_of(task: SelfDistillation) -> Distillation:
         for parameter in trained.averages():
             parameter.mul_(0.8)
     return trained
+
+
+def test_stochastic_depth_is_the_students_alone(batch: Batch) -> None:
+    text = (SPECS / "crate_dino.crate").read_text().replace("\nencoder", "\nstochastic depth uniform(0.5)\nencoder")
+    compilation = crate_dsl.Compilation(Source("dino.crate", text), None, SIZES)
+    network = getattr(crate_dsl.module_of(compilation.text, compilation.class_name), compilation.class_name)()
+    trained = task_of("dino").apparatus(network).double().train()
+    teacher = [trained.taught(batch.images[None]) for _ in range(2)]
+    student = [trained.network(batch.images) for _ in range(2)]
+    assert torch.equal(*teacher) and not torch.equal(*student)
 
 
 def outputs(task: SelfDistillation, trained: Distillation, batch: Batch, draw: Tensor) -> tuple[np.ndarray, np.ndarray]:

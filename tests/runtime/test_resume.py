@@ -57,6 +57,7 @@ def stop_after(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
         ("crate_dino", ["task=dino", "task.head.hidden=16", "task.head.prototypes=9", "accumulate=2"]),
         ("crate_gpt", ["batch=128", "ema=0.9"]),
         ("crate_bert", ["batch=128", "accumulate=2"]),
+        ("tost", ["sizes.drop=0.3", "accumulate=2"]),
     ],
 )
 def test_stopped_and_resumed_equals_straight(
