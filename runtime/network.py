@@ -103,11 +103,20 @@ def compile_network(
 
     Raises CrateError for whatever the compiler refuses, an unreadable file among it.
     """
-    compilation = crate_dsl.compile_spec(path, preset=preset, overrides=sizes)
+    return built(crate_dsl.compile_spec(path, preset=preset, overrides=sizes), seed, dtype)
+
+
+def built(compilation: crate_dsl.Compilation, seed: int = 0, dtype: torch.dtype = torch.float32) -> Compiled:
+    """The network of a compilation, initialised from `seed`."""
     text, spec = compilation.text, compilation.resolved
     torch.manual_seed(seed)
-    module = crate_dsl.load(path, preset=preset, **sizes).to(dtype)
+    module = written_class(compilation)().to(dtype)
     return Compiled(compilation.model.name, spec, hashlib.sha256(spec.encode()).hexdigest(), text, module)
+
+
+def written_class(compilation: crate_dsl.Compilation) -> type[nn.Module]:
+    """The class that the written file declares: what is executed is the compiler's output, never a user's code."""
+    return getattr(crate_dsl.module_of(compilation.text, compilation.class_name), compilation.class_name)
 
 
 def kind_of(path: Path) -> str:
