@@ -15,7 +15,7 @@ from pathlib import Path
 
 from runtime.errors import Parser, run
 from runtime.probing.features import POOLS, reading
-from runtime.probing.protocol import probe, show
+from runtime.probing.protocol import probe, require_classes, show
 from runtime.scoring.measure import pick_device
 from runtime.self_supervision.self_supervised import untrained
 from runtime.storage import checkpoint
@@ -31,10 +31,10 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--out", type=Path, help="where probe.json goes; default: the run's folder, or beside the file")
     options = parser.parse_intermixed_args(arguments)
     trained = network_of(options.trained, options.weights)
-    trained.require_images("a probe reads images")
     recipe = recipe_of(trained, options.recipe, options.overrides)
     splits = recipe.data.splits(trained.compiled.shape)
     network = trained.compiled.module.to(pick_device(recipe.device))
+    require_classes(network, splits, recipe)
     example = splits.held_out.take([0], None).to(next(network.parameters()).device)
     read = reading(network, example.images, options.features, options.pool)
     found = probe(network, untrained(network), read, splits, recipe)

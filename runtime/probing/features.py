@@ -53,8 +53,6 @@ def reading(network: nn.Module, example: Tensor, step: str | None = None, pool: 
     The class token where there is one, else the mean; of a network whose output are features, this output. `example`
     is an image (1, channels, height, width). Raises UserError for a step or a token that the network does not have.
     """
-    if network.input != "image":
-        raise UserError(f"a probe reads images; this network reads {network.input}")
     if network.task == "features" and step is None and pool in (None, "output"):
         return Reading("", "output")
     if pool == "output":

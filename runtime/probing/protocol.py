@@ -46,8 +46,7 @@ def probe(network: nn.Module, fresh: nn.Module, read: Reading, splits: Splits, r
 
     Raises UserError where the data have no classes.
     """
-    if splits.classes is None:
-        raise UserError(f"a probe needs data with classes; data {recipe.data.name} has none")
+    require_classes(network, splits, recipe)
     named: dict[str, Callable[[Tensor], Tensor]] = {
         "trained network": reader(network, read),
         "untrained network": reader(fresh, read),
@@ -56,6 +55,14 @@ def probe(network: nn.Module, fresh: nn.Module, read: Reading, splits: Splits, r
     device = next(network.parameters()).device
     rows = {name: measured(call, splits, recipe, device) for name, call in named.items()}
     return Probe(protocol(read, splits), rows)
+
+
+def require_classes(network: nn.Module, splits: Splits, recipe: Recipe) -> None:
+    """Raises UserError where nothing can be probed: a network that reads no images, data without classes."""
+    if network.input != "image":
+        raise UserError(f"a probe reads images; this network reads {network.input}")
+    if splits.classes is None:
+        raise UserError(f"a probe needs data with classes; data {recipe.data.name} has none")
 
 
 def reader(network: nn.Module, read: Reading) -> Callable[[Tensor], Tensor]:

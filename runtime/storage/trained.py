@@ -52,11 +52,6 @@ class Trained:
         """Where what is found out goes unless the user says otherwise: the run's folder, or one named like the file."""
         return self.folder.path if self.folder else self.path.with_suffix("")
 
-    def require_images(self, purpose: str) -> None:
-        """Raises UserError for networks that do not read images."""
-        if self.compiled.module.input != "image":
-            raise UserError(f"{self.path}: its network reads {self.compiled.shape.kind}; {purpose}")
-
 
 def add_arguments(parser: Parser) -> None:
     """The arguments that every command on a trained network has; read them with `network_of` and `recipe_of`."""
