@@ -13,6 +13,7 @@ from runtime.scoring.report import report
 from runtime.storage import checkpoint
 from runtime.storage.run_folder import RunFolder, create, reopen, unused
 from runtime.training.trainer import Trainer
+from runtime.transfer import start
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -43,10 +44,12 @@ def fresh(spec: Path, recipe_name: str | None, overrides: Sequence[str], out: Pa
     name = recipe_name or recipes.default(kind_of(spec))
     recipe = recipes.load(recipes.find(name), overrides)
     compiled = compile_network(spec, recipe.preset, recipe.sizes, recipe.seed)
+    recipe, taken = start.begin(recipe, compiled)
     splits = recipe.data.splits(compiled.shape)
     path = out or unused(f"{spec.stem}-{Path(name).stem}")
     trainer = Trainer(recipe, compiled, splits, RunFolder(path))
     create(path, recipe, compiled, spec.name)  # only now, so that a refused recipe leaves no folder
+    start.keep(path, recipe, taken)
     print(f"{compiled.name}: {parameter_count(compiled.module):,} parameters; recipe {name}; {trainer.total} steps")
     print(recipes.text_of(recipe) + f"run folder: {path}", flush=True)
     return trainer
@@ -57,6 +60,7 @@ def resumed(path: Path) -> Trainer:
     folder, recipe, compiled = reopen(path)
     if not folder.state.exists():
         raise UserError(f"{path}: the run stopped before its first checkpoint, there is nothing to resume")
+    start.freeze(recipe, compiled.module)
     trainer = Trainer(recipe, compiled, recipe.data.splits(compiled.shape), folder)
     trainer.load(checkpoint.load_state(folder.state))
     if trainer.step >= trainer.total:

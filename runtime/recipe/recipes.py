@@ -10,7 +10,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from runtime.errors import UserError, known
-from runtime.recipe.schema import SOURCES, TASKS, Optimizer, Recipe, Schedule
+from runtime.recipe.schema import SOURCES, TASKS, Initialisation, Optimizer, Recipe, Schedule
 
 FOLDER = Path(__file__).parents[2] / "specs" / "recipes"
 DEFAULTS = {  # by kind of network
@@ -22,7 +22,7 @@ DEFAULTS = {  # by kind of network
     "masked_language": "bert_text",
 }
 CHOICES = {"task": TASKS, "data": SOURCES}
-SECTIONS = {"optimizer": Optimizer, "schedule": Schedule}
+SECTIONS = {"optimizer": Optimizer, "schedule": Schedule, "initialisation": Initialisation}
 
 
 def shipped() -> dict[str, Path]:

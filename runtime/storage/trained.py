@@ -66,21 +66,27 @@ def network_of(path: Path, kind: str = "last") -> Trained:
     Raises UserError where there is none, where the file does not say which network it is, and where weights and spec
     do not belong together.
     """
-    if path.is_dir():
-        folder = RunFolder(path)
-        folder.require()
-        recipe = recipes.load(folder.recipe)
-        file = folder.weights if kind == "last" else folder.best
-        if not file.exists():
-            raise UserError(f"{path}: the run stopped before it wrote {file.name}")
-        weights, _ = checkpoint.load_weights(file)
-        text = folder.spec.read_text(encoding="utf-8")
-        return assembled(path, file, kind, text, recipe.preset, recipe.sizes, weights, folder)
+    file = weights_file(path, kind)
+    weights, origin = checkpoint.load_weights(file)
+    if not path.is_dir():
+        return assembled(path, file, "given", *stated(path, origin), weights, None)
+    folder = RunFolder(path)
+    recipe, text = recipes.load(folder.recipe), folder.spec.read_text(encoding="utf-8")
+    return assembled(path, file, kind, text, recipe.preset, recipe.sizes, weights, folder)
+
+
+def weights_file(path: Path, kind: str) -> Path:
+    """The weights of a run, or the file itself; raises UserError where there are none."""
     if not path.exists():
         raise UserError(f"{path}: not the folder of a run, nor a weights file")
-    weights, origin = checkpoint.load_weights(path)
-    spec, preset, sizes = stated(path, origin)
-    return assembled(path, path, "given", spec, preset, sizes, weights, None)
+    if not path.is_dir():
+        return path
+    folder = RunFolder(path)
+    folder.require()
+    file = folder.weights if kind == "last" else folder.best
+    if not file.exists():
+        raise UserError(f"{path}: the run stopped before it wrote {file.name}")
+    return file
 
 
 def assembled(

@@ -1,0 +1,77 @@
+"""The entry `initialisation` of a recipe put into effect: weights taken before training, provenance kept in the run."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+from torch import nn
+
+from runtime.errors import UserError
+from runtime.network import Compiled
+from runtime.recipe.schema import Recipe
+from runtime.storage import checkpoint
+from runtime.storage.trained import Trained, network_of
+from runtime.transfer.taking import HEAD, Taking, show, taking
+
+
+def begin(recipe: Recipe, compiled: Compiled) -> tuple[Recipe, Taking | None]:
+    """Load what the recipe names into a fresh network; the recipe comes back with the file's place and hash.
+
+    Raises UserError where the file is not the one that the recipe's hash is of, where less than the encoder fits, and
+    where freezing would leave what was initialised at random as it is.
+    """
+    start = recipe.initialisation
+    if start is None:
+        return recipe, None
+    source = network_of(start.weights)
+    digest = sha256_of(source.file)
+    if start.sha256 not in (None, digest):
+        raise UserError(f"{source.file}: is not the file of the recipe: its sha256 is {digest}, not {start.sha256}")
+    try:
+        taken = taking(source.compiled.module, compiled.module)
+    except UserError as error:
+        raise UserError(f"{source.file}: {error}\nthey are of {described(source)}") from None
+    compiled.module.load_state_dict(taken.values, strict=False)
+    random = [name for name in taken.names("re-initialised") if not name.startswith(HEAD)]
+    if start.freeze and random:
+        raise UserError(f"freeze trains the head alone, but these would stay as initialised: {', '.join(random)}")
+    freeze(recipe, compiled.module)
+    print(f"starting from {source.file} (sha256 {digest[:16]}...): {described(source)}")
+    show(taken)
+    kept = start.model_copy(update={"weights": source.file.resolve(), "sha256": digest})
+    return recipe.model_copy(update={"initialisation": kept}), taken
+
+
+def described(source: Trained) -> str:
+    sizes = ", ".join(f"{name} = {value}" for name, value in source.compilation.model.sizes.items())
+    preset = f", preset {source.preset}" if source.preset else ""
+    return f"{source.compiled.name}{preset}, {sizes}"
+
+
+def sha256_of(file: Path) -> str:
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
+
+
+def freeze(recipe: Recipe, network: nn.Module) -> None:
+    """Where the recipe wants it, leave only the head to be trained; raises UserError for a head without parameters."""
+    if recipe.initialisation is None or not recipe.initialisation.freeze:
+        return
+    names = [name for name, _ in network.named_parameters() if name.startswith(HEAD)]
+    if not names:
+        raise UserError("freeze trains the head alone, and the head of this network has no parameters of its own")
+    for name, parameter in network.named_parameters():
+        parameter.requires_grad_(name in names)
+
+
+def keep(folder: Path, recipe: Recipe, taken: Taking | None) -> None:
+    """Leave in a run's folder what was taken from where, tensor by tensor."""
+    if taken is None:
+        return
+    start = recipe.initialisation
+    left = taken.names("left over")
+    own = {entry.name: [entry.fate, entry.why] for entry in taken.entries if entry.fate != "left over"}
+    content = start.model_dump(mode="json") | {"tensors": own, "left_over": left}
+    checkpoint.replace_text(folder / "initialisation.json", json.dumps(content, indent=1) + "\n")
