@@ -71,9 +71,9 @@ def vision_transformer(spec: Path, compiled: Compiled, recipe: Recipe) -> Compil
 def train(label: str, compiled: Compiled, recipe: Recipe, splits: Splits, out: Path, probed: bool) -> Outcome:
     """A whole run in a folder of its own; `probed`, with the figures of its frozen features."""
     print(f"-- {label}: {compiled.name}, {parameter_count(compiled.module):,} parameters", flush=True)
-    fresh = copy.deepcopy(compiled.module)
+    fresh = copy.deepcopy(compiled.module) if probed else None
     outcome = side_by_side.train(compiled, recipe, splits, out / label, label)
-    if not probed:
+    if fresh is None:
         return outcome
     weights, _ = checkpoint.load_weights(RunFolder(out / label).weights)
     compiled.module.load_state_dict(weights)  # where weights are averaged, these are not those of the last step

@@ -91,7 +91,10 @@ class DataSource(Strict):
         raise UserError(f"data {self.name} holds no text")
 
     def prepared(self, picture: Image.Image, shape: Shape) -> Tensor:
-        """One picture of any size as the held-out ones are prepared, (channels, height, width)."""
+        """One picture of any size as the held-out ones are prepared, (channels, height, width).
+
+        By the source's own `preparation`; without one by the centre crop with values in [-1, 1].
+        """
         return getattr(self, "preparation", Preparation()).tensor(picture, shape, None)
 
     def class_names(self) -> Sequence[str] | None:

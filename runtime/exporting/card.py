@@ -13,7 +13,7 @@ from runtime.recipe.schema import Recipe
 from runtime.scoring.report import EXPLANATIONS
 from runtime.storage.trained import SPEC, Trained
 
-PIPELINES = {"classify": "image-classification", "language": "text-generation", "features": "image-feature-extraction"}
+FRONT = "---\nlibrary_name: transformers\ntags: [white-box, crate, crate-dsl]\n---"
 INPUTS = {  # one of them, as a user writes it
     "image": "torch.randn(1, {0.channels}, {0.image_size[0]}, {0.image_size[1]})",
     "text": "torch.zeros(1, {0.token_count}, dtype=torch.long)",
@@ -23,14 +23,8 @@ INPUTS = {  # one of them, as a user writes it
 
 def card(trained: Trained, recipe: Recipe | None) -> str:
     """Markdown with the front matter of a Hugging Face repository; formulas as GitHub and Hugging Face show them."""
-    parts = [front(trained), heading(trained), usage(trained), *equations(trained), sizes(trained)]
+    parts = [FRONT, heading(trained), usage(trained), *equations(trained), sizes(trained)]
     return "\n\n".join([*parts, *training(recipe), *figures(trained)]) + "\n"
-
-
-def front(trained: Trained) -> str:
-    pipeline = PIPELINES.get(trained.compiled.module.task)
-    lines = ["---", "library_name: transformers", *([f"pipeline_tag: {pipeline}"] if pipeline else [])]
-    return "\n".join([*lines, "tags: [white-box, crate, crate-dsl]", "---"])
 
 
 def heading(trained: Trained) -> str:

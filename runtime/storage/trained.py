@@ -50,17 +50,19 @@ class Trained:
     @property
     def out(self) -> Path:
         """Where what is found out goes unless the user says otherwise: the run's folder, or one named like the file."""
-        return self.folder.path if self.folder else self.path.with_suffix("")
+        if self.folder:
+            return self.folder.path
+        return self.path.with_suffix("") if self.path.suffix else self.path.with_name(f"{self.path.name}-results")
 
 
 def add_arguments(parser: Parser) -> None:
     """The arguments that every command on a trained network has; read them with `network_of` and `recipe_of`."""
     parser.add_argument("trained", type=Path, metavar="RUN|WEIGHTS", help="the folder of a run, or a weights file")
-    parser.add_argument("--weights", choices=("last", "best"), default="last", help="of a run; best: by its metric")
+    parser.add_argument("--weights", choices=("last", "best"), help="of a run, default: last; best: by its metric")
     parser.add_argument("--recipe", help="a recipe by name or file; default: that of the run, or by the network")
 
 
-def network_of(path: Path, kind: str = "last") -> Trained:
+def network_of(path: Path, kind: str | None = None) -> Trained:
     """The trained network of a run's folder, its last or best weights, or of a safetensors file with its spec inside.
 
     Raises UserError where there is none, where the file does not say which network it is, and where weights and spec
@@ -72,18 +74,20 @@ def network_of(path: Path, kind: str = "last") -> Trained:
         return assembled(path, file, "given", *stated(path, origin), weights, None)
     folder = RunFolder(path)
     recipe, text = recipes.load(folder.recipe), folder.spec.read_text(encoding="utf-8")
-    return assembled(path, file, kind, text, recipe.preset, recipe.sizes, weights, folder)
+    return assembled(path, file, kind or "last", text, recipe.preset, recipe.sizes, weights, folder)
 
 
-def weights_file(path: Path, kind: str) -> Path:
+def weights_file(path: Path, kind: str | None) -> Path:
     """The weights of a run, or the file itself; raises UserError where there are none."""
     if not path.exists():
         raise UserError(f"{path}: not the folder of a run, nor a weights file")
     if not path.is_dir():
+        if kind:
+            raise UserError(f"{path}: is a weights file, of which there is one: --weights chooses among those of a run")
         return path
     folder = RunFolder(path)
     folder.require()
-    file = folder.weights if kind == "last" else folder.best
+    file = folder.best if kind == "best" else folder.weights
     if not file.exists():
         raise UserError(f"{path}: the run stopped before it wrote {file.name}")
     return file

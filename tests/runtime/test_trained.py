@@ -125,6 +125,7 @@ def test_one_message_and_status_one(
 def test_unknown_words_are_refused(status: Callable[..., int], weights_of: Weights) -> None:
     file = weights_of("crate", **SIZES)
     assert status(evaluate, file, "surprise") == 1
+    assert status(evaluate, file, "--weights", "best") == 1  # a file has no other weights
     assert status(evaluate, file, "evaluate_batchh=3") == 1
     assert status(probe, file, "--pool", "max") == 1
     assert status(evaluate, file, "--recipe", "mae_digits") == 1  # not the task of this network
