@@ -8,11 +8,13 @@ from pathlib import Path
 
 from torch import nn
 
+from crate_dsl import Compilation
+from crate_dsl.errors import Source
 from runtime.errors import UserError
 from runtime.network import Compiled
 from runtime.recipe.schema import Recipe
 from runtime.storage import checkpoint
-from runtime.storage.trained import Trained, network_of
+from runtime.storage.trained import SPEC, Trained, network_of
 from runtime.transfer.taking import HEAD, Taking, show, taking
 
 
@@ -40,6 +42,8 @@ def begin(recipe: Recipe, compiled: Compiled) -> tuple[Recipe, Taking | None]:
     freeze(recipe, compiled.module)
     print(f"starting from {source.file} (sha256 {digest[:16]}...): {described(source)}")
     show(taken)
+    for line in stated_otherwise(source, recipe, compiled):
+        print(f"note: {line}")
     kept = start.model_copy(update={"weights": source.file.resolve(), "sha256": digest})
     return recipe.model_copy(update={"initialisation": kept}), taken
 
@@ -48,6 +52,15 @@ def described(source: Trained) -> str:
     sizes = ", ".join(f"{name} = {value}" for name, value in source.compilation.model.sizes.items())
     preset = f", preset {source.preset}" if source.preset else ""
     return f"{source.compiled.name}{preset}, {sizes}"
+
+
+def stated_otherwise(source: Trained, recipe: Recipe, compiled: Compiled) -> list[str]:
+    """Sizes and reals that both specs name and state differently: shapes do not tell of heads or step sizes."""
+    own = Compilation(Source(SPEC, compiled.spec), recipe.preset, dict(recipe.sizes)).model
+    models = source.compilation.model, own
+    there, here = ({**m.sizes, **{name: float(value) for name, value in m.reals.items()}} for m in models)
+    common = [name for name in there if name in here and there[name] != here[name]]
+    return [f"{name} is {there[name]} there and {here[name]} here" for name in common]
 
 
 def sha256_of(file: Path) -> str:

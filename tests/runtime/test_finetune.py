@@ -127,6 +127,18 @@ def test_less_than_the_encoder(weights_of: Weights, classifier: Path, tmp_path: 
     assert not out.exists()
 
 
+def test_what_shapes_do_not_tell(
+    weights_of: Weights, classifier: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The same matrices split into other heads, and another threshold: taken, but said."""
+    file = weights_of("crate_mae", **SIZES)
+    finetuned(file, classifier, tmp_path / "run", "sizes.K=4", "sizes.lambda=0.1", steps=1)
+    notes = [line for line in capsys.readouterr().out.splitlines() if line.startswith("note: ")]
+    assert notes == [
+        "note: K is 2 there and 4 here", "note: p is 4 there and 2 here", "note: lambda is 0.5 there and 0.1 here"
+    ]  # fmt: skip
+
+
 def test_freezing_refuses_what_would_stay_random(weights_of: Weights, tmp_path: Path) -> None:
     file = weights_of("crate_mae", **SIZES)  # its stem has no norms
     with pytest.raises(UserError, match="would stay as initialised: .*patches.norm_in.weight"):
