@@ -106,10 +106,6 @@ class Compiled:
         """The written module."""
         return self.compilation.text
 
-    def fresh(self) -> nn.Module:
-        """Another network of the same class and type, initialised anew."""
-        return type(self.module)().to(next(self.module.parameters()).dtype)
-
     @property
     def shape(self) -> InputShape:
         return SHAPES[self.module.input].of(self.module)
@@ -122,10 +118,18 @@ def compile_network(
 
     Raises CrateError for whatever the compiler refuses, an unreadable file among it.
     """
-    compilation = crate_dsl.compile_spec(path, preset=preset, overrides=sizes)
+    return built(crate_dsl.compile_spec(path, preset=preset, overrides=sizes), seed, dtype)
+
+
+def built(compilation: crate_dsl.Compilation, seed: int = 0, dtype: torch.dtype = torch.float32) -> Compiled:
+    """The network of a compilation, initialised from `seed`."""
     torch.manual_seed(seed)
-    module = crate_dsl.load(path, preset=preset, **sizes).to(dtype)
-    return Compiled(compilation, module)
+    return Compiled(compilation, written_class(compilation)().to(dtype))
+
+
+def written_class(compilation: crate_dsl.Compilation) -> type[nn.Module]:
+    """The class that the written file declares: what is executed is the compiler's output, never a user's code."""
+    return getattr(crate_dsl.module_of(compilation.text, compilation.class_name), compilation.class_name)
 
 
 def kind_of(path: Path) -> str:

@@ -11,12 +11,12 @@ from pathlib import Path
 
 from runtime import parallel
 from runtime.errors import Parser, UserError, run
-from runtime.evaluate import restore
 from runtime.network import compile_network
 from runtime.parallel import World
 from runtime.scoring.report import report
+from runtime.storage.trained import network_of
 from runtime.training.estimate import estimate
-from runtime.training.launch import chosen, fresh, prepared, resumed
+from runtime.training.launch import chosen, fresh, prepared, resumed, start
 from runtime.training.rehearsal import rehearse
 from runtime.training.trainer import Trainer
 
@@ -67,9 +67,7 @@ def train(trainer: Trainer) -> None:
         return
     network = trainer.judged
     if trainer.world.size > 1:
-        network = trainer.compiled.fresh()
-        restore(folder, network, "last")
-        network.to(trainer.device)
+        network = network_of(folder.path).compiled.module.to(trainer.device)
     report(folder, recipe, network, splits, "held_out", "last", folder.path)
 
 
@@ -83,7 +81,7 @@ def show_rehearsal(spec: Path, recipe_name: str | None, overrides: Sequence[str]
     """Raises UserError for whatever the run would refuse."""
     _, begun = world.first_alone(lambda: prepared(spec, recipe_name, overrides, world))
     recipe = begun.recipe
-    rehearse(recipe, lambda: compile_network(spec, recipe.preset, recipe.sizes, recipe.seed), begun.splits, world)
+    rehearse(recipe, lambda: start(spec, recipe, world).compiled, begun.splits, world)
 
 
 if __name__ == "__main__":

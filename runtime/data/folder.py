@@ -32,6 +32,11 @@ class Folder(DataSource):
     def displayed(self, images: Tensor) -> Tensor:
         return self.preparation.displayed(images)
 
+    def class_names(self) -> Sequence[str] | None:
+        """The names of the training folders; None where the pictures are not at hand."""
+        root = self.path / self.train
+        return sorted(entry.name for entry in subfolders(root)) if root.is_dir() else None
+
     def open(self, shape: Shape) -> Splits:
         classes = sorted(entry.name for entry in subfolders(self.path / self.train))
         train, held_out = (self.split(part, classes, shape) for part in (self.train, self.held_out))

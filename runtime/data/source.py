@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import ClassVar, Protocol
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 from runtime.errors import UserError
 from runtime.images import pictures
+from runtime.images.augment import Preparation
 from runtime.network import InputShape, Shape
 from runtime.registry import Strict
 from runtime.text.alphabet import Alphabet
@@ -87,6 +89,17 @@ class DataSource(Strict):
     def alphabet(self) -> Alphabet:
         """What token numbers stand for; raises UserError where there are none."""
         raise UserError(f"data {self.name} holds no text")
+
+    def prepared(self, picture: Image.Image, shape: Shape) -> Tensor:
+        """One picture of any size as the held-out ones are prepared, (channels, height, width).
+
+        By the source's own `preparation`; without one by the centre crop with values in [-1, 1].
+        """
+        return getattr(self, "preparation", Preparation()).tensor(picture, shape, None)
+
+    def class_names(self) -> Sequence[str] | None:
+        """What the classes are called, in their order; None where they have numbers only."""
+        return None
 
     def show(self, columns: Mapping[str, Tensor], path: Path) -> Path:
         """Make what a task has to show visible, in a file named like `path` with an ending of its own."""

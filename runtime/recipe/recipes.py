@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from runtime.errors import UserError, known
 from runtime.recipe.schedule import Schedule
-from runtime.recipe.schema import OPTIMISERS, SOURCES, TASKS, Recipe
+from runtime.recipe.schema import OPTIMISERS, SOURCES, TASKS, Initialisation, Recipe
 
 FOLDER = Path(__file__).parents[2] / "specs" / "recipes"
 DEFAULTS = {  # by kind of network
@@ -24,7 +24,7 @@ DEFAULTS = {  # by kind of network
 }
 CHOICES = {"task": TASKS, "data": SOURCES, "optimizer": OPTIMISERS}
 UNNAMED = {"optimizer": "adamw"}  # what a section without a name means
-SECTIONS = {"schedule": Schedule}
+SECTIONS = {"schedule": Schedule, "initialisation": Initialisation}
 
 
 def shipped() -> dict[str, Path]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -20,6 +21,17 @@ SOURCES = declared(data, DataSource)
 OPTIMISERS = declared(optimisers, Optimiser)
 
 
+class Initialisation(Strict):
+    """Weights of a trained network to start from, a file of ours or a run; `freeze` trains the head alone.
+
+    `sha256` is that of the file: a run fills it in, a recipe that states it takes no other file.
+    """
+
+    weights: Path
+    sha256: str | None = Field(default=None, pattern="^[0-9a-f]{64}$")
+    freeze: bool = False
+
+
 class Recipe(Strict):
     """A whole training run but for the network; `source` says where it comes from and `ran` what was run of it."""
 
@@ -27,6 +39,7 @@ class Recipe(Strict):
     ran: str = ""
     preset: str | None = None
     sizes: dict[str, int | float] = {}
+    initialisation: Initialisation | None = None
     task: choice(TASKS)
     data: choice(SOURCES)
     batch: int = Field(default=128, gt=0)  # images per optimiser step, whatever `accumulate` is

@@ -17,6 +17,8 @@ from runtime.recipe.schema import Recipe
 from runtime.storage import checkpoint
 from runtime.storage.run_folder import RunFolder, create, unused
 from runtime.training.trainer import Trainer, check
+from runtime.transfer import initialisation
+from runtime.transfer.initialisation import Origin
 
 
 @dataclass(frozen=True)
@@ -26,14 +28,17 @@ class Start:
     recipe: Recipe
     compiled: Compiled
     splits: Splits
+    origin: Origin | None  # of the weights, where they are not initialised at random
 
 
-def start(spec: Path, recipe: Recipe, world: World) -> Start:
-    """Compile, open the data, and see that they belong together."""
+def start(spec: Path, recipe: Recipe, world: World, initialised: bool = True) -> Start:
+    """Compile, take the weights to start from (unless a checkpoint has them), open the data, see that all fits."""
     compiled = compile_network(spec, recipe.preset, recipe.sizes, recipe.seed)
+    recipe, origin = initialisation.begin(recipe, compiled) if initialised else (recipe, None)
+    initialisation.freeze(recipe, compiled.module)
     splits = recipe.splits(compiled.shape)
     check(recipe, compiled.module, splits, world)
-    return Start(recipe, compiled, splits)
+    return Start(recipe, compiled, splits, origin)
 
 
 def prepared(spec: Path, recipe_name: str | None, overrides: Sequence[str], world: World) -> tuple[str, Start]:
@@ -53,12 +58,14 @@ def chosen(spec: Path, recipe_name: str | None, overrides: Sequence[str]) -> tup
 
 def fresh(spec: Path, recipe_name: str | None, overrides: Sequence[str], out: Path | None, world: World) -> Trainer:
     """A new run, with its folder made and its resolved recipe printed."""
-
     name, begun = world.first_alone(lambda: prepared(spec, recipe_name, overrides, world))
     path = world.all_of(out or unused(f"{spec.stem}-{Path(name).stem}"))[0]
     trainer = Trainer(begun.recipe, begun.compiled, begun.splits, RunFolder(path), world)
     if world.main:  # only now, so that a refused recipe leaves no folder
         create(path, begun.recipe, begun.compiled, spec.name)
+        if begun.origin:
+            initialisation.tell(begun.origin)
+            initialisation.keep(path, begun.recipe, begun.origin)
         size = f"{parameter_count(begun.compiled.module):,} parameters"
         processes = f"; {world.size} processes ({begun.recipe.parallel})" if world.size > 1 else ""
         print(f"{begun.compiled.name}: {size}; recipe {name}; {trainer.total} steps{processes}")
@@ -75,8 +82,9 @@ def resumed(path: Path, specs: Sequence[Path], world: World) -> Trainer:
         for spec in specs:
             require_spec(folder, spec)
         folder.require()
-        begun = start(folder.spec, recipes.load(folder.recipe), world)
-        if not (folder.state.exists() or checkpoint.before(folder.state).exists()):
+        saved = folder.state.exists() or checkpoint.before(folder.state).exists()
+        begun = start(folder.spec, recipes.load(folder.recipe), world, initialised=not saved)
+        if not saved:
             return begun, None, f"{path}: the run stopped before its first checkpoint, so it begins again"
         return begun, *checkpoint.load_state(folder.state)
 

@@ -203,7 +203,9 @@ class Trainer:
 
     def backward(self, batch: Batch, draw: Tensor | None, part: int, last: bool) -> Tensor:
         """(loss, data, penalty) of a share; the gradient of the batch's loss is added to what is there."""
-        torch.manual_seed(seeds.number(seeds.FORWARD, self.recipe.seed, self.step, part))  # after the loader, which draws
+        torch.manual_seed(
+            seeds.number(seeds.FORWARD, self.recipe.seed, self.step, part)
+        )  # after the loader, which draws
         with sharding.communicating(self.objective, last):
             values = self.objective(batch.inputs, batch.labels, draw)
             own = self.parts // self.world.size  # the mean over processes is taken where gradients are exchanged

@@ -206,7 +206,7 @@ OVERRIDES = {
 def test_a_run_exports_the_teacher_alone(name: str, tiny_run: Train) -> None:
     run = tiny_run("crate_dino", *OVERRIDES[name], "task.views.local=1", steps=4)
     weights, _ = checkpoint.load_weights(run / "weights.safetensors")
-    state = checkpoint.load_state(run / "checkpoint.pt")["network"]
+    state = checkpoint.read_state(run / "checkpoint.pt")["network"]
     recipe = recipes.load(run / "recipe.yaml")
     network = compile_network(run / "spec.crate", recipe.preset, recipe.sizes, recipe.seed).module
     network.load_state_dict(weights)
