@@ -1,6 +1,7 @@
 """Stateless randomness: every draw is a function of the seed and of where it is used, so that resuming is exact.
 
-Order of the data = f(seed, epoch); augmentation of an image = f(seed, epoch, index); masks and noise = f(seed, step).
+Order of the data = f(seed, epoch); augmentation of an image = f(seed, epoch, index); masks, noise and the augmentation
+of a batch = f(seed, step).
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import numpy as np
 import torch
 
 # One stream per use, so that no two uses share numbers.
-ORDER, AUGMENT, DRAW, HELD_OUT, APPARATUS, SAMPLE = range(6)
+ORDER, AUGMENT, DRAW, HELD_OUT, APPARATUS, SAMPLE, BATCH = range(7)
 
 
 def numpy_generator(*key: int) -> np.random.Generator:

@@ -32,6 +32,9 @@ class Folder(DataSource):
     def displayed(self, images: Tensor) -> Tensor:
         return self.preparation.displayed(images)
 
+    def scaled(self, images: Tensor) -> Tensor:
+        return self.preparation.scaled(images)
+
     def open(self, shape: Shape) -> Splits:
         classes = sorted(entry.name for entry in subfolders(self.path / self.train))
         train, held_out = (self.split(part, classes, shape) for part in (self.train, self.held_out))

@@ -36,6 +36,9 @@ class Hub(DataSource):
     def displayed(self, images: Tensor) -> Tensor:
         return self.preparation.displayed(images)
 
+    def scaled(self, images: Tensor) -> Tensor:
+        return self.preparation.scaled(images)
+
     def open(self, shape: Shape) -> Splits:
         sets = load(self.path, self.subset)
         train, held_out = (self.split(sets, name, shape) for name in (self.train, self.held_out))

@@ -22,8 +22,8 @@ from runtime.text.alphabet import Alphabet
 class Batch:
     """What a network reads and, where the data have them, labels.
 
-    Images (batch, channels, height, width) with classes (batch,), or token numbers (batch, N), each with the token that
-    follows it (batch, N).
+    Images (batch, channels, height, width) with classes (batch,) or, where images were mixed, the probability of every
+    class (batch, classes); or token numbers (batch, N), each with the token that follows it (batch, N).
     """
 
     inputs: Tensor
@@ -96,6 +96,10 @@ class DataSource(Strict):
     def displayed(self, images: Tensor) -> Tensor:
         """Images with values in [0, 1], for pictures; sources scale to [-1, 1] unless they say otherwise."""
         return (images / 2 + 0.5).clamp(0, 1)
+
+    def scaled(self, images: Tensor) -> Tensor:
+        """The inverse of `displayed`: values in [0, 1] as the network reads them."""
+        return images * 2 - 1
 
 
 def require_shape(source: str, given: Shape, wanted: Shape) -> None:

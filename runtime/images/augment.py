@@ -31,12 +31,21 @@ class Preparation(Strict):
         picture = picture.convert("L" if shape.channels == 1 else "RGB")
         crop = centre(picture, shape) if generator is None else self.random_crop(picture, shape, generator)
         values = torch.as_tensor(np.atleast_3d(np.asarray(crop)).copy()).permute(2, 0, 1).float() / 255
-        return (values - torch.tensor(self.mean).view(-1, 1, 1)) / torch.tensor(self.std).view(-1, 1, 1)
+        return self.scaled(values)
+
+    def scaled(self, images: Tensor) -> Tensor:
+        """Values in [0, 1], any number of images, as the network reads them."""
+        mean, std = self.statistics(images)
+        return (images - mean) / std
 
     def displayed(self, images: Tensor) -> Tensor:
-        """Images (batch, channels, height, width) with the scaling of values undone."""
-        mean, std = (torch.tensor(each, device=images.device).view(-1, 1, 1) for each in (self.mean, self.std))
+        """The inverse of `scaled`."""
+        mean, std = self.statistics(images)
         return (images * std + mean).clamp(0, 1)
+
+    def statistics(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        mean, std = (torch.tensor(each, device=images.device).view(-1, 1, 1) for each in (self.mean, self.std))
+        return mean, std
 
     def random_crop(self, picture: Image.Image, shape: Shape, generator: np.random.Generator) -> Image.Image:
         crop = picture.resize(

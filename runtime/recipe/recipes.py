@@ -10,6 +10,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from runtime.errors import UserError, known
+from runtime.images.augmentation import Augmentation
 from runtime.recipe.schema import SOURCES, TASKS, Optimizer, Recipe, Schedule
 
 FOLDER = Path(__file__).parents[2] / "specs" / "recipes"
@@ -22,7 +23,7 @@ DEFAULTS = {  # by kind of network
     "masked_language": "bert_text",
 }
 CHOICES = {"task": TASKS, "data": SOURCES}
-SECTIONS = {"optimizer": Optimizer, "schedule": Schedule}
+SECTIONS = {"optimizer": Optimizer, "schedule": Schedule, "augmentation": Augmentation}
 
 
 def shipped() -> dict[str, Path]:

@@ -8,6 +8,8 @@ from pydantic import Field, field_validator, model_validator
 
 from runtime import data, tasks
 from runtime.data.source import DataSource
+from runtime.images.augmentation import Augmentation
+from runtime.network import Shape
 from runtime.registry import Strict, choice, declared
 from runtime.tasks.task import Task
 
@@ -42,6 +44,7 @@ class Recipe(Strict):
     sizes: dict[str, int | float] = {}
     task: choice(TASKS)
     data: choice(SOURCES)
+    augmentation: Augmentation = Augmentation()  # of whole batches, on the device
     batch: int = Field(default=128, gt=0)  # images per optimiser step, whatever `accumulate` is
     accumulate: int = Field(default=1, gt=0)  # shares into which a batch is split to save memory
     steps: int | None = Field(default=None, gt=0)
@@ -73,6 +76,12 @@ class Recipe(Strict):
             raise ValueError("exactly one of steps and epochs is needed")
         if self.batch % self.accumulate:
             raise ValueError(f"batch {self.batch} cannot be split into accumulate = {self.accumulate} equal shares")
+        if fault := self.augmentation.fault(self.batch // self.accumulate):
+            raise ValueError(fault)
+        if self.augmentation.mixes and self.task.name != "classify":
+            raise ValueError("augmentation: mixup and cutmix are for the task classify, which takes mixed labels")
+        if self.augmentation != Augmentation() and self.data.reads is not Shape:
+            raise ValueError(f"augmentation is for images, data {self.data.name} gives {self.data.reads.kind}")
         return self
 
     def total_steps(self, steps_per_epoch: int) -> int:

@@ -161,7 +161,9 @@ class Trainer:
         losses: Counter[str] = Counter()
         for part in range(recipe.accumulate):
             rows = slice(part * share, (part + 1) * share)
-            losses.update(self.backward(self.next_batch(batches), None if draw is None else draw[rows]))
+            batch, key = self.next_batch(batches), (recipe.seed, self.step)
+            batch = recipe.augmentation.apply(batch, recipe.data, key, rows, recipe.batch, self.splits.classes)
+            losses.update(self.backward(batch, None if draw is None else draw[rows]))
         norm = torch.nn.utils.clip_grad_norm_(self.trained.parameters(), recipe.clip or math.inf).item()
         if not math.isfinite(norm):
             fault = f"the gradient is not finite although the loss is, {losses['loss']:.4g}"
