@@ -29,6 +29,11 @@ def order(seed: int, epoch: int, count: int) -> np.ndarray:
     return numpy_generator(ORDER, seed, epoch).permutation(count)
 
 
+def stream(seed: int, epoch: int) -> int:
+    """The seed by which an epoch shuffles data that are read in sequence."""
+    return torch_generator(ORDER, seed, epoch).initial_seed()
+
+
 def augmentation(draw: tuple[int, int] | None, index: int) -> np.random.Generator | None:
     """The generator of image `index` in the epoch that `draw` = (seed, epoch) names; None where nothing is varied."""
     return numpy_generator(AUGMENT, *draw, index) if draw else None

@@ -6,7 +6,7 @@ from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Protocol
+from typing import ClassVar, Protocol, Self
 
 import torch
 from torch import Tensor
@@ -87,6 +87,13 @@ class DataSource(Strict):
     def alphabet(self) -> Alphabet:
         """What token numbers stand for; raises UserError where there are none."""
         raise UserError(f"data {self.name} holds no text")
+
+    def keep(self, folder: Path) -> None:
+        """Write into a run's folder what its data mean beside what the recipe says; most sources have nothing."""
+
+    def kept(self, folder: Path) -> Self:
+        """The source as the run in this folder has kept it."""
+        return self
 
     def show(self, columns: Mapping[str, Tensor], path: Path) -> Path:
         """Make what a task has to show visible, in a file named like `path` with an ending of its own."""

@@ -59,6 +59,7 @@ class Recipe(Strict):
     device: str = "auto"
     seed: int = Field(default=0, ge=0)
     workers: int = Field(default=0, ge=0)  # processes that load data
+    prefetch: int = Field(default=2, gt=0)  # batches that each of them loads ahead
     evaluate_every: int = Field(default=250, gt=0)  # steps, as the next two
     checkpoint_every: int = Field(default=250, gt=0)
     log_every: int = Field(default=50, gt=0)

@@ -55,6 +55,7 @@ def create(path: Path, recipe: Recipe, compiled: Compiled, spec_name: str) -> Ru
     checkpoint.replace_text(folder.spec, compiled.spec)
     checkpoint.replace_text(folder.module, compiled.text)
     checkpoint.replace_text(folder.versions, json.dumps(surroundings(spec_name, compiled), indent=1) + "\n")
+    recipe.data.keep(path)
     checkpoint.replace_text(folder.recipe, recipes.text_of(recipe))  # last: its presence makes the folder a run
     return folder
 
@@ -79,6 +80,7 @@ def reopen(path: Path) -> tuple[RunFolder, Recipe, Compiled]:
     folder = RunFolder(path)
     folder.require()
     recipe = recipes.load(folder.recipe)
+    recipe = recipe.model_copy(update={"data": recipe.data.kept(path)})
     return folder, recipe, compile_network(folder.spec, recipe.preset, recipe.sizes, recipe.seed)
 
 

@@ -25,7 +25,7 @@ from runtime.storage.log import Log
 from runtime.storage.run_folder import RunFolder, origin
 from runtime.training.optimiser import Average, adamw, learning_rate
 from runtime.training.penalty import Call
-from runtime.training.sampler import Batches, stream
+from runtime.training.sampler import Batches, explained, stream
 
 
 class Trainer:
@@ -103,10 +103,11 @@ class Trainer:
     def run(self) -> None:
         """All remaining steps; raises Stopped after a signal and UserError when numbers stop being finite."""
         recipe = self.recipe
-        batches = stream(self.batches, self.step, self.total, recipe.workers, self.device.type == "cuda")
+        pin = self.device.type == "cuda"
+        batches = stream(self.batches, self.step, self.total, recipe.workers, pin, prefetch=recipe.prefetch)
         old = {number: signal.signal(number, self.stop) for number in (signal.SIGTERM, signal.SIGINT)}
         try:
-            with Log(self.folder, self.step, self.total) as log:
+            with explained(), Log(self.folder, self.step, self.total) as log:
                 self.trained.train()
                 self.steps(batches, log)
         finally:
