@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 # One stream per use, so that no two uses share numbers.
-ORDER, AUGMENT, DRAW, HELD_OUT, APPARATUS, SAMPLE, BATCH = range(7)
+ORDER, AUGMENT, DRAW, HELD_OUT, APPARATUS, SAMPLE, BATCH, FOLDER = range(8)
 
 
 def numpy_generator(*key: int) -> np.random.Generator:
