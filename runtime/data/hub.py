@@ -73,7 +73,7 @@ class Hub(HuggingFace, DataSource):
     def picture(self, row: dict[str, Any], number: int) -> Image.Image:
         """The decoded picture of a row; raises Unreadable."""
         value = row[self.image] or {}
-        place = value.get("path") or f"{self.path}: row {number}"
+        place = value.get("path") or f"{self.path}: {'example' if self.streaming else 'row'} {number}"
         return decoded(place, lambda: import_datasets().Image().decode_example(value))
 
     def target(self, row: dict[str, Any], number: int) -> int | None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import Literal, TypeVar
 
 import torch
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from runtime.errors import UserError
 
@@ -26,6 +26,7 @@ def decoded(place: object, opened: Callable[[], Image.Image]) -> Image.Image:
         picture.load()
     except Exception as error:  # arbitrary bytes make decoders fail in arbitrary ways
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = "not of a kind that PIL knows" if isinstance(error, UnidentifiedImageError) else reason
         advice = "repair or remove it, or pass over such pictures with data.unreadable=skip"
         raise Unreadable(f"{place}: not a readable picture: {reason}; {advice}") from None
     return picture

@@ -97,15 +97,16 @@ def stream(
 def explained() -> Iterator[None]:
     """Turns the death of a process that loads data into a UserError.
 
-    torch reports it from a signal handler, so that it may surface anywhere in the main thread: in the wait for a batch
-    as well as in the middle of a training step.
+    torch reports it from a signal handler, so that it may surface anywhere in the main thread: in the wait for a batch,
+    in the middle of a training step, or while a file is written, whose own error it then causes.
     """
     try:
         yield
-    except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
+    except (RuntimeError, UserError) as error:
+        cause = str(error.__cause__ if isinstance(error, UserError) else error)
+        if "DataLoader worker" not in cause:
             raise
-        reason = str(error).splitlines()[0].removesuffix(".")
+        reason = cause.splitlines()[0].removesuffix(".")
         raise UserError(
             f"a process that loads data died: {reason}. If it was killed, memory ran out: take fewer workers, a smaller"
             " batch or smaller pictures (and in a container more shared memory); workers=0 loads without other"
