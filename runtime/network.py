@@ -91,6 +91,10 @@ class Compiled:
     text: str
     module: nn.Module
 
+    def fresh(self) -> nn.Module:
+        """Another network of the same class and type, initialised anew."""
+        return type(self.module)().to(next(self.module.parameters()).dtype)
+
     @property
     def shape(self) -> InputShape:
         return SHAPES[self.module.input].of(self.module)
@@ -125,7 +129,7 @@ def plain_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def first_not_finite(module: nn.Module, inputs: Tensor, noise: Tensor | None) -> str:
-    """Says where a computation first leaves the finite numbers: input, parameter, step, or only the loss."""
+    """Says where a computation first leaves the finite numbers: inputs or step; empty where none of them does."""
     if not torch.isfinite(inputs).all():
         return "the images themselves are not finite"
     bad = [name for name, value in module.named_parameters() if not torch.isfinite(value).all()]
@@ -136,4 +140,4 @@ def first_not_finite(module: nn.Module, inputs: Tensor, noise: Tensor | None) ->
         if not torch.isfinite(tokens).all():
             cause = f'; its parameter "{bad[0]}" is not finite either' if bad else ""
             return f'the first step whose output is not finite is "{name}"{cause}'
-    return "the outputs of all steps are finite, so the fault arises after them: in the head, the loss or the gradient"
+    return ""

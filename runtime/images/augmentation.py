@@ -11,7 +11,7 @@ import math
 
 import numpy as np
 import torch
-from pydantic import Field
+from pydantic import Field, field_validator
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -67,6 +67,13 @@ class Augmentation(Strict):
     mixup: float = Field(default=0.0, ge=0)
     cutmix: float = Field(default=0.0, ge=0)
 
+    @field_validator("randaugment")
+    @classmethod
+    def in_range(cls, value: tuple[int, int] | None) -> tuple[int, int] | None:
+        if value and not (value[0] >= 1 and 0 <= value[1] <= LEVELS):
+            raise ValueError(f"[n, m] with n of at least 1 and m of 0 to {LEVELS}")
+        return value
+
     @property
     def mixes(self) -> bool:
         return bool(self.mixup or self.cutmix)
@@ -77,13 +84,8 @@ class Augmentation(Strict):
 
     def fault(self, share: int) -> str | None:
         """What is wrong with these options for batches in shares of so many images."""
-        count, magnitude = self.randaugment or (1, 0)
-        if count < 1 or not 0 <= magnitude <= LEVELS:
-            return f"augmentation.randaugment is [n, m] with n of at least 1 and m of 0 to {LEVELS}"
         if self.mixes and share % 2:
-            return (
-                f"mixup and cutmix pair the images of a share: {share} is odd (change batch, accumulate or processes)"
-            )
+            return f"mixup and cutmix pair the images of a share, {share} is odd: change batch, accumulate or processes"
         return None
 
     def apply(

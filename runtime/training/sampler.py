@@ -67,21 +67,22 @@ def stream(
     last_step: int,
     workers: int,
     pin: bool,
-    parts: Sequence[int] | None = None,
+    own: Sequence[int] | None = None,
     prefetch: int = 2,
 ) -> Iterator[Batch]:
-    """The batches from `first_step` up to but not including `last_step`, in order, loaded by `workers` processes.
+    """The batches from `first_step` up to but not including `last_step`, in order.
 
     Args:
+        workers: processes that load them; 0 loads in this one.
         pin: put them into pinned memory, from which copies to a GPU do not block.
-        parts: those of every step that this process takes; all of them by default.
+        own: the shares of every batch that are wanted; all of them by default.
         prefetch: batches that each worker loads ahead.
 
     The processes live as long as the run does: all its epochs are one pass of the loader. Raises UserError for what a
     worker reports, and where one dies (see `explained`, also for where else that shows).
     """
-    own = range(batches.parts) if parts is None else parts
-    numbers = (step * batches.parts + part for step in range(first_step, last_step) for part in own)
+    shares = range(batches.parts) if own is None else own
+    numbers = (step * batches.parts + part for step in range(first_step, last_step) for part in shares)
     ahead = {"prefetch_factor": prefetch} if workers else {}
     if workers:  # the library `tokenizers` would warn of every fork
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

@@ -120,11 +120,8 @@ def test_an_unreadable_picture_is_named_even_from_a_worker(folder: Path) -> None
     for workers in (0, 1):
         with pytest.raises(UserError, match="not a readable picture") as error:
             list(stream(Batches(images, batch=6, parts=1, seed=0), 0, 1, workers, pin=False))
-        assert (
-            "data.unreadable=skip" in str(error.value)
-            and str(broken) in str(error.value)
-            and "Traceback" not in str(error.value)
-        )
+        shown = str(error.value)
+        assert "data.unreadable=skip" in shown and str(broken) in shown and "Traceback" not in shown
 
 
 @pytest.fixture
@@ -169,6 +166,6 @@ def test_a_process_takes_its_parts_of_every_step(numbers: InMemory) -> None:
     """As one of two processes that accumulate two shares each."""
     whole = [batch.labels for batch in stream(Batches(numbers, 8, 1, 7), 0, 3, 0, False)]
     for rank in range(2):
-        own = stream(Batches(numbers, 8, 4, 7), 0, 3, 1, False, parts=range(2 * rank, 2 * rank + 2))
+        own = stream(Batches(numbers, 8, 4, 7), 0, 3, 1, False, own=range(2 * rank, 2 * rank + 2))
         labels = torch.cat([batch.labels for batch in own]).view(3, 4)
         assert torch.equal(labels, torch.stack(whole)[:, 4 * rank : 4 * rank + 4])

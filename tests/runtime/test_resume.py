@@ -53,6 +53,8 @@ def stop_after(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
         ("crate_mae", ["ema=0.99"]),
         ("crate_mae", ["accumulate=2", "precision=bfloat16"]),
         ("crate_decoder", ["schedule.warmup=4"]),
+        ("crate_decoder", ["optimizer=lion", "schedule={name: linear, warmup_epochs: 0.5}"]),
+        ("crate", ["optimizer=muon", "optimizer.layer_decay=0.8", "optimizer.weight_decay_end=0.5"]),
         ("crate_dino", ["task.head.hidden=16", "task.views.local=1"]),
         ("crate_dino", ["task=dino", "task.head.hidden=16", "task.head.prototypes=9", "accumulate=2"]),
         ("crate_gpt", ["batch=128", "ema=0.9"]),
@@ -69,7 +71,7 @@ def test_stopped_and_resumed_equals_straight(
             tiny_run(spec, *overrides, name="halves", steps=26)
     assert stopped.value.signal == signal.SIGTERM
     halves = straight.parent / "halves"
-    assert checkpoint.load_state(halves / "checkpoint.pt")["step"] == 13
+    assert checkpoint.read_state(halves / "checkpoint.pt")["step"] == 13
     train.main(["--resume", str(halves)])
     assert_same_end(straight, halves)
 
@@ -86,7 +88,7 @@ def test_killed_and_resumed_equals_straight(tiny_run: Train, tmp_path: Path) -> 
         time.sleep(0.02)
     process.kill()
     process.wait()
-    assert 0 < checkpoint.load_state(killed / "checkpoint.pt")["step"] < 60
+    assert 0 < checkpoint.read_state(killed / "checkpoint.pt")["step"] < 60
     train.main([str(SPECS / "crate_mae.crate"), "--resume", str(killed)])
     assert_same_end(tiny_run("crate_mae", *length, name="straight", steps=60), killed)
 
@@ -104,6 +106,7 @@ def test_a_finished_or_missing_run_cannot_be_resumed(tiny_run: Train, tmp_path: 
     with pytest.raises(UserError, match="not the folder of a run"):
         train.main(["--resume", str(tmp_path / "nowhere")])
     (run / "checkpoint.pt").unlink()
+    (run / "checkpoint.before.pt").unlink(missing_ok=True)
     with pytest.raises(UserError, match="nothing to resume"):
         train.main(["--resume", str(run)])
 
