@@ -42,16 +42,13 @@ class HubText(HuggingFace, TextSource):
         self.require_known_tokens()
         sets, alphabet = self.load(), self.alphabet()
         self.require_vocabulary(alphabet, shape)
-        counts = {self.train: self.samples, self.held_out: self.held_out_samples}
-        rows = {name: self.split(sets, name, (self.text,)) for name in counts}
-        streams = (Streamed(StreamedText(rows[name], self, alphabet, shape.length), counts[name]) for name in counts)
-        return Splits(*streams, classes=None)
+        rows = (self.split(sets, name, (self.text,)) for name in (self.train, self.held_out))
+        train, held_out = (StreamedText(each, self, alphabet, shape.length) for each in rows)
+        return Splits(Streamed(train, self.samples), Streamed(held_out, self.held_out_samples), classes=None)
 
     def require_known_tokens(self) -> None:
         if self.streaming and self.tokens != "bytes" and self.tokenizer is None:
-            wish = (
-                "data.tokens=bytes, or tokens=bpe with data.tokenizer, the tokenizer.json of another run for instance"
-            )
+            wish = "data.tokens=bytes, or tokens=bpe with data.tokenizer (the tokenizer.json of another run, say)"
             raise UserError(f"data hub_text: no vocabulary can be made of a stream: give {wish}")
 
 

@@ -24,6 +24,8 @@ def decoded(place: object, opened: Callable[[], Image.Image]) -> Image.Image:
     try:
         picture = opened()
         picture.load()
+    except MemoryError:
+        raise
     except Exception as error:  # arbitrary bytes make decoders fail in arbitrary ways
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         reason = "not of a kind that PIL knows" if isinstance(error, UnidentifiedImageError) else reason
