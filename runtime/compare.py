@@ -65,7 +65,7 @@ def vision_transformer(spec: Path, compiled: Compiled, recipe: Recipe) -> Compil
         raise UserError("--vit compares classifiers only")
     torch.manual_seed(recipe.seed)
     network = VisionTransformer(compiled.module, sizes["d"], sizes["L"], sizes["K"], sigma=0.02)
-    return replace(compiled, name="VisionTransformer", module=network)
+    return replace(compiled, stand_in="VisionTransformer", module=network)
 
 
 def train(label: str, compiled: Compiled, recipe: Recipe, splits: Splits, out: Path, probed: bool) -> Outcome:

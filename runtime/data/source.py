@@ -6,7 +6,7 @@ from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Protocol
+from typing import ClassVar, Protocol, Self
 
 import torch
 from PIL import Image
@@ -24,8 +24,8 @@ from runtime.text.alphabet import Alphabet
 class Batch:
     """What a network reads and, where the data have them, labels.
 
-    Images (batch, channels, height, width) with classes (batch,), or token numbers (batch, N), each with the token that
-    follows it (batch, N).
+    Images (batch, channels, height, width) with classes (batch,) or, where images were mixed, the probability of every
+    class (batch, classes); or token numbers (batch, N), each with the token that follows it (batch, N).
     """
 
     inputs: Tensor
@@ -101,6 +101,13 @@ class DataSource(Strict):
         """What the classes are called, in their order; None where they have numbers only."""
         return None
 
+    def keep(self, folder: Path) -> None:
+        """Write into a run's folder what its data mean beside what the recipe says; most sources have nothing."""
+
+    def kept(self, folder: Path) -> Self:
+        """The source as the run in this folder has kept it."""
+        return self
+
     def show(self, columns: Mapping[str, Tensor], path: Path) -> Path:
         """Make what a task has to show visible, in a file named like `path` with an ending of its own."""
         shown = {label: self.displayed(values.float()).cpu() for label, values in columns.items()}
@@ -109,6 +116,10 @@ class DataSource(Strict):
     def displayed(self, images: Tensor) -> Tensor:
         """Images with values in [0, 1], for pictures; sources scale to [-1, 1] unless they say otherwise."""
         return (images / 2 + 0.5).clamp(0, 1)
+
+    def scaled(self, images: Tensor) -> Tensor:
+        """The inverse of `displayed`: values in [0, 1] as the network reads them."""
+        return images * 2 - 1
 
 
 def require_shape(source: str, given: Shape, wanted: Shape) -> None:

@@ -10,6 +10,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from runtime.errors import UserError, known
+from runtime.images.augmentation import Augmentation
 from runtime.recipe.schedule import Schedule
 from runtime.recipe.schema import OPTIMISERS, SOURCES, TASKS, Initialisation, Recipe
 
@@ -24,7 +25,7 @@ DEFAULTS = {  # by kind of network
 }
 CHOICES = {"task": TASKS, "data": SOURCES, "optimizer": OPTIMISERS}
 UNNAMED = {"optimizer": "adamw"}  # what a section without a name means
-SECTIONS = {"schedule": Schedule, "initialisation": Initialisation}
+SECTIONS = {"schedule": Schedule, "initialisation": Initialisation, "augmentation": Augmentation}
 
 
 def shipped() -> dict[str, Path]:

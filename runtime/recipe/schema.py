@@ -9,7 +9,8 @@ from pydantic import Field, field_validator, model_validator
 
 from runtime import data, optimisers, tasks
 from runtime.data.source import DataSource, First, Splits
-from runtime.network import InputShape
+from runtime.images.augmentation import Augmentation
+from runtime.network import InputShape, Shape
 from runtime.optimisers.adamw import AdamW
 from runtime.optimisers.optimiser import Optimiser
 from runtime.recipe.schedule import Schedule
@@ -42,6 +43,7 @@ class Recipe(Strict):
     initialisation: Initialisation | None = None
     task: choice(TASKS)
     data: choice(SOURCES)
+    augmentation: Augmentation = Augmentation()  # of whole batches, on the device
     batch: int = Field(default=128, gt=0)  # images per optimiser step, whatever `accumulate` is
     accumulate: int = Field(default=1, gt=0)  # shares into which a batch is split to save memory
     steps: int | None = Field(default=None, gt=0)
@@ -59,6 +61,7 @@ class Recipe(Strict):
     device: str = "auto"
     seed: int = Field(default=0, ge=0)
     workers: int = Field(default=0, ge=0)  # processes that load data
+    prefetch: int = Field(default=2, gt=0)  # batches that each of them loads ahead
     evaluate_every: int = Field(default=250, gt=0)  # steps, as the next two
     checkpoint_every: int = Field(default=250, gt=0)
     log_every: int = Field(default=50, gt=0)
@@ -79,6 +82,10 @@ class Recipe(Strict):
     def consistent(self) -> Recipe:
         if (self.steps is None) == (self.epochs is None):
             raise ValueError("exactly one of steps and epochs is needed")
+        if self.augmentation.mixes and self.task.name != "classify":
+            raise ValueError("augmentation: mixup and cutmix are for the task classify, which takes mixed labels")
+        if self.augmentation != Augmentation() and self.data.reads is not Shape:
+            raise ValueError(f"augmentation is for images, data {self.data.name} gives {self.data.reads.kind}")
         return self
 
     def splits(self, shape: InputShape) -> Splits:

@@ -22,7 +22,7 @@ from runtime.network import Compiled, built, written_class
 from runtime.recipe import recipes
 from runtime.recipe.schema import Recipe
 from runtime.storage import checkpoint
-from runtime.storage.run_folder import RunFolder
+from runtime.storage.run_folder import RunFolder, recipe_in
 
 SPEC = "spec.crate"  # what a kept spec is called, in a run's folder and in messages
 LISTED = 12  # names in a message
@@ -73,7 +73,7 @@ def network_of(path: Path, kind: str | None = None) -> Trained:
     if not path.is_dir():
         return assembled(path, file, "given", *stated(path, origin), weights, None)
     folder = RunFolder(path)
-    recipe, text = recipes.load(folder.recipe), folder.spec.read_text(encoding="utf-8")
+    recipe, text = recipe_in(folder), folder.spec.read_text(encoding="utf-8")
     return assembled(path, file, kind or "last", text, recipe.preset, recipe.sizes, weights, folder)
 
 
@@ -164,6 +164,6 @@ def recipe_of(trained: Trained, name: str | None, overrides: Sequence[str] = ())
         if override.partition("=")[0].partition(".")[0] in ("preset", "sizes"):
             raise UserError(f"{override}: the sizes of a trained network are fixed")
     if trained.folder and name is None:
-        return recipes.load(trained.folder.recipe, overrides)
+        return recipe_in(trained.folder, overrides)
     recipe = recipes.load(recipes.find(name or recipes.default(trained.compiled.module.task)), overrides)
     return recipe.model_copy(update={"preset": trained.preset, "sizes": trained.sizes})

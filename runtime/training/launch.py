@@ -10,12 +10,13 @@ from typing import Any
 import crate_dsl
 from runtime.data.source import Splits
 from runtime.errors import UserError
+from runtime.images.augmentation import Augmentation
 from runtime.network import Compiled, compile_network, kind_of, parameter_count
 from runtime.parallel import World
 from runtime.recipe import recipes
 from runtime.recipe.schema import Recipe
 from runtime.storage import checkpoint
-from runtime.storage.run_folder import RunFolder, create, unused
+from runtime.storage.run_folder import RunFolder, create, recipe_in, unused
 from runtime.training.trainer import Trainer, check
 from runtime.transfer import initialisation
 from runtime.transfer.initialisation import Origin
@@ -52,7 +53,9 @@ def chosen(spec: Path, recipe_name: str | None, overrides: Sequence[str]) -> tup
     name = recipe_name or recipes.default(kind_of(spec))
     recipe = recipes.load(recipes.find(name), overrides)
     if recipe.overfit:
-        recipe = recipe.model_copy(update={"batch": min(recipe.batch, recipe.overfit), "accumulate": 1})
+        recipe = recipe.model_copy(
+            update={"batch": min(recipe.batch, recipe.overfit), "accumulate": 1, "augmentation": Augmentation()}
+        )
     return name, recipe
 
 
@@ -83,7 +86,7 @@ def resumed(path: Path, specs: Sequence[Path], world: World) -> Trainer:
             require_spec(folder, spec)
         folder.require()
         saved = folder.state.exists() or checkpoint.before(folder.state).exists()
-        begun = start(folder.spec, recipes.load(folder.recipe), world, initialised=not saved)
+        begun = start(folder.spec, recipe_in(folder), world, initialised=not saved)
         if not saved:
             return begun, None, f"{path}: the run stopped before its first checkpoint, so it begins again"
         return begun, *checkpoint.load_state(folder.state)

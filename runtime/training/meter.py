@@ -23,11 +23,9 @@ class Meter:
     """Counts from the start of a run, or from the last time that it was read."""
 
     def __init__(self, recipe: Recipe, compiled: Compiled, device: torch.device, world: World) -> None:
-        self.recipe, self.device, self.world = recipe, device, world
-        learning, watching = recipe.task.passes()
-        compilation, module = compiled.compilation, compiled.module
-        self.flops = learning * training_flops(compilation, module) + watching * forward_flops(compilation, module)
-        self.peak = product_rate(device, recipe.precision)
+        self.recipe, self.device = recipe, device
+        self.flops = None if compiled.stand_in else step_flops(recipe, compiled)
+        self.peak = product_rate(device, recipe.precision) * world.size
         self.waited = 0.0  # seconds
         self.started = time.perf_counter()
 
@@ -42,10 +40,16 @@ class Meter:
             f"{self.recipe.data.unit}_per_second": rate,
             "data_wait": self.waited / seconds,
             "memory_gb": memory(self.device) / 1e9,
-            "mfu": rate * self.flops / (self.peak * self.world.size),
         }
         self.restart()
-        return figures
+        return figures | ({"mfu": rate * self.flops / self.peak} if self.flops else {})
+
+
+def step_flops(recipe: Recipe, compiled: Compiled) -> int:
+    """Operations of a training step for one input."""
+    learning, watching = recipe.task.passes()
+    compilation, module = compiled.compilation, compiled.module
+    return learning * training_flops(compilation, module) + watching * forward_flops(compilation, module)
 
 
 def memory(device: torch.device) -> int:

@@ -29,7 +29,7 @@ from runtime.training.meter import Meter
 from runtime.training.objective import Objective
 from runtime.training.penalty import Call
 from runtime.training.rates import Rates
-from runtime.training.sampler import Batches, stream
+from runtime.training.sampler import Batches, explained, stream
 
 FINITE_STEPS = "the outputs of all steps are finite"
 
@@ -127,10 +127,11 @@ class Trainer:
         """All remaining steps; raises Stopped after a signal and UserError when numbers stop being finite."""
         own = range(self.world.rank, self.parts, self.world.size)
         pin = self.device.type == "cuda"
-        batches = stream(self.batches, self.step, self.total, own, self.recipe.workers, pin)
+        workers, prefetch = self.recipe.workers, self.recipe.prefetch
+        batches = stream(self.batches, self.step, self.total, workers, pin, own, prefetch)
         old = {number: signal.signal(number, self.stop) for number in (signal.SIGTERM, signal.SIGINT)}
         try:
-            with Log(self.folder, self.step, self.total) if self.world.main else Silence() as log:
+            with explained(), Log(self.folder, self.step, self.total) if self.world.main else Silence() as log:
                 self.trained.train()
                 self.steps(batches, own, log)
         finally:
@@ -178,7 +179,8 @@ class Trainer:
         seen, losses = [], []
         for part in own:
             rows = slice(part * share, (part + 1) * share)
-            batch = self.next_batch(batches)
+            batch, key = self.next_batch(batches), (recipe.seed, self.step)
+            batch = recipe.augmentation.apply(batch, recipe.data, key, rows, recipe.batch, self.splits.classes)
             seen.append((batch, None if draw is None else draw[rows].to(self.device)))
             losses.append(self.backward(*seen[-1], part, last=part == own[-1]))
         sharding.average_numbers(self.objective)
@@ -261,6 +263,8 @@ def check(recipe: Recipe, network: nn.Module, splits: Splits, world: World) -> N
     if recipe.batch % parts:
         among = f" in {world.size} processes" if world.size > 1 else ""
         raise UserError(f"batch {recipe.batch} cannot be split into {parts} equal shares{among}")
+    if fault := recipe.augmentation.fault(recipe.batch // parts):
+        raise UserError(fault)
     if recipe.task.whole_batch and recipe.accumulate > 1:
         raise UserError(f'task "{recipe.task.name}" takes its loss of a batch as a whole: accumulate must be 1')
 

@@ -24,6 +24,10 @@ CASES = {  # spec and overrides
     "exact": ("crate_exact", []),
     "simdino": ("crate_dino", ["task.head.hidden=16", "task.views.local=1"]),
     "dino": ("crate_dino", ["task=dino", "task.head.hidden=16", "task.head.prototypes=9"]),
+    "augmented": (
+        "crate",
+        ["augmentation={randaugment: [1, 9], erasing: 0.3, mixup: 0.8, cutmix: 1, hue: 0.1}"],
+    ),
     "text": ("crate_gpt", ["sizes.length=16"]),
 }
 WAYS = {"ddp2": (2, "ddp"), "fsdp3": (3, "fsdp"), "ddp3": (3, "ddp"), "fsdp2": (2, "fsdp")}
