@@ -31,7 +31,9 @@ CASES = {  # spec and overrides
     "text": ("crate_gpt", ["sizes.length=16"]),
 }
 WAYS = {"ddp2": (2, "ddp"), "fsdp3": (3, "fsdp"), "ddp3": (3, "ddp"), "fsdp2": (2, "fsdp")}
-PAIRS = [(case, way) for case in CASES for way in (WAYS if case == "classify" else ("ddp2", "fsdp3"))]
+BY_DDP = ("accumulated", "mae", "tied", "simdino", "dino", "augmented", "text")
+BY_FSDP = ("penalised", "exact", "dino", "augmented")
+PAIRS = [("classify", way) for way in WAYS] + [(c, "ddp2") for c in BY_DDP] + [(c, "fsdp3") for c in BY_FSDP]
 SHARED = {"crate_srr": "crate", "crate_exact": "crate", "crate_autoencoder": "crate_mae"}  # whose recipe serves
 
 
