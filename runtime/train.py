@@ -27,7 +27,8 @@ def main(arguments: Sequence[str]) -> None:
         if options.resume:
             train(resumed(options.resume, specs, world))
         elif options.estimate:
-            world.first_alone(lambda: show_estimate(specs[0], options.recipe, overrides))
+            if world.main:
+                show_estimate(specs[0], options.recipe, overrides)
         elif options.dry_run:
             show_rehearsal(specs[0], options.recipe, overrides, world)
         else:
