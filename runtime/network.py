@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,9 @@ import torch
 from torch import Tensor, nn
 
 import crate_dsl
+from crate_dsl.errors import Source
+from crate_dsl.language.model import Model
+from runtime.errors import UserError
 
 
 class InputShape(Protocol):
@@ -90,6 +94,7 @@ class Compiled:
     sha256: str
     text: str
     module: nn.Module
+    model: Model | None = None  # as the compiler checked it
 
     @property
     def shape(self) -> InputShape:
@@ -101,13 +106,32 @@ def compile_network(
 ) -> Compiled:
     """Compile a spec and build its network, initialised from `seed`.
 
-    Raises CrateError for whatever the compiler refuses, an unreadable file among it.
+    Raises CrateError for whatever the compiler refuses, an unreadable file among it, and UserError for a network that
+    this machine cannot hold.
     """
-    compilation = crate_dsl.compile_spec(path, preset=preset, overrides=sizes)
-    text, spec = compilation.text, compilation.resolved
+    return built(crate_dsl.compile_spec(path, preset=preset, overrides=sizes), seed, dtype)
+
+
+def compile_text(text: str, preset: str | None, sizes: Mapping[str, int | float]) -> Compiled:
+    """As `compile_network`, of the text of a spec, as a file of weights holds it; it can include no file by a path."""
+    return built(crate_dsl.Compilation(Source("spec.crate", text), preset, dict(sizes)), 0, torch.float32)
+
+
+def built(compilation: crate_dsl.Compilation, seed: int, dtype: torch.dtype) -> Compiled:
+    text, spec, model = compilation.text, compilation.resolved, compilation.model
+    require_memory(model, compilation.costs.parameters)
     torch.manual_seed(seed)
-    module = crate_dsl.load(path, preset=preset, **sizes).to(dtype)
-    return Compiled(compilation.model.name, spec, hashlib.sha256(spec.encode()).hexdigest(), text, module)
+    module = getattr(crate_dsl.module_of(text, compilation.class_name), compilation.class_name)().to(dtype)
+    return Compiled(model.name, spec, hashlib.sha256(spec.encode()).hexdigest(), text, module, model)
+
+
+def require_memory(model: Model, parameters: int) -> None:
+    """Raises UserError where the parameters and the table of positions alone are larger than this machine's memory."""
+    wanted = 4 * (parameters + model.tokens.count * model.sizes[model.tokens.rows])
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if wanted > memory:
+        found = f"{parameters:,} parameters and {model.tokens.count:,} tokens"
+        raise UserError(f"{model.name}: {found} take {wanted >> 30:,} GB, this machine has {memory >> 30:,} GB")
 
 
 def kind_of(path: Path) -> str:

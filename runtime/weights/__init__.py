@@ -1,0 +1,1 @@
+"""Weights of the official code for compiled networks, and back."""
