@@ -28,7 +28,7 @@ from runtime.weights.files import read_official, write_official
 from runtime.weights.names import Family, family_of
 from runtime.weights.restoration import Restored, restored
 from runtime.weights.sizes import choice_for, sizes_in
-from runtime.weights.tensors import shape_text
+from runtime.weights.tensors import listed, shape_text
 
 SPECS = Path(runtime.__file__).parents[1] / "specs"
 
@@ -170,7 +170,7 @@ def back(options: argparse.Namespace) -> None:
     wrong = [name for name in wanted | weights if shape_of(wanted, name) != shape_of(weights, name)]
     if wrong:
         lines = (f"{name}: {shape_of(weights, name)}, the spec has {shape_of(wanted, name)}" for name in wrong)
-        raise UserError(f"{options.weights}: these weights are not those of their spec:\n  " + "\n  ".join(lines))
+        raise UserError(f"{options.weights}: these weights are not those of their spec:{listed(list(lines))}")
     result = restored(weights, compiled.module, kept.unpacked(about))
     off = disagreement(result, weights, compiled)
     if off is not None and off >= CLOSE:

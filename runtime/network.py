@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ import crate_dsl
 from crate_dsl.errors import Source
 from crate_dsl.language.model import Model
 from runtime.errors import UserError
+from runtime.storage import untrusted
 
 
 class InputShape(Protocol):
@@ -128,8 +128,7 @@ def built(compilation: crate_dsl.Compilation, seed: int, dtype: torch.dtype) -> 
 def require_memory(model: Model, parameters: int) -> None:
     """Raises UserError where the parameters and the table of positions alone are larger than this machine's memory."""
     wanted = 4 * (parameters + model.tokens.count * model.sizes[model.tokens.rows])
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    if wanted > memory:
+    if wanted > (memory := untrusted.memory()):
         found = f"{parameters:,} parameters and {model.tokens.count:,} tokens"
         raise UserError(f"{model.name}: {found} take {wanted >> 30:,} GB, this machine has {memory >> 30:,} GB")
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 
 from runtime import seeds
@@ -16,8 +17,10 @@ from runtime.data.source import Batch, DataSource, Splits
 from runtime.errors import UserError
 from runtime.images.augment import Preparation
 from runtime.network import Shape
+from runtime.storage import untrusted
 
 SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".webp"}
+FORMATS = ("BMP", "JPEG", "PNG", "WEBP")
 
 
 class Folder(DataSource):
@@ -77,9 +80,15 @@ class Pictures:
 
 
 def opened(file: Path) -> Image.Image:
+    """A decoded picture; raises UserError for what is none, or is of another format than its ending can mean.
+
+    Other formats are not tried: Pillow would hand a PostScript file, whatever its ending, to an interpreter.
+    """
+    untrusted.require_file(file)
     try:
-        with Image.open(file) as picture:
-            picture.load()
-            return picture
-    except (UnidentifiedImageError, OSError) as error:
+        with warnings.catch_warnings(action="error", category=Image.DecompressionBombWarning):
+            with Image.open(file, formats=FORMATS) as picture:
+                picture.load()
+                return picture
+    except Exception as error:  # arbitrary bytes make Pillow's readers fail in arbitrary ways
         raise UserError(f"{file}: not a readable picture: {error}") from None

@@ -17,7 +17,7 @@ from runtime import seeds
 from runtime.data.source import Batch, DataSource, Splits
 from runtime.errors import UserError
 from runtime.network import TextShape
-from runtime.storage import checkpoint
+from runtime.storage import checkpoint, untrusted
 from runtime.text.alphabet import Alphabet, Bytes, Characters, decoded, harmless
 
 PRINTED = 3  # windows on the terminal; the file has all that are shown
@@ -92,7 +92,7 @@ def on_one_line(text: str) -> str:
 
 def read(file: Path) -> str:
     try:
-        return file.read_text(encoding="utf-8")
+        return untrusted.read_text(file, most=untrusted.memory() // 16)
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
         raise UserError(f"{file}: cannot be read as a text: {reason} (set data.file)") from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import random
 import warnings
 from collections.abc import Callable, Mapping
@@ -16,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from runtime.errors import UserError
+from runtime.storage import untrusted
 
 
 def replace_file(path: Path, write: Callable[[Path], object]) -> None:
@@ -49,14 +51,18 @@ def load_state(path: Path) -> dict[str, Any]:
 
 def load_torch(path: Path, complaint: str) -> Any:
     """`torch.load` restricted to data; raises UserError with the complaint where that fails."""
+    untrusted.require_file(path)
+    untrusted.require_stored(path)
     try:
         with warnings.catch_warnings(action="ignore"):  # torch remarks on old pickle protocols
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:  # torch's own words advise to execute the file
+        raise UserError(f"{complaint}: it holds more than tensors and plain values") from error
     except Exception as error:  # arbitrary bytes make torch's reader fail in arbitrary ways
         reason = str(error).split("\n")[0]
         raise UserError(f"{complaint}: {reason}") from error
+    untrusted.require_plain(path, content)
+    return content
 
 
 def save_weights(path: Path, weights: Mapping[str, Tensor], origin: Mapping[str, str]) -> None:
@@ -67,11 +73,10 @@ def save_weights(path: Path, weights: Mapping[str, Tensor], origin: Mapping[str,
 
 def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Weights and their origin."""
+    untrusted.require_file(path)
     try:
         with safe_open(path, framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
     except (OSError, SafetensorError) as error:
         raise UserError(f"{path}: not a readable safetensors file: {error}") from error
 

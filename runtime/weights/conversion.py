@@ -12,7 +12,7 @@ from runtime.errors import UserError
 from runtime.weights.names import FAMILIES, Family, family_of
 from runtime.weights.places import compiled_names
 from runtime.weights.positions import Grid, interpolated, square_grid
-from runtime.weights.tensors import same_bits, shape_text
+from runtime.weights.tensors import listed, same_bits, shape_text
 
 STRANGE = "these official weights are not those of this network"
 
@@ -79,7 +79,7 @@ class Reader:
         if not partial:
             self.problems += [f"missing:    {name} {shape_text(self.values[name])}" for name in lacking]
         if self.problems:
-            raise UserError(f"{STRANGE}:\n  " + "\n  ".join(self.problems))
+            raise UserError(f"{STRANGE}:{listed(self.problems)}")
         every = self.weights | {name: self.values[name] for name in lacking}
         weights = {name: every[name].contiguous() for name in self.values if name in every}
         return Converted(self.family, weights, self.kept, tuple(self.remarks), tuple(lacking))
@@ -102,6 +102,9 @@ class Reader:
         if target not in self.values:
             why = f", for {target}" if target else ", which no spec can state" if self.family.is_outside(name) else ""
             self.problems.append(f"unexpected: {name} {shape_text(value)}{why}")
+            return
+        if not value.is_floating_point():
+            self.problems.append(f"unexpected: {name} holds {value.dtype}, not real numbers")
             return
         wanted = self.values[target].shape
         tensor = self._fitted(target, rule.layout.ours(value, wanted), wanted)

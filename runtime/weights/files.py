@@ -27,6 +27,8 @@ def read_official(path: Path) -> dict[str, Tensor]:
             content = content[wrapper]
     if not isinstance(content, dict) or not any(isinstance(value, Tensor) for value in content.values()):
         raise UserError(f"{path}: holds no state dict, neither itself nor under {' or '.join(WRAPPERS)}")
+    if strange := next((name for name in content if not str(name).isprintable()), None):
+        raise UserError(f"{path}: an entry is called {strange!r}, which is no name")
     tensors = {str(name): value.detach() for name, value in content.items() if isinstance(value, Tensor)}
     return plain_names(tensors)
 

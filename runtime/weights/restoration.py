@@ -12,7 +12,7 @@ from runtime.errors import UserError
 from runtime.weights.layouts import Patch
 from runtime.weights.names import Family, Rule, family_for
 from runtime.weights.places import places_of
-from runtime.weights.tensors import shape_text
+from runtime.weights.tensors import listed, shape_text
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def restored(weights: Mapping[str, Tensor], network: nn.Module, kept: Mapping[st
     problems += [f"missing:    {entry}..., which no spec can state and which was not kept" for entry in gone]
     if problems:
         about = f"this network is not {family.name} as its official code has it (specs/{family.spec})"
-        raise UserError(f"{about}:\n  " + "\n  ".join(problems))
+        raise UserError(f"{about}:{listed(problems)}")
     made = {name: made_of(source, state) for name, source in family.unread.items()}
     fitting = {name: value for name, value in kept.items() if name not in made or value.shape == made[name].shape}
     ties = {name: state[source] for name, source in family.tied.items()}

@@ -35,7 +35,7 @@ def sizes_in(official: Mapping[str, Tensor], family: Family) -> dict[str, int]:
     width, head = shapes.get(NORMS[family.name], ()), shape_among(HEADS, shapes, 2)
     temperature = next((shape for name, shape in shapes.items() if name.endswith(".attn.temp")), ())
     found = {"d": width[:1], "L": (len(numbers),), "classes": head[:1], "K": temperature[:1]}
-    sizes = {name: values[0] for name, values in found.items() if values}
+    sizes = {name: values[0] for name, values in found.items() if values and values[0]}
     return sizes | text_sizes(shapes) | image_sizes(shapes)
 
 
