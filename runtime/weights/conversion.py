@@ -41,7 +41,7 @@ def converted(
 ) -> Converted:
     """As `convert_state`, with what is left over; `partial` allows for what official code and specs do not share.
 
-    Learned and fixed positions of images of another size are interpolated.
+    Learned positions of images of another size are interpolated, a fixed table is that of the network.
 
     Raises:
         UserError: for a state dict of no known family, or with every entry that is missing, unexpected or misshapen.
@@ -114,7 +114,10 @@ class Reader:
         self.weights[target] = tensor
 
     def _fitted(self, target: str, value: Tensor, wanted: torch.Size) -> Tensor:
-        """Positions (1, N, d) of square images of another size, interpolated; everything else as it is."""
+        """Positions (1, N, d) of square images of another size: learned ones interpolated, a fixed table the network's.
+
+        Everything else is given back as it is.
+        """
         if target != "position" or getattr(self.network, "input", "") != "image":
             return value
         prefix = int("class_token" in self.values)
@@ -123,5 +126,8 @@ class Reader:
             return value
         (height, width), (rows, columns) = self.network.image_size, self.network.patch_size
         new = Grid(height // rows, width // columns)
+        if not isinstance(self.network.position, nn.Parameter):
+            self.remarks.append(f"position: the fixed table of {new} patches in place of that of {old}")
+            return self.values["position"].to(value)
         self.remarks.append(f"position: interpolated from {old} to {new} patches, bicubic")
         return interpolated(value, old, new, prefix)
