@@ -155,7 +155,7 @@ def compared(result: Restored, weights: Mapping[str, Tensor], compiled: Compiled
 
 
 def disagreement(result: Restored, weights: Mapping[str, Tensor], compiled: Compiled) -> float | None:
-    return difference(result.family, result.state, compiled.module, weights, compiled.model)
+    return difference(result.family, result.state, compiled.module, weights, compiled.compilation.model)
 
 
 # ---- to the official code --------------------------------------------------------------------------------------------

@@ -24,6 +24,10 @@ class Stopped(Exception):
         self.signal = signal
 
 
+class Quiet(Exception):
+    """This process ends since another one said why."""
+
+
 class Parser(argparse.ArgumentParser):
     """An argument parser whose mistakes are `UserError`s like all others."""
 
@@ -49,6 +53,8 @@ def run(main: Callable[[Sequence[str]], None]) -> NoReturn:
         main(sys.argv[1:])
     except (UserError, CrateError) as error:
         leave(f"{error}", 1)
+    except Quiet:
+        sys.exit(1)
     except Stopped as stopped:
         leave(f"{stopped}", 128 + stopped.signal)
     except KeyboardInterrupt:

@@ -87,14 +87,32 @@ SHAPES: Mapping[str, type[InputShape]] = {  # by a network's attribute `input`
 
 @dataclass(frozen=True)
 class Compiled:
-    """A network with its origin: spec text (with included energies in place), its hash, and the module made of it."""
+    """A network with its origin: what the compiler made of a spec, and the module made of that."""
 
-    name: str
-    spec: str
-    sha256: str
-    text: str
+    compilation: crate_dsl.Compilation
     module: nn.Module
-    model: Model | None = None  # as the compiler checked it
+
+    @property
+    def name(self) -> str:
+        return self.compilation.model.name
+
+    @property
+    def spec(self) -> str:
+        """The text of the spec, with included energies in place."""
+        return self.compilation.resolved
+
+    @property
+    def sha256(self) -> str:
+        return hashlib.sha256(self.spec.encode()).hexdigest()
+
+    @property
+    def text(self) -> str:
+        """The written module."""
+        return self.compilation.text
+
+    def fresh(self) -> nn.Module:
+        """Another network of the same class and type, initialised anew."""
+        return type(self.module)().to(next(self.module.parameters()).dtype)
 
     @property
     def shape(self) -> InputShape:
@@ -118,11 +136,11 @@ def compile_text(text: str, preset: str | None, sizes: Mapping[str, int | float]
 
 
 def built(compilation: crate_dsl.Compilation, seed: int, dtype: torch.dtype) -> Compiled:
-    text, spec, model = compilation.text, compilation.resolved, compilation.model
-    require_memory(model, compilation.costs.parameters)
+    text = compilation.text
+    require_memory(compilation.model, compilation.costs.parameters)
     torch.manual_seed(seed)
     module = getattr(crate_dsl.module_of(text, compilation.class_name), compilation.class_name)().to(dtype)
-    return Compiled(model.name, spec, hashlib.sha256(spec.encode()).hexdigest(), text, module, model)
+    return Compiled(compilation, module)
 
 
 def require_memory(model: Model, parameters: int) -> None:
@@ -148,7 +166,7 @@ def plain_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def first_not_finite(module: nn.Module, inputs: Tensor, noise: Tensor | None) -> str:
-    """Says where a computation first leaves the finite numbers: input, parameter, step, or only the loss."""
+    """Says where a computation first leaves the finite numbers: inputs or step; empty where none of them does."""
     if not torch.isfinite(inputs).all():
         return "the images themselves are not finite"
     bad = [name for name, value in module.named_parameters() if not torch.isfinite(value).all()]
@@ -159,4 +177,4 @@ def first_not_finite(module: nn.Module, inputs: Tensor, noise: Tensor | None) ->
         if not torch.isfinite(tokens).all():
             cause = f'; its parameter "{bad[0]}" is not finite either' if bad else ""
             return f'the first step whose output is not finite is "{name}"{cause}'
-    return "the outputs of all steps are finite, so the fault arises after them: in the head, the loss or the gradient"
+    return ""

@@ -1,6 +1,7 @@
 """Stateless randomness: every draw is a function of the seed and of where it is used, so that resuming is exact.
 
-Order of the data = f(seed, epoch); augmentation of an image = f(seed, epoch, index); masks and noise = f(seed, step).
+Order of the data = f(seed, epoch); augmentation of an image = f(seed, epoch, index); masks and noise = f(seed, step);
+what a network draws in a forward pass = f(seed, step, share of the batch).
 """
 
 from __future__ import annotations
@@ -11,16 +12,20 @@ import numpy as np
 import torch
 
 # One stream per use, so that no two uses share numbers.
-ORDER, AUGMENT, DRAW, HELD_OUT, APPARATUS, SAMPLE = range(6)
+ORDER, AUGMENT, DRAW, HELD_OUT, APPARATUS, SAMPLE, FORWARD = range(7)
 
 
 def numpy_generator(*key: int) -> np.random.Generator:
     return np.random.default_rng(key)
 
 
+def number(*key: int) -> int:
+    """A seed for torch's generators."""
+    return int.from_bytes(hashlib.blake2b(",".join(map(str, key)).encode(), digest_size=7).digest())
+
+
 def torch_generator(*key: int) -> torch.Generator:
-    digest = hashlib.blake2b(",".join(map(str, key)).encode(), digest_size=7).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest))
+    return torch.Generator().manual_seed(number(*key))
 
 
 def order(seed: int, epoch: int, count: int) -> np.ndarray:

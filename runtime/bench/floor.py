@@ -1,48 +1,19 @@
-"""The least time that the network's matrix products take: their operations over the rate measured at their shapes.
-
-The operations of layers are those of the compiler's cost model. Backward, every product takes two more, one for each
-factor; that of the patches takes one, images have no gradient.
-"""
+"""The least time that the network's matrix products take: their operations over the rate measured at their shapes."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
-from crate_dsl import Compilation
-from crate_dsl.operators.cost import operator_cost
-from crate_dsl.operators.graph import Graph, Operator, Type
-from crate_dsl.operators.kinds import SOFTMAX_FLOPS
-from crate_dsl.operators.uses import runs
 from runtime.bench.race import Action
+from runtime.products import Product, ProductShape
 
 LARGEST = 1 << 26  # entries of a result at which a rate is measured; more copies of a product run at the same rate
-BOTH_FACTORS, ONE_FACTOR = 2, 1
-SOLVES = ("solve", "gram_solve", "prefix_solve", "causal_product")  # counted at the rate of products of their shape
-
-
-@dataclass(frozen=True, order=True)
-class ProductShape:
-    """`copies` products of (rows x inner) by (inner x columns); one copy is one linear layer over all tokens."""
-
-    copies: int
-    rows: int
-    inner: int
-    columns: int
-
-
-@dataclass(frozen=True)
-class Product:
-    """All products of one shape in one place of the network: operations of a forward pass over the whole batch."""
-
-    shape: ProductShape
-    flops: int
-    backward: int = BOTH_FACTORS
 
 
 @dataclass(frozen=True)
@@ -91,78 +62,3 @@ def call(shape: ProductShape, dtype: torch.dtype, device: torch.device) -> Actio
     copies = measured_copies(shape)
     left, right = normal(copies, shape.rows, shape.inner), normal(copies, shape.inner, shape.columns)
     return lambda: left @ right
-
-
-# ---- the products of a network -------------------------------------------------------------------------------------
-
-
-def products(compilation: Compilation, network: nn.Module, batch: int) -> list[Product]:
-    """All of stem, layers and head."""
-    layers = (
-        Product(shape, flops * times)
-        for block in compilation.optimised.blocks
-        for _, graphs in runs(block)
-        for graph, times in graphs
-        for shape, flops in of_graph(graph, batch)
-    )
-    return [*ends(compilation, network, batch), *layers]
-
-
-def ends(compilation: Compilation, network: nn.Module, batch: int) -> Iterator[Product]:
-    """The embedding of patches and the linear head, which have no graphs."""
-    model = compilation.model
-    width = model.sizes[model.tokens.rows]
-    if "patches" in {word.name for word in model.tokens.words}:
-        yield linear(batch * model.tokens.patches, network.patches.projection.in_features, width, ONE_FACTOR)
-    match model.head.word.name:
-        case "classify":
-            yield linear(batch, width, network.classes)
-        case "patches":
-            yield linear(batch * model.tokens.patches, width, network.head.out_features)
-        case "vocabulary":
-            yield linear(batch * model.tokens.count, width, network.vocabulary)
-
-
-def linear(rows: int, inner: int, columns: int, backward: int = BOTH_FACTORS) -> Product:
-    return Product(ProductShape(1, rows, inner, columns), 2 * rows * inner * columns, backward)
-
-
-def of_graph(graph: Graph, batch: int) -> Iterator[tuple[ProductShape, int]]:
-    """Shapes and operations of the products of one layer."""
-    for number in graph:
-        operator = graph[number]
-        types = [graph[n].type for n in operator.inputs]
-        flops = operator_cost(graph, number, batch).flops
-        if operator.kind in ("product", "affine", "merged") and not any(t.diagonal for t in types):
-            yield of_matrices(graph, operator, types, batch), flops
-        elif operator.kind == "attention":
-            yield of_attention(graph, types, flops, batch)
-        elif operator.kind in SOLVES:
-            size = graph.size(operator.type.rows)
-            yield ProductShape(copies(graph, operator.type, batch), graph.size(operator.type.cols), size, size), flops
-
-
-def of_matrices(graph: Graph, operator: Operator, types: Sequence[Type], batch: int) -> ProductShape:
-    """One linear layer where one factor is a weight: the heads of a weight lie side by side."""
-    left, right = types[0], types[1]
-    rows, inner, columns = graph.size(left.rows), graph.size(left.cols), graph.size(right.cols)
-    if left.batch and right.batch:
-        return ProductShape(copies(graph, operator.type, batch), rows, inner, columns)
-    heads = graph.size(left.family or right.family) if left.family or right.family else 1
-    over, under = (1, heads) if operator.kind == "merged" else (heads, 1)
-    if right.batch:  # tokens are columns: W X
-        return ProductShape(1, batch * columns, under * inner, over * rows)
-    return ProductShape(1, (batch if left.batch else 1) * rows, under * inner, over * columns)
-
-
-def of_attention(graph: Graph, types: Sequence[Type], flops: int, batch: int) -> tuple[ProductShape, int]:
-    """Scores and mixtures, without the softmax between them."""
-    value, key, query = types
-    width = 2 * (graph.size(key.rows) + graph.size(value.rows))
-    tokens = graph.size(query.cols)
-    shape = ProductShape(copies(graph, value, batch), tokens, graph.size(key.rows), graph.size(key.cols))
-    return shape, flops * width // (width + SOFTMAX_FLOPS)
-
-
-def copies(graph: Graph, kind: Type, batch: int) -> int:
-    return (batch if kind.batch else 1) * (graph.size(kind.family) if kind.family else 1)

@@ -12,11 +12,12 @@ from runtime.bench import memory
 from runtime.bench.accuracy import Errors, errors, truth
 from runtime.bench.case import Case
 from runtime.bench.contestants import Contestant, Field
-from runtime.bench.floor import Floor, calls, floor, products
+from runtime.bench.floor import Floor, calls, floor
 from runtime.bench.progress import Bar
 from runtime.bench.race import race
 from runtime.bench.workload import Workload
 from runtime.network import parameter_count
+from runtime.products import products
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 

@@ -11,7 +11,8 @@ from pydantic import BaseModel, ValidationError
 
 from runtime.errors import UserError, known
 from runtime.recipe import plain_yaml
-from runtime.recipe.schema import SOURCES, TASKS, Optimizer, Recipe, Schedule
+from runtime.recipe.schedule import Schedule
+from runtime.recipe.schema import OPTIMISERS, SOURCES, TASKS, Recipe
 from runtime.storage import untrusted
 
 MAX_BYTES = 1_000_000
@@ -24,8 +25,9 @@ DEFAULTS = {  # by kind of network
     "language": "gpt_text",
     "masked_language": "bert_text",
 }
-CHOICES = {"task": TASKS, "data": SOURCES}
-SECTIONS = {"optimizer": Optimizer, "schedule": Schedule}
+CHOICES = {"task": TASKS, "data": SOURCES, "optimizer": OPTIMISERS}
+UNNAMED = {"optimizer": "adamw"}  # what a section without a name means
+SECTIONS = {"schedule": Schedule}
 
 
 def shipped() -> dict[str, Path]:
@@ -73,7 +75,7 @@ def load(file: Path, overrides: Iterable[str] = ()) -> Recipe:
 
 
 def apply(content: dict[str, Any], override: str) -> None:
-    """Put `a.b=value` into a recipe. Another task or data source starts from that one's own defaults."""
+    """Put `a.b=value` into a recipe. Another task, data source or optimiser starts from its own defaults."""
     key, sign, text = override.partition("=")
     path = key.strip().split(".")
     if not sign or not all(path):
@@ -117,7 +119,8 @@ def keys_beside(path: list[str], content: Mapping[str, Any]) -> Iterable[str]:
     if path[0] in SECTIONS:
         return SECTIONS[path[0]].model_fields
     section = content[path[0]]
-    kind: type[BaseModel] = CHOICES[path[0]][section["name"] if isinstance(section, dict) else section]
+    name = section.get("name", UNNAMED.get(path[0])) if isinstance(section, dict) else section
+    kind: type[BaseModel] = CHOICES[path[0]][name]
     for part in path[1:-1]:
         kind = kind.model_fields[part].annotation
     return kind.model_fields

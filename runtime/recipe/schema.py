@@ -6,31 +6,17 @@ from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from runtime import data, tasks
+from runtime import data, optimisers, tasks
 from runtime.data.source import DataSource
+from runtime.optimisers.adamw import AdamW
+from runtime.optimisers.optimiser import Optimiser
+from runtime.recipe.schedule import Schedule
 from runtime.registry import Strict, choice, declared
 from runtime.tasks.task import Task
 
 TASKS = declared(tasks, Task)
 SOURCES = declared(data, DataSource)
-
-
-class Optimizer(Strict):
-    """AdamW (Loshchilov and Hutter 2019). `decay_all` also decays norms, biases, tokens, positions and scalars."""
-
-    name: Literal["adamw"] = "adamw"
-    lr: float = Field(default=1e-3, gt=0)
-    weight_decay: float = Field(default=0.05, ge=0)
-    betas: tuple[float, float] = (0.9, 0.999)
-    eps: float = Field(default=1e-8, gt=0)
-    decay_all: bool = False
-
-
-class Schedule(Strict):
-    """Linear warm-up over `warmup` steps, then a cosine down to `final` times the learning rate; per step."""
-
-    warmup: int = Field(default=0, ge=0)
-    final: float = Field(default=0.0, ge=0, le=1)
+OPTIMISERS = declared(optimisers, Optimiser)
 
 
 class Recipe(Strict):
@@ -46,10 +32,11 @@ class Recipe(Strict):
     accumulate: int = Field(default=1, gt=0)  # shares into which a batch is split to save memory
     steps: int | None = Field(default=None, gt=0)
     epochs: int | None = Field(default=None, gt=0)
-    optimizer: Optimizer = Optimizer()
+    optimizer: choice(OPTIMISERS) = AdamW()
     schedule: Schedule = Schedule()
     clip: float | None = Field(default=None, gt=0)  # largest norm of the gradient
     ema: float | None = Field(default=None, gt=0, lt=1)  # decay of the averaged weights
+    parallel: Literal["ddp", "fsdp"] = "ddp"  # in several processes: copies of the network, or slices of it (FSDP2)
     precision: Literal["float32", "bfloat16"] = "float32"
     compile: bool = False
     checkpointing: bool = False  # keep the tokens between layers only and run every layer twice: less memory, more time
@@ -61,18 +48,21 @@ class Recipe(Strict):
     log_every: int = Field(default=50, gt=0)
     evaluate_batch: int = Field(default=256, gt=0)
 
-    @field_validator("task", "data", mode="before")
+    @field_validator("task", "data", "optimizer", "schedule", mode="before")
     @classmethod
     def named(cls, value: object) -> object:
         """`task: mae` is short for `task: {name: mae}`."""
         return {"name": value} if isinstance(value, str) else value
 
+    @field_validator("optimizer", mode="before")
+    @classmethod
+    def adamw_unless_named(cls, value: object) -> object:
+        return {"name": "adamw"} | value if isinstance(value, dict) else value
+
     @model_validator(mode="after")
     def consistent(self) -> Recipe:
         if (self.steps is None) == (self.epochs is None):
             raise ValueError("exactly one of steps and epochs is needed")
-        if self.batch % self.accumulate:
-            raise ValueError(f"batch {self.batch} cannot be split into accumulate = {self.accumulate} equal shares")
         return self
 
     def total_steps(self, steps_per_epoch: int) -> int:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from runtime import seeds
 from runtime.data.source import Images
 from runtime.errors import UserError
+from runtime.parallel import World
 from runtime.tasks.task import Task
 from runtime.training.penalty import penalties
 from runtime.training.sampler import in_order
@@ -17,10 +18,12 @@ from runtime.training.sampler import in_order
 REFERENCE_LIMIT = 10_000  # training images, or windows of text, that a trivial prediction is computed from
 
 
-def pick_device(name: str) -> torch.device:
-    """`auto` is the first accelerator, or the processor where there is none."""
+def pick_device(name: str, local: int | None = None) -> torch.device:
+    """`auto` is the first accelerator, or the processor where there is none; of several processes each has its own."""
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and local is not None:
+        name = f"cuda:{local}"
     try:
         device = torch.device(name)
         torch.empty(0, device=device)
@@ -35,21 +38,32 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager[Non
 
 @torch.no_grad()
 def measure(
-    task: Task, network: nn.Module, images: Images, batch: int, precision: str, reference: Tensor | None = None
+    task: Task,
+    network: nn.Module,
+    images: Images,
+    batch: int,
+    precision: str,
+    reference: Tensor | None = None,
+    world: World = World(),  # noqa: B008
 ) -> dict[str, float]:
-    """The task's figures over all of `images`; masks and noise are the same in every call."""
+    """The task's figures over all of `images`; masks and noise are the same whenever and in however many processes.
+
+    Processes take turns over the batches. All call the network equally often, as a sliced network needs: one that has
+    no batch left repeats the first and does not count it.
+    """
     device = next(network.parameters()).device
-    training, totals, count = network.training, {}, 0
+    training, totals = network.training, torch.zeros(())
     network.eval()
-    for part in in_order(images, batch):
-        draw = held_out_draw(task, network, count, len(part))
+    for turn in range(0, len(images), batch * world.size):
+        first = turn + batch * world.rank
+        counts, first = first < len(images), first if first < len(images) else 0
+        part = images.take(range(first, min(first + batch, len(images))), None).to(device)
+        draw = held_out_draw(task, network, first, len(part))
         with autocast(device, precision):
-            part = part.to(device)
             scores = task.scores(network, part, draw, reference) | penalties(network, *task.inputs(part.inputs, draw))
-        count += len(part)
-        totals = {name: totals.get(name, 0.0) + value.double().sum().item() for name, value in scores.items()}
+        totals = totals + torch.stack([value.double().sum().cpu() for value in scores.values()]) * counts
     network.train(training)
-    means = {name: total / count for name, total in totals.items()}
+    means = dict(zip(scores, (world.total(totals) / len(images)).tolist(), strict=True))
     penalty = {"penalty": means.pop("penalty")} if "penalty" in means else {}
     return task.summary(means) | penalty
 

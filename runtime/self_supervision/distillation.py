@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import weight_norm
 
+from runtime.parallel import averaged
 from runtime.registry import Strict
 
 
@@ -83,7 +84,7 @@ class Distillation(nn.Module):
     @torch.no_grad()
     def recentre(self, momentum: float) -> None:
         """centre <- momentum centre + (1 - momentum) mean of the teacher's outputs in this step."""
-        self.centre.lerp_(torch.stack(self.seen).mean(0), 1 - momentum)
+        self.centre.lerp_(averaged(torch.stack(self.seen).mean(0)), 1 - momentum)
         self.seen.clear()
 
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import pickle
-import random
 import warnings
+import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import safetensors.torch
 import torch
 from safetensors import SafetensorError, safe_open
@@ -18,6 +17,8 @@ from torch import Tensor
 
 from runtime.errors import UserError
 from runtime.storage import untrusted
+
+FORMATS = (1, 2)  # of training states that can be read; 1 held the state of global generators as well
 
 
 def replace_file(path: Path, write: Callable[[Path], object]) -> None:
@@ -41,12 +42,51 @@ def replace_text(path: Path, text: str) -> None:
 
 
 def save_state(path: Path, state: Mapping[str, Any]) -> None:
-    replace_file(path, lambda temporary: torch.save(dict(state), temporary))
+    """Put a training state in its place; the one that was there is kept as the one before."""
+
+    def write(temporary: Path) -> None:
+        torch.save(dict(state), temporary)
+        if path.exists():  # a crash between the two renamings leaves the one before alone, which is then the latest
+            os.replace(path, before(path))
+
+    replace_file(path, write)
 
 
-def load_state(path: Path) -> dict[str, Any]:
-    """A training state; only tensors and plain values are accepted."""
-    return load_torch(path, f"{path}: not a readable training state")
+def before(path: Path) -> Path:
+    """Where the state lies that was saved before the latest."""
+    return path.with_name(f"{path.stem}.before{path.suffix}")
+
+
+def load_state(path: Path) -> tuple[dict[str, Any], str]:
+    """The latest training state that is whole, and a note where that is not the latest one; only data are accepted.
+
+    Raises UserError where neither the latest nor the one before can be read.
+    """
+    try:
+        return read_state(path), ""
+    except UserError as error:
+        if not before(path).exists():
+            raise
+        state = read_state(before(path))
+        return state, f"{error}; going on from the checkpoint before it, {before(path).name}"
+
+
+def read_state(path: Path) -> dict[str, Any]:
+    """One file; its checksums are compared, which torch's reader does not do."""
+    complaint = f"{path}: not a readable training state"
+    untrusted.require_file(path)
+    untrusted.require_stored(path)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+    except (OSError, zipfile.BadZipFile) as error:
+        raise UserError(f"{complaint}: {error}") from None
+    if damaged:
+        raise UserError(f"{complaint}: the checksum of {damaged} is wrong")
+    state = load_torch(path, complaint)
+    if not isinstance(state, dict) or state.get("format") not in FORMATS:
+        raise UserError(f"{complaint}: of a format that this version does not know")
+    return state
 
 
 def load_torch(path: Path, complaint: str) -> Any:
@@ -57,7 +97,7 @@ def load_torch(path: Path, complaint: str) -> Any:
         with warnings.catch_warnings(action="ignore"):  # torch remarks on old pickle protocols
             content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:  # torch's own words advise to execute the file
-        raise UserError(f"{complaint}: it holds more than tensors and plain values") from error
+        raise UserError(f"{complaint}: it is damaged, or holds more than tensors and plain values") from error
     except Exception as error:  # arbitrary bytes make torch's reader fail in arbitrary ways
         reason = str(error).split("\n")[0]
         raise UserError(f"{complaint}: {reason}") from error
@@ -79,24 +119,3 @@ def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
     except (OSError, SafetensorError) as error:
         raise UserError(f"{path}: not a readable safetensors file: {error}") from error
-
-
-def random_state() -> dict[str, Any]:
-    """The global generators. Training itself draws none of its numbers from them, but a network may."""
-    kind, keys, *rest = np.random.get_state()
-    return {
-        "python": random.getstate(),
-        "numpy": (kind, torch.as_tensor(keys.astype(np.int64)), *rest),
-        "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-    }
-
-
-def restore_random_state(state: Mapping[str, Any]) -> None:
-    version, values, gauss = state["python"]
-    random.setstate((version, tuple(values), gauss))
-    kind, keys, *rest = state["numpy"]
-    np.random.set_state((kind, keys.numpy().astype(np.uint32), *rest))
-    torch.set_rng_state(state["torch"])
-    if state["cuda"] and torch.cuda.device_count() == len(state["cuda"]):
-        torch.cuda.set_rng_state_all(state["cuda"])

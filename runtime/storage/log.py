@@ -69,6 +69,21 @@ class Log:
             self.board.add_scalar(f"{split}/{name}", value, step)
 
 
+class Silence:
+    """The log of a process that is not the first: nothing."""
+
+    def __enter__(self) -> Silence:
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def advance(self, step: int) -> None: ...
+
+    def train(self, step: int, figures: Mapping[str, float]) -> None: ...
+
+    def held_out(self, step: int, figures: Mapping[str, float]) -> None: ...
+
+
 def console() -> Console:
     """Standard output, as wide as the terminal; a file has no width, so that tables get room enough."""
     terminal = Console(highlight=False, soft_wrap=True)

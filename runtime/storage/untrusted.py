@@ -14,6 +14,8 @@ from torch import Tensor
 
 from runtime.errors import UserError
 
+ENCRYPTED = 0x1  # the flag of an entry in an archive
+
 
 def require_file(path: Path, most: int | None = None) -> None:
     """Raises UserError for what is no file: a folder, a device, a pipe, on which reading would wait or never end.
@@ -60,8 +62,8 @@ def require_stored(path: Path) -> None:
             entries = archive.infolist()
     except (zipfile.BadZipFile, NotImplementedError, ValueError) as error:
         raise UserError(f"{path}: is a broken archive: {error}") from None
-    if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
-        raise UserError(f"{path}: is a compressed archive; torch writes its files uncompressed")
+    if any(entry.compress_type != zipfile.ZIP_STORED or entry.flag_bits & ENCRYPTED for entry in entries):
+        raise UserError(f"{path}: is a compressed archive; torch writes its files uncompressed and in the clear")
     if sum(entry.file_size for entry in entries) > path.stat().st_size:
         raise UserError(f"{path}: is an archive whose entries are larger than itself")
 

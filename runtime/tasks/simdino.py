@@ -9,6 +9,7 @@ from pydantic import Field
 from torch import Tensor
 
 from runtime.data.source import Batch
+from runtime.parallel import joined
 from runtime.scoring.coding_rate import coding_rate
 from runtime.self_supervision.distillation import Distillation, other_views
 from runtime.self_supervision.self_supervised import SelfDistillation
@@ -35,7 +36,7 @@ class SimDino(SelfDistillation):
     def loss(self, call: Call, network: Distillation, batch: Batch, draw: Tensor) -> Tensor:
         student, teacher = self.outputs(call, network, batch, draw)
         similar = similarity(student, teacher)
-        seen = student[:GLOBAL]
+        seen, teacher = joined(student[:GLOBAL], dim=1), joined(teacher, dim=1)
         rate = coding_rate((seen + teacher) / 2 if self.smooth else seen, self.distortion).mean()
         network.figures = {"similarity": similar.detach(), "batch_coding_rate": rate.detach()}
         return -self.coefficient * similar - self.weight(*seen.shape[1:]) * rate

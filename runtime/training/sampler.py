@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -54,9 +54,11 @@ class Batches(Dataset):
         return self.images.take(self.order(epoch)[start : start + share].tolist(), (self.seed, epoch))
 
 
-def stream(batches: Batches, first_step: int, last_step: int, workers: int, pin: bool) -> Iterator[Batch]:
-    """The batches from `first_step` up to but not including `last_step`, loaded by `workers` processes."""
-    numbers = range(first_step * batches.parts, last_step * batches.parts)
+def stream(
+    batches: Batches, first_step: int, last_step: int, own: Sequence[int], workers: int, pin: bool
+) -> Iterator[Batch]:
+    """The shares `own` of every batch from `first_step` up to but not including `last_step`, by `workers` processes."""
+    numbers = [step * batches.parts + part for step in range(first_step, last_step) for part in own]
     for batch in DataLoader(batches, sampler=numbers, batch_size=None, num_workers=workers, pin_memory=pin):
         if isinstance(batch, UserError):
             raise batch

@@ -1,4 +1,4 @@
-"""The training loop: a plain one, whose state is small enough to be saved whole."""
+"""The training loop: a plain one, alone or in several processes, whose state is small enough to be saved whole."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import copy
 import math
 import signal
 import time
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,54 +17,75 @@ from runtime import seeds
 from runtime.data.source import Batch, Splits
 from runtime.errors import Stopped, UserError
 from runtime.network import Compiled, first_not_finite, plain_names
+from runtime.parallel import World
 from runtime.recipe.schema import Recipe
-from runtime.scoring.measure import autocast, measure, pick_device, reference_of
+from runtime.scoring.measure import measure, pick_device, reference_of
 from runtime.storage import checkpoint
-from runtime.storage.log import Log
+from runtime.storage.log import Log, Silence
 from runtime.storage.run_folder import RunFolder, origin
-from runtime.training.optimiser import Average, adamw, learning_rate
+from runtime.training import sharding
+from runtime.training.average import Average
+from runtime.training.objective import Objective
 from runtime.training.penalty import Call
+from runtime.training.rates import Rates
 from runtime.training.sampler import Batches, stream
+
+FINITE_STEPS = "the outputs of all steps are finite"
 
 
 class Trainer:
     """One run: network, optimiser, averaged weights and the number of steps done.
 
     Everything random is a function of seed and step, so that (network, optimiser, average, step, best) is the state.
-    `trained` is the network, or the task's apparatus around it; `judged` is what is evaluated and kept.
+    `trained` is the network, or the task's apparatus around it; `judged` is what is evaluated and kept. In several
+    processes each takes its shares of every global batch, and all make the same steps.
     """
 
-    def __init__(self, recipe: Recipe, compiled: Compiled, splits: Splits, folder: RunFolder) -> None:
+    def __init__(
+        self, recipe: Recipe, compiled: Compiled, splits: Splits, folder: RunFolder, world: World | None = None
+    ) -> None:
         self.recipe, self.compiled, self.splits, self.folder = recipe, compiled, splits, folder
-        self.device = pick_device(recipe.device)
+        self.world = world or World()
+        check(recipe, compiled.module, splits, self.world)
+        self.device = pick_device(recipe.device, self.world.local if self.world.size > 1 else None)
         self.network = compiled.module.to(self.device)
-        recipe.task.check(self.network, splits.classes)
         self.network.checkpointing = recipe.checkpointing
-        self.call = Call(self.network, recipe.compile)
         self.trained = apparatus_of(recipe, self.network).to(self.device)
-        self.optimizer = adamw(self.trained, recipe.optimizer)
+        self.judged = copy.deepcopy(self.network) if recipe.ema else recipe.task.judged(self.trained)
+        self.objective = self.parallel_objective()
+        self.optimizer = recipe.optimizer.build(self.trained)
         self.average = Average(self.network, recipe.ema) if recipe.ema else None
-        self.judged = copy.deepcopy(self.network) if self.average else recipe.task.judged(self.trained)
-        self.batches = Batches(splits.train, recipe.batch, recipe.accumulate, recipe.seed)
-        self.total = recipe.total_steps(self.batches.steps_per_epoch)
+        self.parts = self.world.parts(recipe.accumulate)
+        self.batches = Batches(splits.train, recipe.batch, self.parts, recipe.seed)
+        self.rates = Rates.of(recipe, self.batches.steps_per_epoch)
+        self.total = self.rates.total
         self.step = 0
         self.saved = 0
         self.best: float | None = None
         self.signal: int | None = None
         self.waited = 0.0  # seconds spent waiting for data since the last line of the log
 
+    def parallel_objective(self) -> nn.Module:
+        """The loss as a module, within DDP or in slices where there are several processes."""
+        recipe, sharded = self.recipe, self.world.size > 1 and self.recipe.parallel == "fsdp"
+        call = Call(self.network, recipe.compile and not sharded)
+        objective = Objective(recipe.task, call, self.trained, recipe.precision)
+        if sharded:
+            sharding.shard(objective, recipe.compile)
+        return sharding.wrapped(objective, self.world, self.device)
+
     # -- state ---------------------------------------------------------------------------------------------------
 
     def state(self) -> dict[str, Any]:
+        """Everything that a run needs to go on, whole; all processes must ask for it."""
         return {
-            "format": 1,
+            "format": checkpoint.FORMATS[-1],
             "spec_sha256": self.compiled.sha256,
             "step": self.step,
             "best": self.best,
-            "network": plain_names(self.trained.state_dict()),
-            "optimizer": self.optimizer.state_dict(),
-            "average": self.average.state_dict() if self.average else None,
-            "random": checkpoint.random_state(),
+            "network": sharding.whole(plain_names(self.trained.state_dict())),
+            "optimizer": sharding.whole(self.optimizer.state_dict()),
+            "average": sharding.whole(self.average.state_dict()) if self.average else None,
         }
 
     def load(self, state: dict[str, Any]) -> None:
@@ -73,13 +93,12 @@ class Trainer:
         try:
             if state["spec_sha256"] != self.compiled.sha256:
                 raise UserError(f"{self.folder.state}: was written for another spec than {self.folder.spec}")
-            self.trained.load_state_dict(state["network"])
-            self.optimizer.load_state_dict(state["optimizer"])
+            sharding.fill(self.trained, state["network"])
+            sharding.fill_optimizer(self.optimizer, state["optimizer"])
             if self.average:
                 self.average.load_state_dict(state["average"])
             self.step, self.best = state["step"], state["best"]
             self.saved = self.step
-            checkpoint.restore_random_state(state["random"])
         except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
             raise UserError(f"{self.folder.state}: does not fit this network and recipe: {error}") from error
 
@@ -87,36 +106,40 @@ class Trainer:
         """The weights, then the state: a state never speaks of weights that are not there."""
         self.refresh_judged()
         self.save_weights(self.folder.weights)
-        checkpoint.save_state(self.folder.state, self.state())
+        state = self.state()
+        if self.world.main:
+            checkpoint.save_state(self.folder.state, state)
         self.saved = self.step
 
     def save_weights(self, path: Path) -> None:
-        about = origin(self.recipe.preset, self.recipe.sizes, self.compiled)
-        checkpoint.save_weights(path, plain_names(self.judged.state_dict()), about)
+        weights = sharding.whole(plain_names(self.judged.state_dict()))
+        if self.world.main:
+            checkpoint.save_weights(path, weights, origin(self.recipe.preset, self.recipe.sizes, self.compiled))
 
     def refresh_judged(self) -> None:
         if self.average:
-            self.judged.load_state_dict(self.average.values)
+            self.judged.load_state_dict(sharding.whole(self.average.values))
 
     # -- the loop ------------------------------------------------------------------------------------------------
 
     def run(self) -> None:
         """All remaining steps; raises Stopped after a signal and UserError when numbers stop being finite."""
-        recipe = self.recipe
-        batches = stream(self.batches, self.step, self.total, recipe.workers, self.device.type == "cuda")
+        own = range(self.world.rank, self.parts, self.world.size)
+        pin = self.device.type == "cuda"
+        batches = stream(self.batches, self.step, self.total, own, self.recipe.workers, pin)
         old = {number: signal.signal(number, self.stop) for number in (signal.SIGTERM, signal.SIGINT)}
         try:
-            with Log(self.folder, self.step, self.total) as log:
+            with Log(self.folder, self.step, self.total) if self.world.main else Silence() as log:
                 self.trained.train()
-                self.steps(batches, log)
+                self.steps(batches, own, log)
         finally:
             for number, handler in old.items():
                 signal.signal(number, handler)
 
-    def steps(self, batches: Iterator[Batch], log: Log) -> None:
+    def steps(self, batches: Iterator[Batch], own: range, log: Log | Silence) -> None:
         started, since = time.perf_counter(), self.step
         while self.step < self.total:
-            figures = self.update(batches)
+            figures = self.update(batches, own)
             self.step += 1
             log.advance(self.step)
             if self.due(self.recipe.log_every):
@@ -150,27 +173,31 @@ class Trainer:
 
     # -- one step ------------------------------------------------------------------------------------------------
 
-    def update(self, batches: Iterator[Batch]) -> dict[str, float]:
-        """One step of the optimiser on one global batch, in `accumulate` shares."""
-        recipe, share = self.recipe, self.recipe.batch // self.recipe.accumulate
+    def update(self, batches: Iterator[Batch], own: range) -> dict[str, float]:
+        """One step of the optimiser on one global batch, of which this process takes the shares `own`."""
+        recipe, share = self.recipe, self.recipe.batch // self.parts
         draw = recipe.task.draw(self.network, recipe.batch, seeds.torch_generator(seeds.DRAW, recipe.seed, self.step))
-        rate = learning_rate(recipe.optimizer.lr, recipe.schedule, self.step, self.total)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
+        rate = self.rates.apply(self.optimizer, self.step)
         self.optimizer.zero_grad(set_to_none=True)
-        losses: Counter[str] = Counter()
-        for part in range(recipe.accumulate):
+        seen, losses = [], []
+        for part in own:
             rows = slice(part * share, (part + 1) * share)
-            losses.update(self.backward(self.next_batch(batches), None if draw is None else draw[rows]))
-        norm = torch.nn.utils.clip_grad_norm_(self.trained.parameters(), recipe.clip or math.inf).item()
-        if not math.isfinite(norm):
-            fault = f"the gradient is not finite although the loss is, {losses['loss']:.4g}"
-            raise UserError(f"step {self.step + 1}: {fault}; {self.advice()}")
+            batch = self.next_batch(batches)
+            seen.append((batch, None if draw is None else draw[rows].to(self.device)))
+            losses.append(self.backward(*seen[-1], part, last=part == own[-1]))
+        sharding.average_numbers(self.objective)
+        gradients = [value.grad for value in self.trained.parameters() if value.grad is not None]
+        figures = self.agreed(torch.stack(losses).sum(0) / self.parts, sharding.gradient_norm(gradients))
+        if not all(map(math.isfinite, figures.values())):
+            raise self.world.refuse(self.fault(figures, seen))
+        if recipe.clip and figures["gradient_norm"] > recipe.clip:
+            for gradient in gradients:
+                gradient.mul_(recipe.clip / figures["gradient_norm"])
         self.optimizer.step()
         more = recipe.task.after_step(self.trained, self.step, self.total)
         if self.average:
             self.average.update(self.network)
-        return {**losses, "lr": rate, "gradient_norm": norm, **more}
+        return {**figures, "lr": rate, **more}
 
     def next_batch(self, batches: Iterator[Batch]) -> Batch:
         before = time.perf_counter()
@@ -178,30 +205,50 @@ class Trainer:
         self.waited += time.perf_counter() - before
         return batch
 
-    def backward(self, batch: Batch, draw: Tensor | None) -> dict[str, float]:
-        """The loss of a share and, with a penalty, its two parts; its gradient is added to what is there."""
-        draw = None if draw is None else draw.to(self.device)
-        with autocast(self.device, self.recipe.precision):
-            data = self.recipe.task.loss(self.call, self.trained, batch, draw) / self.recipe.accumulate
-        penalty = self.call.penalty() / self.recipe.accumulate if self.call.penalised else None
-        loss = data if penalty is None else data + penalty
-        value = loss.item()
-        if not math.isfinite(value):
-            place = first_not_finite(self.network, *self.recipe.task.inputs(batch.inputs, draw))
-            raise UserError(f"step {self.step + 1}: the loss is {value}: {place}; {self.advice()}")
-        loss.backward()
-        return {"loss": value} if penalty is None else {"loss": value, "data": data.item(), "penalty": penalty.item()}
+    def backward(self, batch: Batch, draw: Tensor | None, part: int, last: bool) -> Tensor:
+        """(loss, data, penalty) of a share; the gradient of the batch's loss is added to what is there."""
+        torch.manual_seed(seeds.number(seeds.FORWARD, self.recipe.seed, self.step, part))
+        with sharding.communicating(self.objective, last):
+            values = self.objective(batch.inputs, batch.labels, draw)
+            own = self.parts // self.world.size  # the mean over processes is taken where gradients are exchanged
+            (values[0] / own).backward()
+        return values.detach()
 
-    def advice(self) -> str:
+    def agreed(self, losses: Tensor, norm: Tensor) -> dict[str, float]:
+        """The figures of a step, alike in all processes, which also learn here that one of them was told to stop."""
+        values = torch.cat([losses.double(), losses.new_tensor([self.signal or 0], dtype=torch.float64)])
+        loss, data, penalty, stop = self.world.total(values).tolist()
+        if stop:
+            self.signal = self.signal or int(signal.SIGTERM)
+        parts = {"data": data, "penalty": penalty} if self.objective_penalised else {}
+        return {"loss": loss, **parts, "gradient_norm": norm.item()}
+
+    @property
+    def objective_penalised(self) -> bool:
+        return hasattr(self.network, "forward_with_penalty")
+
+    # -- when numbers stop being finite --------------------------------------------------------------------------
+
+    def fault(self, figures: dict[str, float], seen: list[tuple[Batch, Tensor | None]]) -> str:
+        """Says where the numbers of this step first stop being finite, in whichever process that is."""
+        place = f"{FINITE_STEPS}, so the fault arises after them: in the head, the loss or the gradient"
+        with sharding.gathered(self.objective):
+            found = [first_not_finite(self.network, *self.recipe.task.inputs(b.inputs, draw)) for b, draw in seen]
+        place = next((each for found in self.world.all_of(found) for each in found if each), place)
+        loss = figures["loss"]
+        what = (
+            f"the loss is {loss}" if not math.isfinite(loss) else f"the gradient is not finite, the loss is {loss:.4g}"
+        )
         kept = f"the checkpoint of step {self.saved} is kept" if self.saved else "no checkpoint was due before"
-        return f"{kept}. A smaller optimizer.lr, a longer schedule.warmup or clip=1 may help."
+        advice = "A smaller optimizer.lr, a longer schedule.warmup or clip=1 may help."
+        return f"step {self.step + 1}: {what}: {place}; {kept}. {advice}"
 
-    def evaluate(self, log: Log) -> None:
+    def evaluate(self, log: Log | Silence) -> None:
         """Figures on the held-out split; the best weights are kept beside the last."""
         task, batch = self.recipe.task, self.recipe.evaluate_batch
         self.refresh_judged()
         reference = reference_of(task, self.judged, self.splits.train, batch) if task.compares else None
-        figures = measure(task, self.judged, self.splits.held_out, batch, self.recipe.precision, reference)
+        figures = measure(task, self.judged, self.splits.held_out, batch, self.recipe.precision, reference, self.world)
         log.held_out(self.step, figures)
         value = figures[task.metric] if task.larger_is_better else -figures[task.metric]
         if self.best is None or value > self.best:
@@ -209,14 +256,22 @@ class Trainer:
             self.save_weights(self.folder.best)
 
 
+def check(recipe: Recipe, network: nn.Module, splits: Splits, world: World) -> None:
+    """Raises UserError where recipe, network, data and processes do not belong together."""
+    recipe.task.check(network, splits.classes)
+    parts = world.parts(recipe.accumulate)
+    if recipe.batch % parts:
+        among = f" in {world.size} processes" if world.size > 1 else ""
+        raise UserError(f"batch {recipe.batch} cannot be split into {parts} equal shares{among}")
+    if recipe.task.whole_batch and recipe.accumulate > 1:
+        raise UserError(f'task "{recipe.task.name}" takes its loss of a batch as a whole: accumulate must be 1')
+
+
 def apparatus_of(recipe: Recipe, network: nn.Module) -> nn.Module:
     """What the task trains, initialised from the seed; raises UserError where the recipe asks what it cannot do."""
-    task = recipe.task
-    if task.whole_batch and recipe.accumulate > 1:
-        raise UserError(f'task "{task.name}" takes its loss of a batch as a whole: accumulate must be 1')
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seeds.torch_generator(seeds.APPARATUS, recipe.seed).initial_seed())
-        trained = task.apparatus(network)
-    if recipe.ema and task.judged(trained) is not network:
-        raise UserError(f'task "{task.name}" has averaged weights of its own: leave ema out')
+        torch.manual_seed(seeds.number(seeds.APPARATUS, recipe.seed))
+        trained = recipe.task.apparatus(network)
+    if recipe.ema and recipe.task.judged(trained) is not network:
+        raise UserError(f'task "{recipe.task.name}" has averaged weights of its own: leave ema out')
     return trained

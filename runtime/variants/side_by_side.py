@@ -49,7 +49,7 @@ def train(compiled: Compiled, recipe: Recipe, splits: Splits, path: Path, spec_n
     if not RunFolder(path).recipe.exists():
         create(path, recipe, compiled, spec_name)
     elif trainer.folder.state.exists():
-        trainer.load(checkpoint.load_state(trainer.folder.state))
+        trainer.load(checkpoint.load_state(trainer.folder.state)[0])
     seconds = timed(trainer, path / "seconds.json")
     reference = reference_of(recipe.task, trainer.judged, splits.train, recipe.evaluate_batch)
     judged, batch = trainer.judged, recipe.evaluate_batch

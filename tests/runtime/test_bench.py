@@ -18,7 +18,7 @@ from runtime.bench.__main__ import main
 from runtime.bench.accuracy import relative, truth
 from runtime.bench.case import Case, case
 from runtime.bench.contestants import NETWORK, WAYS, Field, gather
-from runtime.bench.floor import ProductShape, floor, operations, products
+from runtime.bench.floor import floor, operations
 from runtime.bench.forms import FORMS, official
 from runtime.bench.race import race
 from runtime.bench.spread import Spread, ratios
@@ -26,6 +26,7 @@ from runtime.bench.table import verdict
 from runtime.bench.workload import workload
 from runtime.errors import UserError
 from runtime.network import parameter_count
+from runtime.products import ProductShape, products
 from tests.parity.perturb import perturb
 from tests.runtime.conftest import SPECS
 

@@ -14,7 +14,7 @@ import crate_dsl
 from runtime import compare, evaluate, train
 from runtime.data.source import Batch
 from runtime.errors import Stopped, UserError
-from runtime.network import Compiled
+from runtime.network import Shape
 from runtime.recipe.schema import SOURCES, TASKS
 from runtime.scoring.measure import measure
 from runtime.storage import checkpoint
@@ -68,7 +68,7 @@ def test_a_task_may_call_more_than_once() -> None:
 
 
 def test_evaluation_averages_over_all_images() -> None:
-    module, held_out = network(), SOURCES["digits"](enlarge=2).open(Compiled("", "", "", "", network()).shape).held_out
+    module, held_out = network(), SOURCES["digits"](enlarge=2).open(Shape.of(network())).held_out
     figures = measure(TASKS["classify"](), module, held_out, 100, "float32")
     everything = held_out.take(range(len(held_out)), None)
     assert figures["penalty"] == pytest.approx(module.forward_with_penalty(everything.images)[1].item(), rel=1e-5)

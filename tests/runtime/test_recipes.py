@@ -2,20 +2,61 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 import yaml
 
+from crate_dsl import CrateError, compile_spec
+from crate_dsl.compiler import Compilation
 from runtime.errors import UserError
+from runtime.network import SHAPES
+from runtime.optimisers.adamw import AdamW
+from runtime.optimisers.lion import Lion
+from runtime.optimisers.muon import Muon
 from runtime.recipe import recipes
-from runtime.recipe.schema import SOURCES, TASKS
+from runtime.recipe.schema import SOURCES, TASKS, Recipe
+from runtime.training.rates import Rates
+from tests.runtime.conftest import SPECS
 
 
 @pytest.mark.parametrize("name", recipes.shipped())
 def test_shipped_recipes(name: str) -> None:
     recipe = recipes.load(recipes.find(name))
     assert recipe.source and recipe.ran, "a recipe says where it comes from and what was run of it"
+
+
+def specs_named(recipe: Recipe) -> list[Path]:
+    return [SPECS / spec for spec in sorted(set(re.findall(r"\w+\.crate", f"{recipe.source} {recipe.ran}")))]
+
+
+@pytest.mark.parametrize("name", recipes.shipped())
+def test_a_recipe_fits_a_spec_that_it_names(name: str) -> None:
+    """Its preset exists there with its sizes, its task trains such a network, its data have such a kind."""
+    recipe = recipes.load(recipes.find(name))
+    compiled = {spec: compilation(spec, recipe.preset, recipe.sizes) for spec in specs_named(recipe)}
+    fitting = [each for each in compiled.values() if each and each.task in recipe.task.networks]
+    assert fitting, f"{name} names {[spec.name for spec in compiled]}"
+    assert all(SHAPES[each.model.input.name] is recipe.data.reads for each in fitting)
+
+
+@pytest.mark.parametrize("name", recipes.shipped())
+def test_the_presets_that_a_recipe_promises_exist(name: str) -> None:
+    recipe = recipes.load(recipes.find(name))
+    promised = re.findall(r"preset=(\w+(?:, \w+)*(?: or \w+)?)", recipe.source)
+    for preset in set(re.split(", | or ", ", ".join(promised))) - {""}:
+        fits = [compilation(spec, preset, recipe.sizes) for spec in specs_named(recipe)]
+        assert any(each and each.task in recipe.task.networks for each in fits), preset
+
+
+def compilation(spec: Path, preset: str | None, sizes: dict[str, int | float]) -> Compilation | None:
+    """The spec with the recipe's preset and sizes; None where it has none such."""
+    try:
+        found = compile_spec(spec, preset, sizes)
+        return found if found.model else None
+    except CrateError:
+        return None
 
 
 @pytest.mark.parametrize("name", recipes.shipped())
@@ -31,6 +72,43 @@ def test_every_kind_of_network_has_a_default() -> None:
     assert set(recipes.DEFAULTS) == kinds
     for kind, name in recipes.DEFAULTS.items():
         assert kind in recipes.load(recipes.find(name)).task.networks
+
+
+def test_an_optimiser_without_a_name_is_adamw(tmp_path: Path) -> None:
+    """As in recipes and run folders of before there were others; another one starts from its own defaults."""
+    file = tmp_path / "recipe.yaml"
+    file.write_text("{task: mae, data: digits, steps: 9, optimizer: {lr: 0.01, eps: 1.0e-6}}", encoding="utf-8")
+    assert recipes.load(file).optimizer == AdamW(lr=0.01, eps=1e-6)
+    assert recipes.load(file, ["optimizer.betas=[0.9, 0.95]"]).optimizer == AdamW(lr=0.01, eps=1e-6, betas=(0.9, 0.95))
+    assert recipes.load(file, ["optimizer=lion"]).optimizer == Lion()
+    assert recipes.load(file, ["optimizer.name=lion", "optimizer.lr=2e-4"]).optimizer == Lion(lr=2e-4)
+    file.write_text("{task: mae, data: digits, steps: 9, optimizer: muon}", encoding="utf-8")
+    assert recipes.load(file, ["optimizer.lr=0.02"]).optimizer == Muon(lr=0.02)
+    file.write_text("{task: mae, data: digits, steps: 9}", encoding="utf-8")
+    assert recipes.load(file).optimizer == AdamW() and recipes.load(file, ["optimizer.lr=0.5"]).optimizer.lr == 0.5
+
+
+PUBLISHED = {  # learning rate at its peak and at the end of the run, and steps of warm-up, of so many steps per epoch
+    "classify_imagenet": (2.4e-4, 0, 3125, 625),
+    "classify_imagenet_adamw": (4e-4, 0, 50040, 2502),
+    "mae_imagenet": (4.8e-4, 0, 12480, 312),
+    "finetune_imagenet": (2e-3, 1e-6, 6255, 1251),
+    "alpha_imagenet21k": (8e-4, 1e-6, 32110, 3211),
+    "alpha_imagenet": (1.6e-4, 1e-6, 3120, 312),
+    "tost_imagenet": (1e-3, 1e-5, 6255, 1251),
+    "gpt_openwebtext": (6e-4, 6e-5, 2000, 1),
+    "bert_wikipedia": (1e-4, 0, 10000, 1),
+    "dino_imagenet": (1e-3, 1e-6, 25020, 2502),
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_the_rates_are_the_published_ones(name: str) -> None:
+    peak, last, warmup, steps_per_epoch = PUBLISHED[name]
+    rates = Rates.of(recipes.load(recipes.find(name)), steps_per_epoch)
+    assert rates.warmup == warmup
+    assert rates.learning_rate(warmup) == pytest.approx(peak, rel=1e-12)
+    assert rates.learning_rate(rates.total) == pytest.approx(last, abs=1e-18, rel=1e-9)
 
 
 def test_overrides_are_typed() -> None:
@@ -62,11 +140,12 @@ MISTAKES = {
     "optimizer.lr=fast": "optimizer.lr: .*number.*'fast'",
     "optimizer.lr=.nan": "optimizer.lr: .*finite.*nan",
     "optimizer.lr=-1": "optimizer.lr: .*greater than 0.*-1",
-    "optimizer=adam": "optimizer: .*'adam'",
+    "optimizer.betas=[0.9, 1]": "optimizer.betas.1: .*less than 1, got 1",
+    "optimizer=adam": 'optimizer: unknown name "adam"\nknown names of optimizer: adamw, .* Did you mean "adamw"?',
+    "optimizer.momentum=0.9": 'unknown key "optimizer.momentum"\nknown keys: betas, ',
     "optimizer.lr.x=1": '"lr" of optimizer.lr.x is a single value',
     "batch=0": "batch: .*greater than 0",
     "batch=12.5": "batch: .*integer.*12.5",
-    "accumulate=3": "batch 128 cannot be split into accumulate = 3 equal shares",
     "epochs=3": "exactly one of steps and epochs is needed",
     "precision=float16": "precision: .*'float32' or 'bfloat16'.*'float16'",
     "ema=1": "ema: .*less than 1",

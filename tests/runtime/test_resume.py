@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -17,7 +14,8 @@ from runtime.errors import Stopped, UserError
 from runtime.storage import checkpoint
 from runtime.storage.log import read_metrics
 from runtime.training.trainer import Trainer
-from tests.runtime.conftest import RECIPES, SPECS, TINY, Train
+from tests.runtime.conftest import SPECS, Train
+from tests.runtime.kills import killed_often
 
 TIMED = ("images_per_second", "windows_per_second", "data_wait")
 
@@ -53,6 +51,8 @@ def stop_after(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
         ("crate_mae", ["ema=0.99"]),
         ("crate_mae", ["accumulate=2", "precision=bfloat16"]),
         ("crate_decoder", ["schedule.warmup=4"]),
+        ("crate_decoder", ["optimizer=lion", "schedule={name: linear, warmup_epochs: 0.5}"]),
+        ("crate", ["optimizer=muon", "optimizer.layer_decay=0.8", "optimizer.weight_decay_end=0.5"]),
         ("crate_dino", ["task.head.hidden=16", "task.views.local=1"]),
         ("crate_dino", ["task=dino", "task.head.hidden=16", "task.head.prototypes=9", "accumulate=2"]),
         ("crate_gpt", ["batch=128", "ema=0.9"]),
@@ -69,26 +69,14 @@ def test_stopped_and_resumed_equals_straight(
             tiny_run(spec, *overrides, name="halves", steps=26)
     assert stopped.value.signal == signal.SIGTERM
     halves = straight.parent / "halves"
-    assert checkpoint.load_state(halves / "checkpoint.pt")["step"] == 13
+    assert checkpoint.read_state(halves / "checkpoint.pt")["step"] == 13
     train.main(["--resume", str(halves)])
     assert_same_end(straight, halves)
 
 
-def test_killed_and_resumed_equals_straight(tiny_run: Train, tmp_path: Path) -> None:
-    """SIGKILL leaves no time to save: the run goes on from the last due checkpoint."""
-    killed = tmp_path / "killed"
-    length = ["epochs=null", "steps=60", "ema=0.9", "evaluate_every=20", "log_every=20"]
-    words = [str(SPECS / "crate_mae.crate"), "--recipe", RECIPES["crate_mae"], "--out", str(killed), *TINY, *length]
-    process = subprocess.Popen([sys.executable, "-m", "runtime.train", *words], stdout=subprocess.DEVNULL)
-    patience = time.monotonic() + 60
-    while not (killed / "checkpoint.pt").exists():
-        assert process.poll() is None and time.monotonic() < patience
-        time.sleep(0.02)
-    process.kill()
-    process.wait()
-    assert 0 < checkpoint.load_state(killed / "checkpoint.pt")["step"] < 60
-    train.main([str(SPECS / "crate_mae.crate"), "--resume", str(killed)])
-    assert_same_end(tiny_run("crate_mae", *length, name="straight", steps=60), killed)
+def test_killed_twenty_times_equals_straight(tmp_path: Path) -> None:
+    """SIGKILL at random moments, and while a checkpoint is being written."""
+    assert_same_end(*killed_often(tmp_path, kills=20, seed=0))
 
 
 def test_the_spec_beside_resume_must_be_that_of_the_run(tiny_run: Train) -> None:
@@ -103,9 +91,15 @@ def test_a_finished_or_missing_run_cannot_be_resumed(tiny_run: Train, tmp_path: 
         train.main(["--resume", str(run)])
     with pytest.raises(UserError, match="not the folder of a run"):
         train.main(["--resume", str(tmp_path / "nowhere")])
+
+
+def test_a_run_without_a_checkpoint_begins_again(tiny_run: Train, capsys: pytest.CaptureFixture[str]) -> None:
+    run, straight = tiny_run("crate", steps=4), tiny_run("crate", steps=4, name="straight")
     (run / "checkpoint.pt").unlink()
-    with pytest.raises(UserError, match="nothing to resume"):
-        train.main(["--resume", str(run)])
+    (run / "checkpoint.before.pt").unlink()
+    train.main(["--resume", str(run)])
+    assert "before its first checkpoint, so it begins again" in capsys.readouterr().out
+    assert_same_end(straight, run)
 
 
 def test_another_spec_in_the_folder_is_noticed(tiny_run: Train) -> None:

@@ -27,7 +27,8 @@ def test_what_a_run_leaves(tiny_run: Train) -> None:
     run = tiny_run("crate_mae", "ema=0.9", steps=6)
     left = {path.name for path in run.iterdir()}
     files = {"recipe.yaml", "spec.crate", "network.py", "versions.json", "metrics.jsonl", "tensorboard", "pictures"}
-    assert left == files | {"checkpoint.pt", "weights.safetensors", "best.safetensors", "evaluation-held_out.json"}
+    states = {"checkpoint.pt", "checkpoint.before.pt"}
+    assert left == files | states | {"weights.safetensors", "best.safetensors", "evaluation-held_out.json"}
     assert {path.name for path in (run / "pictures").iterdir()} == {"curve.png", "held_out.png"}
     assert [(e["step"], e["split"]) for e in read_metrics(run / "metrics.jsonl")] == [
         (2, "train"),
@@ -101,6 +102,7 @@ MISTAKES = {
     "data mismatch": ([CRATE, "sizes.image=32"], UserError, "the network reads 1 x 32 x 32"),
     "class mismatch": ([CRATE, "sizes.classes=3"], UserError, "sizes.classes=10"),
     "batch too large": ([CRATE, "batch=5000"], UserError, "batch 5000 is larger than the training data"),
+    "uneven shares": ([CRATE, "batch=128", "accumulate=3"], UserError, "batch 128 cannot be split into 3 equal shares"),
     "absent device": ([CRATE, "device=cuda:17"], UserError, 'device "cuda:17" cannot be used'),
     "unknown device": ([CRATE, "device=gpu"], UserError, 'device "gpu" cannot be used'),
     "resume with more": (["--resume", "run", "steps=3"], UserError, "give --resume DIR alone"),

@@ -54,7 +54,7 @@ def attempt(command: str, run: Path) -> Outcome:
 
 def test_the_state_is_data(run: Path) -> None:
     torch.save({"step": Hostile()}, run / "checkpoint.pt")
-    attempt("resume", run).refused("not a readable training state: it holds more than tensors and plain values")
+    attempt("resume", run).refused("not a readable training state: it is damaged, or holds more than tensors and plain values")
 
 
 def test_the_written_network_is_not_executed(run: Path) -> None:

@@ -1,0 +1,1 @@
+"""Optimisers, one module each; a recipe names one under `optimizer`."""

@@ -1,0 +1,110 @@
+"""Several processes (gloo, started by torchrun) do what one does: the same batches, losses, figures and states."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from runtime import train
+from runtime.parallel import World
+from runtime.storage import checkpoint
+from runtime.storage.log import read_metrics
+from tests.runtime.conftest import RECIPES, SPECS
+from tests.runtime.several import torchrun
+
+SIZES = ["sizes.d=8", "sizes.K=2", "sizes.L=2", "batch=60", "log_every=1", "evaluate_every=4", "checkpoint_every=4"]
+CASES = {  # spec and overrides
+    "classify": ("crate", ["ema=0.9", "clip=1"]),
+    "accumulated": ("crate", ["ema=0.9", "clip=1", "accumulate=6"]),
+    "mae": ("crate_mae", []),
+    "tied": ("crate_autoencoder", ["task=reconstruct"]),
+    "penalised": ("crate_srr", []),
+    "exact": ("crate_exact", []),
+    "simdino": ("crate_dino", ["task.head.hidden=16", "task.views.local=1"]),
+    "dino": ("crate_dino", ["task=dino", "task.head.hidden=16", "task.head.prototypes=9"]),
+    "text": ("crate_gpt", ["sizes.length=16"]),
+}
+WAYS = {"ddp2": (2, "ddp"), "fsdp3": (3, "fsdp"), "ddp3": (3, "ddp"), "fsdp2": (2, "fsdp")}
+PAIRS = [(case, way) for case in CASES for way in (WAYS if case == "classify" else ("ddp2", "fsdp3"))]
+SHARED = {"crate_srr": "crate", "crate_exact": "crate", "crate_autoencoder": "crate_mae"}  # whose recipe serves
+
+
+def command(case: str, out: Path, steps: int, *more: str) -> list[str]:
+    spec, overrides = CASES[case]
+    recipe = RECIPES[SHARED.get(spec, spec)]
+    words = [str(SPECS / f"{spec}.crate"), "--recipe", recipe, "--out", str(out)]
+    return [*words, *SIZES, *overrides, "epochs=null", f"steps={steps}", *more]
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Every case trained alone, by DDP and by FSDP2; folders `case/way`."""
+    place = tmp_path_factory.mktemp("runs")
+    for case in CASES:
+        train.main(command(case, place / case / "one", 6))
+    for processes in (2, 3):
+        ways = [way for way, (count, _) in WAYS.items() if count == processes]
+        commands = [command(case, place / case / way, 6, f"parallel={WAYS[way][1]}") for case in CASES for way in ways]
+        torchrun(processes, commands, place)
+    return place
+
+
+def figures(run: Path) -> list[dict[str, float]]:
+    left_out = ("images_per_second", "windows_per_second", "data_wait", "mean_output_entropy")  # the last is of a share
+    return [{k: v for k, v in entry.items() if k not in left_out} for entry in read_metrics(run / "metrics.jsonl")]
+
+
+@pytest.mark.parametrize(("case", "way"), PAIRS)
+def test_losses_and_figures_are_those_of_one_process(case: str, way: str, runs: Path) -> None:
+    alone, together = figures(runs / case / "one"), figures(runs / case / way)
+    assert len(alone) == len(together) == 8
+    for mine, theirs in zip(alone, together, strict=True):
+        assert mine.keys() == theirs.keys()
+        assert mine.pop("split") == theirs.pop("split")
+        assert theirs == pytest.approx(mine, rel=1e-5, abs=2e-6)
+
+
+@pytest.mark.parametrize("processes", [2, 3])
+def test_fsdp_equals_ddp(processes: int, runs: Path) -> None:
+    copies, slices = (
+        checkpoint.read_state(runs / "classify" / f"{way}{processes}" / "checkpoint.pt") for way in ("ddp", "fsdp")
+    )
+    assert copies["network"].keys() == slices["network"].keys()
+    assert copies["optimizer"]["state"].keys() == slices["optimizer"]["state"].keys()
+    for name, value in copies["network"].items():
+        assert torch.allclose(value, slices["network"][name], rtol=0, atol=1e-5), name
+
+
+def test_a_run_goes_on_with_any_number_of_processes(runs: Path, tmp_path: Path) -> None:
+    """Three processes by FSDP2, then two by DDP, then one: as one process all the way."""
+    straight, changing = runs / "classify" / "one", tmp_path / "changing"
+    torchrun(3, [command("classify", changing, 2, "parallel=fsdp")], tmp_path)
+    lengthen(changing, 4, "ddp")
+    torchrun(2, [["--resume", str(changing)]], tmp_path)
+    lengthen(changing, 6, "ddp")
+    train.main(["--resume", str(changing)])
+    losses, expected = ([e["loss"] for e in figures(run) if e["split"] == "train"] for run in (changing, straight))
+    assert losses == pytest.approx(expected, rel=1e-4)
+
+
+def lengthen(run: Path, steps: int, way: str) -> None:
+    """Another length of the run, and another way to be parallel; learning rates are those of a warm-up, so the same."""
+    recipe = (run / "recipe.yaml").read_text()
+    for old in ("ddp", "fsdp"):
+        recipe = recipe.replace(f"parallel: {old}", f"parallel: {way}")
+    (run / "recipe.yaml").write_text(recipe.replace(f"steps: {steps - 2}\n", f"steps: {steps}\n"))
+
+
+def test_what_all_refuse_is_said_once(tmp_path: Path) -> None:
+    refused = command("classify", tmp_path / "a", 2, "batch=61")
+    printed = torchrun(2, [refused, command("classify", tmp_path / "b", 2, "sizes.classes=3")], tmp_path)
+    assert printed.count("batch 61 cannot be split into 2 equal shares in 2 processes") == 1
+    assert printed.count("sizes.classes=10") == 1
+    assert not (tmp_path / "a").exists() and not (tmp_path / "b").exists()
+
+
+@pytest.mark.parametrize(("size", "accumulate", "parts"), [(1, 1, 1), (1, 4, 4), (2, 1, 2), (2, 4, 4), (3, 4, 6)])
+def test_a_share_is_never_larger_than_the_recipe_says(size: int, accumulate: int, parts: int) -> None:
+    assert World(size=size).parts(accumulate) == parts
