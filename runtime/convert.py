@@ -1,13 +1,12 @@
 """Weights of the official code for a compiled network, and back.
 
 python -m runtime.convert OFFICIAL.pth [SPEC] [--preset P] [--set k=v ...] -o WEIGHTS.safetensors
-python -m runtime.convert WEIGHTS.safetensors [SPEC] --to-official -o OFFICIAL.pth
+python -m runtime.convert RUN|WEIGHTS.safetensors --to-official -o OFFICIAL.pth
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,9 +17,10 @@ from torch import Tensor
 import crate_dsl
 import runtime
 from runtime.errors import Parser, UserError, run
-from runtime.network import Compiled, compile_network, compile_text, parameter_count
+from runtime.network import Compiled, compile_network, parameter_count
 from runtime.storage import checkpoint
 from runtime.storage.run_folder import origin
+from runtime.storage.trained import network_of
 from runtime.weights import kept
 from runtime.weights.agreement import CLOSE, difference
 from runtime.weights.conversion import Converted, converted
@@ -28,7 +28,7 @@ from runtime.weights.files import read_official, write_official
 from runtime.weights.names import Family, family_of
 from runtime.weights.restoration import Restored, restored
 from runtime.weights.sizes import choice_for, sizes_in
-from runtime.weights.tensors import listed, shape_text
+from runtime.weights.tensors import shape_text
 
 SPECS = Path(runtime.__file__).parents[1] / "specs"
 
@@ -49,7 +49,9 @@ def settings(words: Sequence[str]) -> dict[str, int | float]:
 
 def main(arguments: Sequence[str]) -> None:
     parser = Parser(prog="python -m runtime.convert", description="Weights of the official code, and back to it.")
-    parser.add_argument("weights", type=Path, metavar="WEIGHTS", help="an official .pth file, or ours (--to-official)")
+    parser.add_argument(
+        "weights", type=Path, metavar="WEIGHTS", help="an official .pth; with --to-official a run, or ours"
+    )
     parser.add_argument("spec", type=Path, nargs="?", metavar="SPEC", help="default: the one that the file is of")
     parser.add_argument("--preset", help="default, without a SPEC: the one of the file's sizes")
     parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="name=value", dest="sizes")
@@ -162,15 +164,11 @@ def disagreement(result: Restored, weights: Mapping[str, Tensor], compiled: Comp
 
 
 def back(options: argparse.Namespace) -> None:
-    if options.partial:
-        raise UserError("--partial is for official weights; a state dict for the official code is whole")
-    weights, about = checkpoint.load_weights(options.weights)
-    compiled = network_of(about, options)
-    wanted = compiled.module.state_dict()
-    wrong = [name for name in wanted | weights if shape_of(wanted, name) != shape_of(weights, name)]
-    if wrong:
-        lines = (f"{name}: {shape_of(weights, name)}, the spec has {shape_of(wanted, name)}" for name in wrong)
-        raise UserError(f"{options.weights}: these weights are not those of their spec:{listed(list(lines))}")
+    if options.spec or options.preset or options.sizes or options.partial:
+        raise UserError("--to-official takes weights alone: they say which network they are of, and are written whole")
+    found = network_of(options.weights)
+    weights, about = checkpoint.load_weights(found.file)
+    compiled = found.compiled
     result = restored(weights, compiled.module, kept.unpacked(about))
     off = disagreement(result, weights, compiled)
     if off is not None and off >= CLOSE:
@@ -187,27 +185,6 @@ def back(options: argparse.Namespace) -> None:
         print(f"left:   {name} (stands for entries of the official code, which are as they were kept)")
     print(compared(result, weights, compiled))
     print(f"{options.output}: {result.family.name}, {len(result.state)} entries")
-
-
-def shape_of(state: Mapping[str, Tensor], name: str) -> str:
-    return shape_text(state[name]) if name in state else "missing"
-
-
-def network_of(about: Mapping[str, str], options: argparse.Namespace) -> Compiled:
-    """The network of a weights file by what it says of itself, or by the spec that is given."""
-    if options.spec:
-        return compile_network(options.spec, options.preset, settings(options.sizes))
-    if options.preset or options.sizes:
-        raise UserError("--preset and --set need a SPEC; without one the file says what it is of")
-    if "spec" not in about:
-        raise UserError(f"{options.weights}: the file does not say of which spec it is: give the SPEC")
-    try:
-        sizes = json.loads(about.get("sizes", "{}"))
-    except ValueError as error:
-        raise UserError(f"{options.weights}: its metadata cannot be read: {error}") from None
-    if not isinstance(sizes, dict) or not all(isinstance(value, int | float) for value in sizes.values()):
-        raise UserError(f"{options.weights}: the sizes in its metadata are not numbers by name")
-    return compile_text(about["spec"], about.get("preset") or None, sizes)
 
 
 if __name__ == "__main__":

@@ -58,7 +58,7 @@ def main(arguments: Sequence[str]) -> None:
     options = parser.parse_intermixed_args(arguments)
     sizes = settings(options.sizes)
     compiled = compile_network(options.spec, options.preset, sizes, dtype=torch.float64)
-    network = compiled.module
+    network = compiled.module.eval()
     if not hasattr(network, "fit"):
         raise UserError(f'{options.spec}: no step of this network is fitted; one that is says "inverse ~ frozen(fit)"')
     train, held_out, classes = digits(network.vector_length)

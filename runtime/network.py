@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 
 import crate_dsl
-from crate_dsl.errors import Source
 from crate_dsl.language.model import Model
 from runtime.errors import UserError
 from runtime.storage import untrusted
@@ -91,10 +90,11 @@ class Compiled:
 
     compilation: crate_dsl.Compilation
     module: nn.Module
+    stand_in: str | None = None  # the name of a network that is trained in the place of the spec's
 
     @property
     def name(self) -> str:
-        return self.compilation.model.name
+        return self.stand_in or self.compilation.model.name
 
     @property
     def spec(self) -> str:
@@ -109,10 +109,6 @@ class Compiled:
     def text(self) -> str:
         """The written module."""
         return self.compilation.text
-
-    def fresh(self) -> nn.Module:
-        """Another network of the same class and type, initialised anew."""
-        return type(self.module)().to(next(self.module.parameters()).dtype)
 
     @property
     def shape(self) -> InputShape:
@@ -130,17 +126,16 @@ def compile_network(
     return built(crate_dsl.compile_spec(path, preset=preset, overrides=sizes), seed, dtype)
 
 
-def compile_text(text: str, preset: str | None, sizes: Mapping[str, int | float]) -> Compiled:
-    """As `compile_network`, of the text of a spec, as a file of weights holds it; it can include no file by a path."""
-    return built(crate_dsl.Compilation(Source("spec.crate", text), preset, dict(sizes)), 0, torch.float32)
-
-
-def built(compilation: crate_dsl.Compilation, seed: int, dtype: torch.dtype) -> Compiled:
-    text = compilation.text
+def built(compilation: crate_dsl.Compilation, seed: int = 0, dtype: torch.dtype = torch.float32) -> Compiled:
+    """The network of a compilation, initialised from `seed`; raises UserError where this machine cannot hold it."""
     require_memory(compilation.model, compilation.costs.parameters)
     torch.manual_seed(seed)
-    module = getattr(crate_dsl.module_of(text, compilation.class_name), compilation.class_name)().to(dtype)
-    return Compiled(compilation, module)
+    return Compiled(compilation, written_class(compilation)().to(dtype))
+
+
+def written_class(compilation: crate_dsl.Compilation) -> type[nn.Module]:
+    """The class that the written file declares: what is executed is the compiler's output, never a user's code."""
+    return getattr(crate_dsl.module_of(compilation.text, compilation.class_name), compilation.class_name)
 
 
 def require_memory(model: Model, parameters: int) -> None:

@@ -1,44 +1,44 @@
-"""Text from a trained language model: python -m runtime.sample RUN [--prompt TEXT] [--tokens N] [--temperature T]."""
+"""Text from a trained language model: python -m runtime.sample RUN|WEIGHTS [--prompt TEXT] [--tokens N]."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from runtime import seeds
 from runtime.errors import Parser, UserError, run
-from runtime.evaluate import restore
 from runtime.scoring.measure import pick_device
-from runtime.storage.run_folder import RunFolder, reopen
+from runtime.storage.trained import Trained, add_arguments, network_of, recipe_of
 from runtime.tasks.task import wide
 from runtime.text.alphabet import harmless
 
 
 def main(arguments: Sequence[str]) -> None:
     parser = Parser(prog="python -m runtime.sample", description="Continue a text with a trained language model.")
-    parser.add_argument("run", type=Path, help="the folder of a run")
+    add_arguments(parser)
     parser.add_argument("--prompt", default="\n", help="the text to continue; default: a new line")
     parser.add_argument("--tokens", type=int, default=500, help="how many to add; default: 500")
     parser.add_argument("--temperature", type=float, default=0.8, help="0: always the most probable; default: 0.8")
     parser.add_argument("--top-k", type=int, metavar="K", help="choose among the K most probable only")
     parser.add_argument("--seed", type=int, default=0, help="one seed, one text; default: 0")
-    parser.add_argument("--weights", choices=("last", "best"), default="last", help="best: by the held-out metric")
     options = parser.parse_args(arguments)
     require("--tokens", options.tokens, 1)
     require("--temperature", options.temperature, 0)
     require("--top-k", 1 if options.top_k is None else options.top_k, 1)
-    folder, recipe, compiled = reopen(options.run)
-    network = writer(folder, compiled.module)
-    restore(folder, network, options.weights)
+    trained = network_of(options.trained, options.weights)
+    network = writer(trained)
+    recipe = recipe_of(trained, options.recipe)
     alphabet = recipe.data.alphabet()
+    if alphabet.size != network.vocabulary:
+        raise UserError(f"the recipe's text has {alphabet.size} tokens, the network {network.vocabulary}: see --recipe")
     prompt = alphabet.encode(options.prompt)
     if not len(prompt):
         raise UserError("--prompt: nothing to continue; leave it out to start from a new line")
-    print(f"{folder.path}: {compiled.name}, {options.weights} weights, seed {options.seed}", file=sys.stderr)
+    name = trained.compiled.name
+    print(f"{trained.path}: {name}, {trained.kind} weights, seed {options.seed}", file=sys.stderr)
     print(options.prompt, end="", flush=True)
     network = network.to(pick_device(recipe.device)).eval()
     generator, decode = seeds.torch_generator(seeds.SAMPLE, options.seed), alphabet.decoder()
@@ -52,11 +52,12 @@ def require(option: str, value: float, least: float) -> None:
         raise UserError(f"{option} is {value:g} and must be at least {least:g}")
 
 
-def writer(folder: RunFolder, network: nn.Module) -> nn.Module:
-    """The network of a run that can continue a text; raises UserError for any other."""
+def writer(trained: Trained) -> nn.Module:
+    """The network that can continue a text; raises UserError for any other."""
+    network = trained.compiled.module
     if network.task != "language":
         kind = f'its network is of the kind "{network.task}"'
-        raise UserError(f"{folder.path}: {kind}; only a causal language model (head vocabulary, no mask) writes text")
+        raise UserError(f"{trained.path}: {kind}; only a causal language model (head vocabulary, no mask) writes text")
     return network
 
 

@@ -1,7 +1,7 @@
 """Stateless randomness: every draw is a function of the seed and of where it is used, so that resuming is exact.
 
-Order of the data = f(seed, epoch); augmentation of an image = f(seed, epoch, index); masks and noise = f(seed, step);
-what a network draws in a forward pass = f(seed, step, share of the batch).
+Order of the data = f(seed, epoch); augmentation of an image = f(seed, epoch, index); masks, noise and the augmentation
+of a batch = f(seed, step); what a network draws in a forward pass = f(seed, step, share of the batch).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 # One stream per use, so that no two uses share numbers.
-ORDER, AUGMENT, DRAW, HELD_OUT, APPARATUS, SAMPLE, FORWARD = range(7)
+ORDER, AUGMENT, DRAW, HELD_OUT, APPARATUS, SAMPLE, FORWARD, BATCH, FOLDER = range(9)
 
 
 def numpy_generator(*key: int) -> np.random.Generator:
@@ -31,6 +31,11 @@ def torch_generator(*key: int) -> torch.Generator:
 def order(seed: int, epoch: int, count: int) -> np.ndarray:
     """The order in which an epoch visits `count` images."""
     return numpy_generator(ORDER, seed, epoch).permutation(count)
+
+
+def stream(seed: int, epoch: int) -> int:
+    """The seed by which an epoch shuffles data that are read in sequence."""
+    return torch_generator(ORDER, seed, epoch).initial_seed()
 
 
 def augmentation(draw: tuple[int, int] | None, index: int) -> np.random.Generator | None:

@@ -163,6 +163,13 @@ class Builder:
     def loss_term(self, parts: list, span: Span) -> syntax.LossTerm:
         return syntax.LossTerm(span, False, parts[0], parts[1] if len(parts) > 1 else None)
 
+    def stochastic(self, parts: list, span: Span) -> syntax.DepthLine:
+        name, word = parts
+        if name.name != "depth":
+            hint = 'did you mean "stochastic depth"?'
+            raise fail(f'"stochastic {name.name}" is not understood here', name.span, hint)
+        return syntax.DepthLine(span, word)
+
     # ---- blocks ------------------------------------------------------------------------------------------------------
 
     def block(self, parts: list, span: Span) -> syntax.BlockDeclaration:

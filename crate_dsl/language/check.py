@@ -10,6 +10,7 @@ from crate_dsl.errors import CrateError, Span
 from crate_dsl.language import syntax
 from crate_dsl.language.blocks import File, check_blocks
 from crate_dsl.language.declared import Declared, declare_matrices, warn_unused
+from crate_dsl.language.depth import check_depth
 from crate_dsl.language.energies import Surroundings, declare_energies, uses
 from crate_dsl.language.front import Front, check_front
 from crate_dsl.language.include import resolved, sources, used_energies, with_included
@@ -59,13 +60,15 @@ def _checked(
     if all(blocks.values()):
         warn_unused(declared, report)
     stages = _stages(spec, blocks, file)
-    loss = check_loss(spec, front.head, [block for block in blocks.values() if block], file)
+    sound = [block for block in blocks.values() if block]
+    loss = check_loss(spec, front.head, sound, file)
+    depth = check_depth(spec, sound, scope, vocabulary, report)
     _warn_unused(spec, scope, report)
     warnings = report.finish()
     scalars = tuple(replace(one, shared=True) for scalar in learned.values() for one in scalar.finished())
     return Model(
         spec.source, spec.name, spec.description, preset, numbers, scope.sizes, scope.reals, front.input, front.tokens,
-        front.mask, stages, front.head, front.inits, scalars, warnings, resolved(spec), sources(spec), loss,
+        front.mask, stages, front.head, front.inits, scalars, warnings, resolved(spec), sources(spec), loss, depth,
     )  # fmt: skip
 
 

@@ -276,6 +276,7 @@ class Model:
     text: str
     sources: tuple[Source, ...]
     loss: Loss | None = None
+    depth: Word | None = None  # of stochastic depth: the rule over the layers, with its rate
 
     @property
     def example(self) -> str:

@@ -212,6 +212,13 @@ class LossLine(Node):
     terms: tuple[LossTerm, ...]
 
 
+@dataclass(frozen=True)
+class DepthLine(Node):
+    """`stochastic depth linear(0.1)`."""
+
+    word: Call
+
+
 # ---- blocks and steps --------------------------------------------------------------------------------------------
 
 
@@ -341,6 +348,7 @@ Item = (
     | InitLine
     | Include
     | LossLine
+    | DepthLine
     | BlockDeclaration
     | InverseDeclaration
 )

@@ -42,8 +42,8 @@ class WordSignature:
     """A word with arguments: the kinds of the required ones, then of the optional ones.
 
     A kind is "size" (positive integer), "real" (any number), "positive", "fraction" (strictly between 0 and 1),
-    "scalar" (an expression of sizes and reals, not evaluated) or a "|"-separated choice of bare words, such as
-    "learned|sincos".
+    "rate" (from 0 to below 1), "scalar" (an expression of sizes and reals, not evaluated) or a "|"-separated choice of
+    bare words, such as "learned|sincos".
     """
 
     name: str
@@ -75,5 +75,6 @@ class Vocabulary:
     heads: Mapping[str, WordSignature]
     pools: tuple[str, ...]  # what a head may read: class_token, mean
     inits: Mapping[str, WordSignature]
+    depths: Mapping[str, WordSignature] = field(default_factory=dict)  # how stochastic depth goes over the layers
     losses: Mapping[str, LossSignature] = field(default_factory=dict)
     energies: Mapping[str, Path] = field(default_factory=dict)  # files of the standard library

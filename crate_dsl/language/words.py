@@ -13,12 +13,13 @@ from crate_dsl.language.shapes import Environment, Shapes
 from crate_dsl.language.sizes import MAX_SIZE, Broken, Scope, evaluate
 from crate_dsl.language.vocabulary import Vocabulary, WordSignature
 
-KINDS = {"size", "real", "positive", "fraction", "scalar", "name"}
+KINDS = {"size", "real", "positive", "fraction", "rate", "scalar", "name"}
 SAID = {
     "size": f"a whole number from 1 to {MAX_SIZE:,}",
     "real": "a number",
     "positive": "a number greater than 0",
     "fraction": "a number between 0 and 1, both excluded",
+    "rate": "a number from 0 to below 1",
     "scalar": "an expression of numbers",
     "name": "a new name",
 }
@@ -114,7 +115,8 @@ def _value(argument: syntax.Expression, kind: str, scope: Scope) -> int | Fracti
     number = evaluate(argument, scope)
     if kind == "size" and (number.denominator != 1 or not 1 <= number <= MAX_SIZE):
         raise fail(f"{_written(argument, number)} and must be {SAID[kind]}", argument.span)
-    if (kind == "positive" and number <= 0) or (kind == "fraction" and not 0 < number < 1):
+    inside = {"positive": number > 0, "fraction": 0 < number < 1, "rate": 0 <= number and float(number) < 1}
+    if not inside.get(kind, True):
         raise fail(f"{_written(argument, number)} and must be {SAID[kind]}", argument.span)
     return int(number) if kind == "size" else number
 

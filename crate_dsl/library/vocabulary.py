@@ -62,6 +62,10 @@ VOCABULARY = Vocabulary(
         WordSignature("zeros", usage="zeros"),
         WordSignature("constant", ("real",), usage="constant(0.1): every entry is this number"),
     ),
+    depths=_words(
+        WordSignature("linear", ("rate",), usage="linear(0.1): from 0 in the first layer to this rate in the last"),
+        WordSignature("uniform", ("rate",), usage="uniform(0.1): the same rate in every layer"),
+    ),
     losses={
         loss.name: loss
         for loss in (

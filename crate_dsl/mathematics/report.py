@@ -124,6 +124,7 @@ def _facts(model: Model) -> Iterator[tuple[str, str]]:
     if model.mask:
         yield "mask", f"{word(model.mask)} before the encoder"
     yield "order", ", then ".join(_stage(stage) for stage in model.stages)
+    yield from _depth_facts(model)
     yield "head", word(model.head.word) + (f" of {model.head.of}" if model.head.of else "")
 
 
@@ -132,6 +133,17 @@ def _origin(model: Model) -> str:
         return f"one for every place of the text, from a vocabulary of {model.input.arguments[1]}"
     origin = "vectors" if model.input.name == "vectors" else "patches"
     return f"{model.tokens.patches} of them {origin} of the input"
+
+
+def _depth_facts(model: Model) -> Iterator[tuple[str, str]]:
+    """What training leaves out at random, and how often."""
+    if not model.depth:
+        return
+    rate = number(model.depth.arguments[0])
+    rates = f"{rate} in every layer" if model.depth.name == "uniform" else f"rising from 0 to {rate} over the layers"
+    yield "stochastic depth", word(model.depth)
+    taken = f"in training, at this rate, {rates}, a step leaves the tokens of one {model.example} as they are"
+    yield "", f"{taken}, else what it adds is divided by 1 - rate; projections are always taken (Huang et al. 2016)"
 
 
 def _loss_facts(derivation: Derivation) -> Iterator[tuple[str, str]]:

@@ -27,7 +27,8 @@ def step_scalars(step: StepProgram, model: Model) -> list[LearnedScalar]:
 
 
 def forward_graphs(step: StepProgram) -> tuple[Graph, ...]:
-    return (step.forward, step.code) if step.code else (step.forward,)
+    """What a forward pass executes of a step: estimates stand for what is not given."""
+    return (step.forward, *((step.code,) if step.code else ()), *step.estimates)
 
 
 def runs(block: BlockProgram) -> Iterator[tuple[StepProgram, list[tuple[Graph, int]]]]:

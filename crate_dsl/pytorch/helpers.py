@@ -81,6 +81,14 @@ def normed_linear(
     result = F.linear(norm(z), weight, bias)
     return result.relu_() if relu else result
 ''',
+    "stochastic_depth": '''
+def stochastic_depth(z: Tensor, after: Tensor, rate: float) -> Tensor:
+    """Stochastic depth (Huang et al. 2016): at this rate a sample stays at z, else its step is divided by 1 - rate."""
+    if rate == 0:
+        return after
+    taken = z.new_empty(len(z), 1, 1).bernoulli_(1 - rate)
+    return z + taken * (after - z) / (1 - rate)
+''',
     "gram_solve": '''
 class GramSolve(torch.autograd.Function):
     """(shift I + scale w'w)^-1 applied to every row of w; the inverse is kept for the backward pass."""

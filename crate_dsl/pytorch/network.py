@@ -10,6 +10,7 @@ from crate_dsl.operators.columns import is_causal
 from crate_dsl.operators.program import BlockProgram, Program
 from crate_dsl.operators.uses import step_parameters, step_scalars
 from crate_dsl.pytorch.comments import docstring, escaped
+from crate_dsl.pytorch.depth import StochasticDepth
 from crate_dsl.pytorch.fitting import layer_fit, network_fit
 from crate_dsl.pytorch.folding import network_fold
 from crate_dsl.pytorch.front import (
@@ -54,6 +55,7 @@ class NetworkWriter:
         self._name = name
         self._stages = [self._stage(stage) for stage in self._model.stages]
         self._penalties = PenaltyWriter(program, file)
+        self._depth = StochasticDepth(program, file)
         self._folds: dict[str, list[str]] = {}  # labels of the steps that compute something once, by stage
 
     def _stage(self, stage: Block | NormStage) -> Stage:
@@ -88,18 +90,18 @@ class NetworkWriter:
         return [*parts, self._layer(stage, labels)]
 
     def _layer(self, stage: Stage, labels: list[tuple[str, str]]) -> list[str]:
-        init = [f"self.{label} = {name}()" for label, name in labels] + self._ties(stage.block)
-        calls, pruned = "z", pruned_step(stage.block)
-        for label, _ in labels:
-            calls = f"self.{label}({calls}{', only_first' * (label == pruned)})"
+        init = [f"self.{label} = {name}()" for label, name in labels] + self._ties(stage.block) + self._depth.kept()
+        pruned = pruned_step(stage.block)
         more = ", only_first: bool = False" if pruned else ""
         verbs = ", then ".join(label.replace("_", " ") for label, _ in labels)
         return [
             f"class {stage.layer}(nn.Module):",
-            *indented([f'"""One layer of the {stage.name}: {verbs}."""', "", "def __init__(self) -> None:"]),
+            *indented([f'"""One layer of the {stage.name}: {verbs}."""', ""]),
+            *indented([f"def __init__(self{self._depth.argument}) -> None:"]),
             *indented(["super().__init__()", *init], 2),
             "",
-            *indented([f"def forward(self, z: Tensor{more}) -> Tensor:", f"    return {calls}"]),
+            *indented([f"def forward(self, z: Tensor{more}) -> Tensor:"]),
+            *indented(self._depth.steps(stage.block, pruned), 2),
             *indented(self._penalties.method(stage.block)),
             *indented(layer_fit(stage.block)),
         ]
@@ -200,8 +202,7 @@ class NetworkWriter:
                 width = self._file.constants.size(self._model.tokens.rows)
                 lines.append(norm_line(stage.name, stage.norm.word, width))
             else:
-                layers = f"{stage.layer}() for _ in range({stage.block.block.repeat})"
-                lines.append(f"self.{stage.name} = nn.ModuleList({layers})")
+                lines.append(f"self.{stage.name} = nn.ModuleList({self._depth.layers(stage.layer, stage.block)})")
         lines += [*self._shared(), *head_lines(self._file, self._front)]
         if self._frozen:
             self._file.helpers.add("fold_again")

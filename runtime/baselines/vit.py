@@ -51,10 +51,15 @@ class VisionTransformer(nn.Module):
         self.head = nn.Linear(width, like.classes)
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.head(self.norm(list(self.features(images).values())[-1][:, 0]))
+        return self.head(self.norm(list(self.walk(images).values())[-1][:, 0]))
 
     def features(self, images: Tensor) -> dict[str, Tensor]:
-        """The tokens after every block, by name."""
+        """The tokens after every block and after the norm, (batch, tokens, width), by name."""
+        found = self.walk(images)
+        return found | {"encoder_norm": self.norm(list(found.values())[-1])}
+
+    def walk(self, images: Tensor) -> dict[str, Tensor]:
+        """The tokens after every block, by name; the head's norm is left to who reads them."""
         tokens = self.projection(self.patchify(images))
         tokens = torch.cat([self.class_token.expand(len(tokens), -1, -1), tokens], dim=1) + self.position
         named = {"tokens": tokens}

@@ -9,9 +9,11 @@ from typing import Literal
 
 import numpy as np
 import torch
+from PIL import Image
 from pydantic import Field
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
+from torch import Tensor
 from torch.nn import functional as F
 
 from runtime import seeds
@@ -37,12 +39,23 @@ class Digits(DataSource):
         side = 8 * self.enlarge
         require_shape("digits", Shape(1, side, side), shape)
         values, labels = load_digits(return_X_y=True)
-        images = torch.as_tensor(values, dtype=torch.float32).reshape(-1, 1, 8, 8) / 8 - 1
-        images = F.interpolate(images, size=(side, side), mode="bilinear")
+        images = self.enlarged(torch.as_tensor(values, dtype=torch.float32).reshape(-1, 1, 8, 8) / 8 - 1)
         train, held_out = train_test_split(range(len(labels)), test_size=0.2, random_state=0, stratify=labels)
         targets = torch.as_tensor(labels)
         warped = Warped(images[train], targets[train], math.radians(self.turn), self.zoom, self.shift / 4)
         return Splits(warped, InMemory(images[held_out], targets[held_out]), classes=10)
+
+    def enlarged(self, images: Tensor) -> Tensor:
+        side = 8 * self.enlarge
+        return F.interpolate(images, size=(side, side), mode="bilinear")
+
+    def prepared(self, picture: Image.Image, shape: Shape) -> Tensor:
+        """The whole picture, grey, averaged to 8 x 8; as in the data, ink is bright."""
+        small = picture.convert("L").resize((8, 8), Image.Resampling.BOX)
+        values = torch.as_tensor(np.asarray(small).copy(), dtype=torch.float32) / 127.5 - 1
+        images = self.enlarged(values[None, None])
+        require_shape("digits", Shape(*images.shape[1:]), shape)
+        return images[0]
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from functools import partial
+from itertools import accumulate, chain
 from pathlib import Path
 from typing import Literal
 
@@ -17,23 +17,34 @@ from runtime.data.source import Batch, DataSource, Splits
 from runtime.errors import UserError
 from runtime.images.augment import Preparation
 from runtime.network import Shape
-from runtime.storage import untrusted
+from runtime.reading.readable import Policy, Readable, decoded, undecoded
 
 SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".webp"}
-FORMATS = ("BMP", "JPEG", "PNG", "WEBP")
 
 
 class Folder(DataSource):
-    """`path` holds the two splits; the classes are the folders of the training split in alphabetical order."""
+    """`path` holds the two splits; the classes are the folders of the training split in alphabetical order.
+
+    An `unreadable` picture is an error, or the next readable one of its class takes its place.
+    """
 
     name: Literal["folder"] = "folder"
     path: Path
     train: str = "train"
     held_out: str = "val"
+    unreadable: Policy = "error"
     preparation: Preparation = Preparation()
 
     def displayed(self, images: Tensor) -> Tensor:
         return self.preparation.displayed(images)
+
+    def scaled(self, images: Tensor) -> Tensor:
+        return self.preparation.scaled(images)
+
+    def class_names(self) -> Sequence[str] | None:
+        """The names of the training folders; None where the pictures are not at hand."""
+        root = self.path / self.train
+        return sorted(entry.name for entry in subfolders(root)) if root.is_dir() else None
 
     def open(self, shape: Shape) -> Splits:
         classes = sorted(entry.name for entry in subfolders(self.path / self.train))
@@ -44,10 +55,10 @@ class Folder(DataSource):
         root = self.path / name
         if unknown := {entry.name for entry in subfolders(root)} - set(classes):
             raise UserError(f"{root}: class {min(unknown)} does not occur in the training split")
-        files = [(file, label) for label, kind in enumerate(classes) for file in pictures_in(root / kind)]
-        if not files:
+        files = [pictures_in(root / kind) for kind in classes]
+        if not any(files):
             raise UserError(f"{root}: no pictures ({', '.join(sorted(SUFFIXES))}) in folders of classes")
-        return Pictures(files, shape, self.preparation)
+        return Pictures(files, shape, self.preparation, self.unreadable)
 
 
 def subfolders(root: Path) -> list[Path]:
@@ -61,34 +72,28 @@ def pictures_in(root: Path) -> list[Path]:
     return sorted(file for file in root.rglob("*") if file.suffix.lower() in SUFFIXES)
 
 
-@dataclass(frozen=True)
 class Pictures:
-    """Picture files with their labels, decoded when read."""
+    """Picture files by class, decoded when read."""
 
-    files: list[tuple[Path, int]]
-    shape: Shape
-    preparation: Preparation
+    def __init__(self, files: Sequence[Sequence[Path]], shape: Shape, preparation: Preparation, policy: Policy) -> None:
+        self.files = [file for kind in files for file in kind]
+        self.labels = [label for label, kind in enumerate(files) for _ in kind]
+        ends = list(accumulate(map(len, files)))
+        self.classes = [range(end - len(kind), end) for end, kind in zip(ends, files, strict=True)]
+        self.shape, self.preparation = shape, preparation
+        self.readable = Readable(policy, len(self.files))
 
     def __len__(self) -> int:
         return len(self.files)
 
     def take(self, indices: Sequence[int], draw: tuple[int, int] | None) -> Batch:
-        images = [
-            self.preparation.tensor(opened(self.files[i][0]), self.shape, seeds.augmentation(draw, i)) for i in indices
-        ]
-        return Batch(torch.stack(images), torch.tensor([self.files[i][1] for i in indices]))
+        images = [self.preparation.tensor(self.picture(i), self.shape, seeds.augmentation(draw, i)) for i in indices]
+        return Batch(torch.stack(images), torch.tensor([self.labels[i] for i in indices]))
 
+    def picture(self, index: int) -> Image.Image:
+        alike = self.classes[self.labels[index]]
+        return self.readable.first(chain(range(index, alike.stop), range(alike.start, index)), self.read)
 
-def opened(file: Path) -> Image.Image:
-    """A decoded picture; raises UserError for what is none, or is of another format than its ending can mean.
-
-    Other formats are not tried: Pillow would hand a PostScript file, whatever its ending, to an interpreter.
-    """
-    untrusted.require_file(file)
-    try:
-        with warnings.catch_warnings(action="error", category=Image.DecompressionBombWarning):
-            with Image.open(file, formats=FORMATS) as picture:
-                picture.load()
-                return picture
-    except Exception as error:  # arbitrary bytes make Pillow's readers fail in arbitrary ways
-        raise UserError(f"{file}: not a readable picture: {error}") from None
+    def read(self, number: int) -> Image.Image:
+        file = self.files[number]
+        return decoded(file, partial(undecoded, file))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 import skimage.data
@@ -50,23 +50,26 @@ class Photographs(DataSource):
         chosen = grid[:: max(1, len(grid) // self.held_out_crops)][: self.held_out_crops]
         return Splits(Crops(train, shape, self.crops), InMemory(chosen), classes=None)
 
-    def pictures(self, name: str, shape: Shape) -> list[Tensor]:
+    def pictures(self, name: Photograph, shape: Shape) -> list[Tensor]:
         """The photograph at every size at which a crop fits, (channels, height, width) in [-1, 1]."""
         full = read(name, shape.channels)
         sizes = [F.avg_pool2d(full, factor) if factor > 1 else full for factor in self.shrink]
         return [size for size in sizes if size.shape[1] >= shape.height and size.shape[2] >= shape.width]
 
 
-def read(name: str, channels: int) -> Tensor:
+def read(name: Photograph, channels: int) -> Tensor:
     """A photograph as (channels, height, width) in [-1, 1]; grey ones repeat, coloured ones average to one channel."""
-    assert name in get_args(Photograph)
-    pixels = skimage.data.stereo_motorcycle()[0] if name == "motorcycle" else getattr(skimage.data, name)()
-    picture = torch.as_tensor(np.atleast_3d(pixels).copy()).permute(2, 0, 1).float() / 127.5 - 1
+    picture = torch.as_tensor(np.atleast_3d(pixels(name)).copy()).permute(2, 0, 1).float() / 127.5 - 1
     if channels == 1:
         return picture.mean(dim=0, keepdim=True)
     if channels == 3:
         return picture.expand(3, -1, -1) if len(picture) == 1 else picture
     raise UserError(f"data photographs has 1 or 3 channels, the network reads {channels}")
+
+
+def pixels(name: Photograph) -> np.ndarray:
+    """A photograph as its file has it, (height, width) or (height, width, 3), uint8."""
+    return skimage.data.stereo_motorcycle()[0] if name == "motorcycle" else getattr(skimage.data, name)()
 
 
 def tiles(picture: Tensor, shape: Shape) -> Tensor:

@@ -6,13 +6,15 @@ from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Protocol
+from typing import ClassVar, Protocol, Self
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 from runtime.errors import UserError
 from runtime.images import pictures
+from runtime.images.augment import Preparation
 from runtime.network import InputShape, Shape
 from runtime.registry import Strict
 from runtime.text.alphabet import Alphabet
@@ -22,8 +24,8 @@ from runtime.text.alphabet import Alphabet
 class Batch:
     """What a network reads and, where the data have them, labels.
 
-    Images (batch, channels, height, width) with classes (batch,), or token numbers (batch, N), each with the token that
-    follows it (batch, N).
+    Images (batch, channels, height, width) with classes (batch,) or, where images were mixed, the probability of every
+    class (batch, classes); or token numbers (batch, N), each with the token that follows it (batch, N).
     """
 
     inputs: Tensor
@@ -88,6 +90,24 @@ class DataSource(Strict):
         """What token numbers stand for; raises UserError where there are none."""
         raise UserError(f"data {self.name} holds no text")
 
+    def prepared(self, picture: Image.Image, shape: Shape) -> Tensor:
+        """One picture of any size as the held-out ones are prepared, (channels, height, width).
+
+        By the source's own `preparation`; without one by the centre crop with values in [-1, 1].
+        """
+        return getattr(self, "preparation", Preparation()).tensor(picture, shape, None)
+
+    def class_names(self) -> Sequence[str] | None:
+        """What the classes are called, in their order; None where they have numbers only."""
+        return None
+
+    def keep(self, folder: Path) -> None:
+        """Write into a run's folder what its data mean beside what the recipe says; most sources have nothing."""
+
+    def kept(self, folder: Path) -> Self:
+        """The source as the run in this folder has kept it."""
+        return self
+
     def show(self, columns: Mapping[str, Tensor], path: Path) -> Path:
         """Make what a task has to show visible, in a file named like `path` with an ending of its own."""
         shown = {label: self.displayed(values.float()).cpu() for label, values in columns.items()}
@@ -97,11 +117,29 @@ class DataSource(Strict):
         """Images with values in [0, 1], for pictures; sources scale to [-1, 1] unless they say otherwise."""
         return (images / 2 + 0.5).clamp(0, 1)
 
+    def scaled(self, images: Tensor) -> Tensor:
+        """The inverse of `displayed`: values in [0, 1] as the network reads them."""
+        return images * 2 - 1
+
 
 def require_shape(source: str, given: Shape, wanted: Shape) -> None:
     if given != wanted:
         hint = f"sizes.image={given.height} sizes.channels={given.channels}"
         raise UserError(f"data {source} has images of {given}, the network reads {wanted} (set, for instance, {hint})")
+
+
+@dataclass(frozen=True)
+class First:
+    """The first inputs of a split, never varied."""
+
+    images: Images
+    count: int
+
+    def __len__(self) -> int:
+        return min(self.count, len(self.images))
+
+    def take(self, indices: Sequence[int], draw: tuple[int, int] | None) -> Batch:
+        return self.images.take(indices, None)
 
 
 @dataclass(frozen=True)

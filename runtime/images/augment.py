@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 from PIL import Image
@@ -12,6 +14,7 @@ from runtime.registry import Strict
 
 RATIOS = (3 / 4, 4 / 3)  # width to height of a random crop, as in torchvision
 EDGE = 256 / 224  # the shorter side of an evaluated picture, relative to the crop from its centre
+LONG = 8  # times the ratio of the crop, beyond which the ends of a picture are cut off before it is resized
 
 
 class Preparation(Strict):
@@ -31,12 +34,21 @@ class Preparation(Strict):
         picture = picture.convert("L" if shape.channels == 1 else "RGB")
         crop = centre(picture, shape) if generator is None else self.random_crop(picture, shape, generator)
         values = torch.as_tensor(np.atleast_3d(np.asarray(crop)).copy()).permute(2, 0, 1).float() / 255
-        return (values - torch.tensor(self.mean).view(-1, 1, 1)) / torch.tensor(self.std).view(-1, 1, 1)
+        return self.scaled(values)
+
+    def scaled(self, images: Tensor) -> Tensor:
+        """Values in [0, 1], any number of images, as the network reads them."""
+        mean, std = self.statistics(images)
+        return (images - mean) / std
 
     def displayed(self, images: Tensor) -> Tensor:
-        """Images (batch, channels, height, width) with the scaling of values undone."""
-        mean, std = (torch.tensor(each, device=images.device).view(-1, 1, 1) for each in (self.mean, self.std))
+        """The inverse of `scaled`."""
+        mean, std = self.statistics(images)
         return (images * std + mean).clamp(0, 1)
+
+    def statistics(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        mean, std = (torch.tensor(each, device=images.device).view(-1, 1, 1) for each in (self.mean, self.std))
+        return mean, std
 
     def random_crop(self, picture: Image.Image, shape: Shape, generator: np.random.Generator) -> Image.Image:
         crop = picture.resize(
@@ -59,8 +71,20 @@ class Preparation(Strict):
 
 
 def centre(picture: Image.Image, shape: Shape) -> Image.Image:
+    """The middle of the picture, its shorter side as long as that of the crop times EDGE."""
+    picture = shortened(picture, shape)
     factor = max(shape.width / picture.width, shape.height / picture.height) * EDGE
     width, height = round(picture.width * factor), round(picture.height * factor)
     left, top = (width - shape.width) // 2, (height - shape.height) // 2
     resized = picture.resize((width, height), Image.Resampling.BICUBIC)
     return resized.crop((left, top, left + shape.width, top + shape.height))
+
+
+def shortened(picture: Image.Image, shape: Shape) -> Image.Image:
+    """The middle of a very long picture: resized as a whole, one row of 60,000 pixels would have a billion."""
+    width = min(picture.width, math.ceil(LONG * picture.height * shape.width / shape.height))
+    height = min(picture.height, math.ceil(LONG * picture.width * shape.height / shape.width))
+    if (width, height) == picture.size:
+        return picture
+    left, top = (picture.width - width) // 2, (picture.height - height) // 2
+    return picture.crop((left, top, left + width, top + height))

@@ -10,9 +10,10 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from runtime.errors import UserError, known
+from runtime.images.augmentation import Augmentation
 from runtime.recipe import plain_yaml
 from runtime.recipe.schedule import Schedule
-from runtime.recipe.schema import OPTIMISERS, SOURCES, TASKS, Recipe
+from runtime.recipe.schema import OPTIMISERS, SOURCES, TASKS, Initialisation, Recipe
 from runtime.storage import untrusted
 
 MAX_BYTES = 1_000_000
@@ -27,7 +28,7 @@ DEFAULTS = {  # by kind of network
 }
 CHOICES = {"task": TASKS, "data": SOURCES, "optimizer": OPTIMISERS}
 UNNAMED = {"optimizer": "adamw"}  # what a section without a name means
-SECTIONS = {"schedule": Schedule}
+SECTIONS = {"schedule": Schedule, "initialisation": Initialisation, "augmentation": Augmentation}
 
 
 def shipped() -> dict[str, Path]:

@@ -62,6 +62,12 @@ class Distillation(nn.Module):
         self.seen: list[Tensor] = []  # the teacher's mean outputs since the last step, one per share of the batch
         self.figures: dict[str, Tensor] = {}  # of the latest loss, for the log
 
+    def train(self, mode: bool = True) -> Distillation:
+        """As every module; stochastic depth is the student's alone, as in the official DINO."""
+        super().train(mode)
+        self.teacher.eval()
+        return self
+
     def averages(self) -> list[nn.Parameter]:
         """The teacher's parameters, in the order of `sources`."""
         return [*self.teacher.parameters(), *self.teacher_head.parameters()]

@@ -66,6 +66,9 @@ class SelfDistillation(Task):
     def judged(self, trained: Distillation) -> nn.Module:
         return trained.teacher
 
+    def passes(self) -> tuple[int, int]:
+        return GLOBAL + self.views.local, GLOBAL
+
     def draw(self, network: nn.Module, images: int, generator: torch.Generator) -> Tensor:
         return self.views.draw(images, Shape(network.channels, *network.image_size), generator)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from runtime.errors import UserError
-from runtime.network import Compiled, compile_network
+from runtime.network import Compiled
 from runtime.recipe import recipes
 from runtime.recipe.schema import Recipe
 from runtime.storage import checkpoint
@@ -55,6 +55,7 @@ def create(path: Path, recipe: Recipe, compiled: Compiled, spec_name: str) -> Ru
     checkpoint.replace_text(folder.spec, compiled.spec)
     checkpoint.replace_text(folder.module, compiled.text)
     checkpoint.replace_text(folder.versions, json.dumps(surroundings(spec_name, compiled), indent=1) + "\n")
+    recipe.data.keep(path)
     checkpoint.replace_text(folder.recipe, recipes.text_of(recipe))  # last: its presence makes the folder a run
     return folder
 
@@ -74,12 +75,11 @@ def surroundings(spec_name: str, compiled: Compiled) -> dict[str, object]:
     }
 
 
-def reopen(path: Path) -> tuple[RunFolder, Recipe, Compiled]:
-    """A run's recipe and its network, compiled anew from the kept spec: nothing in the folder is executed."""
-    folder = RunFolder(path)
+def recipe_in(folder: RunFolder, overrides: Sequence[str] = ()) -> Recipe:
+    """A run's recipe, with the data as the run has kept them; raises UserError where there is no run."""
     folder.require()
-    recipe = recipes.load(folder.recipe)
-    return folder, recipe, compile_network(folder.spec, recipe.preset, recipe.sizes, recipe.seed)
+    recipe = recipes.load(folder.recipe, overrides)
+    return recipe.model_copy(update={"data": recipe.data.kept(folder.path)})
 
 
 def unused(stem: str) -> Path:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from runtime.errors import UserError
 
+MAX_TEXT = 10_000_000  # bytes of a spec, or of a written module
 ENCRYPTED = 0x1  # the flag of an entry in an archive
 
 
@@ -37,7 +38,7 @@ def require_file(path: Path, most: int | None = None) -> None:
         raise UserError(f"{path}: has {found.st_size:,} bytes; at most {most:,} are read")
 
 
-def read_text(path: Path, most: int) -> str:
+def read_text(path: Path, most: int = MAX_TEXT) -> str:
     """A whole UTF-8 text.
 
     Raises UserError for a device, a pipe and a file that is too large; OSError and UnicodeDecodeError for one that

@@ -14,7 +14,10 @@ from runtime.tasks.task import Call, Task, wide
 
 
 class Classify(Task):
-    """Cross-entropy with label smoothing; the score is the share of images whose first guess is right."""
+    """Cross-entropy with label smoothing; the score is the share of images whose first guess is right.
+
+    Labels of mixed images are probabilities (batch, classes), which are smoothed too.
+    """
 
     name: Literal["classify"] = "classify"
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
@@ -32,7 +35,9 @@ class Classify(Task):
             )
 
     def loss(self, call: Call, network: nn.Module, batch: Batch, draw: Tensor | None) -> Tensor:
-        return F.cross_entropy(wide(call(batch.images)), batch.labels, label_smoothing=self.label_smoothing)
+        logits = wide(call(batch.images))
+        labels = batch.labels.to(logits.dtype) if batch.labels.ndim == 2 else batch.labels
+        return F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
 
     def scores(
         self, network: nn.Module, batch: Batch, draw: Tensor | None, reference: Tensor | None

@@ -35,6 +35,10 @@ class Task(Strict):
         if network.task not in self.networks:
             raise UserError(f'task "{self.name}" cannot train a network of the kind "{network.task}"')
 
+    def passes(self) -> tuple[int, int]:
+        """How often the network runs over an input in a training step: with a gradient, and without."""
+        return 1, 0
+
     def draw(self, network: nn.Module, images: int, generator: torch.Generator) -> Tensor | None:
         """The randomness of a batch of so many inputs, first axis the batch; None where a task has none."""
         return None

@@ -25,10 +25,11 @@ from runtime.storage.log import Log, Silence
 from runtime.storage.run_folder import RunFolder, origin
 from runtime.training import sharding
 from runtime.training.average import Average
+from runtime.training.meter import Meter
 from runtime.training.objective import Objective
 from runtime.training.penalty import Call
 from runtime.training.rates import Rates
-from runtime.training.sampler import Batches, stream
+from runtime.training.sampler import Batches, explained, stream
 
 FINITE_STEPS = "the outputs of all steps are finite"
 
@@ -63,7 +64,7 @@ class Trainer:
         self.saved = 0
         self.best: float | None = None
         self.signal: int | None = None
-        self.waited = 0.0  # seconds spent waiting for data since the last line of the log
+        self.meter = Meter(recipe, compiled, self.device, self.world)
 
     def parallel_objective(self) -> nn.Module:
         """The loss as a module, within DDP or in slices where there are several processes."""
@@ -126,10 +127,11 @@ class Trainer:
         """All remaining steps; raises Stopped after a signal and UserError when numbers stop being finite."""
         own = range(self.world.rank, self.parts, self.world.size)
         pin = self.device.type == "cuda"
-        batches = stream(self.batches, self.step, self.total, own, self.recipe.workers, pin)
+        workers, prefetch = self.recipe.workers, self.recipe.prefetch
+        batches = stream(self.batches, self.step, self.total, workers, pin, own, prefetch)
         old = {number: signal.signal(number, self.stop) for number in (signal.SIGTERM, signal.SIGINT)}
         try:
-            with Log(self.folder, self.step, self.total) if self.world.main else Silence() as log:
+            with explained(), Log(self.folder, self.step, self.total) if self.world.main else Silence() as log:
                 self.trained.train()
                 self.steps(batches, own, log)
         finally:
@@ -137,15 +139,15 @@ class Trainer:
                 signal.signal(number, handler)
 
     def steps(self, batches: Iterator[Batch], own: range, log: Log | Silence) -> None:
-        started, since = time.perf_counter(), self.step
+        since = self.step
+        self.meter.restart()
         while self.step < self.total:
             figures = self.update(batches, own)
             self.step += 1
             log.advance(self.step)
             if self.due(self.recipe.log_every):
-                seconds = time.perf_counter() - started
-                log.train(self.step, figures | self.speed(seconds, self.step - since))
-                started, since = time.perf_counter(), self.step
+                log.train(self.step, figures | self.meter.read(self.step - since))
+                since = self.step
             if self.due(self.recipe.evaluate_every):
                 self.evaluate(log)
             if self.due(self.recipe.checkpoint_every) or self.signal:
@@ -166,11 +168,6 @@ class Trainer:
         path = self.folder.path
         return f"{name}: stopped after step {self.step} of {self.total}; continue with --resume {path}"
 
-    def speed(self, seconds: float, steps: int) -> dict[str, float]:
-        waited, self.waited = self.waited, 0.0
-        rate = f"{self.recipe.data.unit}_per_second"
-        return {rate: steps * self.recipe.batch / seconds, "data_wait": waited / seconds}
-
     # -- one step ------------------------------------------------------------------------------------------------
 
     def update(self, batches: Iterator[Batch], own: range) -> dict[str, float]:
@@ -182,7 +179,8 @@ class Trainer:
         seen, losses = [], []
         for part in own:
             rows = slice(part * share, (part + 1) * share)
-            batch = self.next_batch(batches)
+            batch, key = self.next_batch(batches), (recipe.seed, self.step)
+            batch = recipe.augmentation.apply(batch, recipe.data, key, rows, recipe.batch, self.splits.classes)
             seen.append((batch, None if draw is None else draw[rows].to(self.device)))
             losses.append(self.backward(*seen[-1], part, last=part == own[-1]))
         sharding.average_numbers(self.objective)
@@ -202,12 +200,14 @@ class Trainer:
     def next_batch(self, batches: Iterator[Batch]) -> Batch:
         before = time.perf_counter()
         batch = next(batches).to(self.device)
-        self.waited += time.perf_counter() - before
+        self.meter.waited += time.perf_counter() - before
         return batch
 
     def backward(self, batch: Batch, draw: Tensor | None, part: int, last: bool) -> Tensor:
         """(loss, data, penalty) of a share; the gradient of the batch's loss is added to what is there."""
-        torch.manual_seed(seeds.number(seeds.FORWARD, self.recipe.seed, self.step, part))
+        torch.manual_seed(
+            seeds.number(seeds.FORWARD, self.recipe.seed, self.step, part)
+        )  # after the loader, which draws
         with sharding.communicating(self.objective, last):
             values = self.objective(batch.inputs, batch.labels, draw)
             own = self.parts // self.world.size  # the mean over processes is taken where gradients are exchanged
@@ -263,6 +263,8 @@ def check(recipe: Recipe, network: nn.Module, splits: Splits, world: World) -> N
     if recipe.batch % parts:
         among = f" in {world.size} processes" if world.size > 1 else ""
         raise UserError(f"batch {recipe.batch} cannot be split into {parts} equal shares{among}")
+    if fault := recipe.augmentation.fault(recipe.batch // parts):
+        raise UserError(fault)
     if recipe.task.whole_batch and recipe.accumulate > 1:
         raise UserError(f'task "{recipe.task.name}" takes its loss of a batch as a whole: accumulate must be 1')
 

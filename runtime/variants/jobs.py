@@ -42,7 +42,7 @@ def perform(job: Job) -> Result:
     try:
         recipe = job.recipe
         compiled = compile_network(job.spec, recipe.preset, recipe.sizes, recipe.seed)
-        return side_by_side.train(compiled, recipe, recipe.data.splits(compiled.shape), job.folder, job.spec.name)
+        return side_by_side.train(compiled, recipe, recipe.splits(compiled.shape), job.folder, job.spec.name)
     except (UserError, CrateError) as error:
         return str(error)
 

@@ -43,6 +43,8 @@ def train(compiled: Compiled, recipe: Recipe, splits: Splits, path: Path, spec_n
     Raises:
         UserError: where the folder holds a run of something else, or training fails.
     """
+    if recipe.initialisation is not None:
+        raise UserError("networks that are compared start from scratch: leave initialisation out of the recipe")
     if finished := outcome_of(path, compiled, recipe):
         return finished
     trainer = Trainer(recipe, compiled, splits, RunFolder(path))

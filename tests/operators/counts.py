@@ -42,7 +42,7 @@ def _forms(compilation: Compilation) -> Iterator[tuple[str, tuple[Graph, Graph]]
 
 
 def _graphs(program: Program) -> Iterator[tuple[str, Graph]]:
-    for graph in (graph for step in program.steps for graph in (*forward_graphs(step), *step.estimates)):
+    for graph in (graph for step in program.steps for graph in forward_graphs(step)):
         yield graph.name + (".code" if graph.outputs[0][0] == "code" else ""), graph
     yield from ((penalty.graph.name, penalty.graph) for penalty in program.penalties)
 

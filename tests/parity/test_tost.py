@@ -16,7 +16,7 @@ from crate_dsl.operators.graph import Graph
 from tests.parity.test_parity import Golden, assert_close
 
 SPEC = Path(__file__).parents[2] / "specs" / "tost.crate"
-SIZES = {"image": 8, "patch": 4, "channels": 1, "classes": 5, "d": 24, "K": 3, "L": 2, "m": 96}
+SIZES = {"image": 8, "patch": 4, "channels": 1, "classes": 5, "d": 24, "K": 3, "L": 2, "m": 96, "drop": 0}
 TSSA = """network Tssa
 size image = 8, patch = 4, channels = 1, d = 24, K = 3, p = 8
 energy rate(Z: d x N | U: K of d x p, Pi: K of N x 1) = 1/2 * sum(k in K) (total(Pi[k]) + 1e-8) / N

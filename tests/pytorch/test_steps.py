@@ -7,6 +7,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from crate_dsl.compiler import Compilation
+from crate_dsl.errors import Source
+from crate_dsl.loading import module_of
 from crate_dsl.operators.interpret import interpret
 from crate_dsl.operators.lower import held_name
 from crate_dsl.operators.program import StepProgram
@@ -15,6 +18,17 @@ from tests.pytorch.running import columns, network_of, step_inputs
 from tests.steps import CASES, program_of
 
 CASE = pytest.mark.parametrize("case", CASES)
+ESTIMATED = """network Estimated
+size d = 6, K = 3, p = 2
+energy shares(Z: d x N | U: K of d x p, Pi: K of N x 1) = 1/2 * sum(k in K) norm2(U[k]' * Z * diag(Pi[k]))
+input vectors(d, 8)
+tokens Z: d x N = vectors
+encoder repeat 2 {
+    learn V: K of d x p = linear
+    compress Z by shares(Z | U, Pi) { given Pi[k in K] ~ softmax(k in K) column_norms(V[k]' * Z)' }
+}
+head tokens
+"""
 
 
 def assert_equal(ours: Tensor, oracle: np.ndarray) -> None:
@@ -95,3 +109,12 @@ def test_shared_parameters_are_those_of_all_layers() -> None:
     first, second = network_of(program_of(CASES["shared_by_layers"])).encoder
     assert first.compress.U is second.compress.U
     assert first.sparsify.D is second.sparsify.D
+
+
+def test_what_an_estimate_reads_is_trained_and_counted() -> None:
+    """A matrix that stands in nothing but the estimate of a quantity: the forward pass makes that estimate."""
+    compilation = Compilation(Source("estimated.crate", ESTIMATED), None, {})
+    network = getattr(module_of(compilation.text, compilation.class_name), compilation.class_name)()
+    network(torch.randn(2, 8, 6)).square().sum().backward()
+    assert all(layer.compress.V.grad.any() for layer in network.encoder)
+    assert compilation.costs.parameters == sum(parameter.numel() for parameter in network.parameters())

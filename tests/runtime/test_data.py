@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import sys
+import pickle
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
-from typing import Any
 
 import numpy as np
 import pytest
@@ -39,30 +37,11 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-class Table:
-    """Stands for a split of the `datasets` library."""
-
-    column_names = ("image", "label")
-    features = {"label": SimpleNamespace(num_classes=2)}
-
-    def __len__(self) -> int:
-        return 6
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        return {"image": picture(sorted(COLOURS)[index % 2]), "label": index % 2}
-
-
-@pytest.fixture
-def hub(monkeypatch: pytest.MonkeyPatch) -> None:
-    library = ModuleType("datasets")
-    library.load_dataset = lambda path, subset: {"train": Table(), "validation": Table()}
-    monkeypatch.setitem(sys.modules, "datasets", library)
-
-
 @pytest.fixture(params=sorted(name for name, source in SOURCES.items() if source.reads is Shape))
-def source(request: pytest.FixtureRequest, folder: Path, hub: None) -> tuple[DataSource, Shape]:
-    options = {"folder": {"path": folder}, "hub": {"path": "some/name"}, "photographs": {"crops": 12}}
+def source(request: pytest.FixtureRequest, folder: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[DataSource, Shape]:
+    options = {"folder": {"path": folder}, "hub": {"path": str(folder)}, "photographs": {"crops": 12}}
     shape = Shape(1, 8, 8) if request.param == "digits" else RGB
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", folder.parent / "cache")
     return SOURCES[request.param](**options.get(request.param, {})), shape
 
 
@@ -89,6 +68,14 @@ def test_images_depend_on_seed_epoch_and_index_only(source: tuple[DataSource, Sh
     if not isinstance(train, InMemory):
         assert not torch.equal(train.take([3], (5, 3)).images, alone)
         assert not torch.equal(train.take([3], (6, 2)).images, alone)
+
+
+def test_splits_can_be_sent_to_other_processes(source: tuple[DataSource, Shape]) -> None:
+    """As loading processes that are not forked need it."""
+    data, shape = source
+    train = data.open(shape).train
+    sent = pickle.loads(pickle.dumps(train))
+    assert torch.equal(sent.take([1], (0, 3)).images, train.take([1], (0, 3)).images)
 
 
 def test_held_out_images_never_vary(source: tuple[DataSource, Shape]) -> None:
@@ -133,17 +120,8 @@ def test_an_unreadable_picture_is_named_even_from_a_worker(folder: Path) -> None
     for workers in (0, 1):
         with pytest.raises(UserError, match="not a readable picture") as error:
             list(stream(Batches(images, batch=6, parts=1, seed=0), 0, 1, workers, pin=False))
-        assert str(broken) in str(error.value) and "Traceback" not in str(error.value)
-
-
-def test_hub_names_what_is_missing(hub: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(UserError, match='no split "test"; known splits: train, validation'):
-        SOURCES["hub"](path="some/name", held_out="test").open(RGB)
-    with pytest.raises(UserError, match='no column "labels"; known columns: image, label. Did you mean "label"?'):
-        SOURCES["hub"](path="some/name", label="labels").open(RGB)
-    monkeypatch.setitem(sys.modules, "datasets", None)
-    with pytest.raises(UserError, match="pip install datasets"):
-        SOURCES["hub"](path="some/name").open(RGB)
+        shown = str(error.value)
+        assert "data.unreadable=skip" in shown and str(broken) in shown and "Traceback" not in shown
 
 
 @pytest.fixture
@@ -171,3 +149,23 @@ def test_batches_are_a_function_of_the_step(numbers: InMemory) -> None:
 def test_a_batch_larger_than_the_data_is_refused(numbers: InMemory) -> None:
     with pytest.raises(UserError, match="batch 24 is larger than the training data, 23 in all"):
         Batches(numbers, batch=24, parts=1, seed=0)
+
+
+@pytest.mark.parametrize("parts", [1, 2, 4])
+def test_batches_do_not_depend_on_the_workers(folder: Path, parts: int) -> None:
+    """Nor on the parts; augmented, over several epochs."""
+    images = SOURCES["folder"](path=folder).open(RGB).train
+    expected = list(stream(Batches(images, 4, 1, 5), 0, 4, 0, False))
+    for workers in (0, 1, 3):
+        found = list(stream(Batches(images, 4, parts, 5), 0, 4, workers, False, prefetch=1))
+        assert torch.equal(torch.cat([b.images for b in found]), torch.cat([b.images for b in expected]))
+        assert torch.equal(torch.cat([b.labels for b in found]), torch.cat([b.labels for b in expected]))
+
+
+def test_a_process_takes_its_parts_of_every_step(numbers: InMemory) -> None:
+    """As one of two processes that accumulate two shares each."""
+    whole = [batch.labels for batch in stream(Batches(numbers, 8, 1, 7), 0, 3, 0, False)]
+    for rank in range(2):
+        own = stream(Batches(numbers, 8, 4, 7), 0, 3, 1, False, own=range(2 * rank, 2 * rank + 2))
+        labels = torch.cat([batch.labels for batch in own]).view(3, 4)
+        assert torch.equal(labels, torch.stack(whole)[:, 4 * rank : 4 * rank + 4])

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import crate_dsl
+from crate_dsl.errors import Source
 from runtime import seeds, train
 from runtime.data.source import Batch
 from runtime.errors import UserError
@@ -48,6 +49,16 @@ def trained_of(task: SelfDistillation) -> Distillation:
         for parameter in trained.averages():
             parameter.mul_(0.8)
     return trained
+
+
+def test_stochastic_depth_is_the_students_alone(batch: Batch) -> None:
+    text = (SPECS / "crate_dino.crate").read_text().replace("\nencoder", "\nstochastic depth uniform(0.5)\nencoder")
+    compilation = crate_dsl.Compilation(Source("dino.crate", text), None, SIZES)
+    network = getattr(crate_dsl.module_of(compilation.text, compilation.class_name), compilation.class_name)()
+    trained = task_of("dino").apparatus(network).double().train()
+    teacher = [trained.taught(batch.images[None]) for _ in range(2)]
+    student = [trained.network(batch.images) for _ in range(2)]
+    assert torch.equal(*teacher) and not torch.equal(*student)
 
 
 def outputs(task: SelfDistillation, trained: Distillation, batch: Batch, draw: Tensor) -> tuple[np.ndarray, np.ndarray]:
@@ -195,7 +206,7 @@ OVERRIDES = {
 def test_a_run_exports_the_teacher_alone(name: str, tiny_run: Train) -> None:
     run = tiny_run("crate_dino", *OVERRIDES[name], "task.views.local=1", steps=4)
     weights, _ = checkpoint.load_weights(run / "weights.safetensors")
-    state = checkpoint.load_state(run / "checkpoint.pt")["network"]
+    state = checkpoint.read_state(run / "checkpoint.pt")["network"]
     recipe = recipes.load(run / "recipe.yaml")
     network = compile_network(run / "spec.crate", recipe.preset, recipe.sizes, recipe.seed).module
     network.load_state_dict(weights)

@@ -209,7 +209,7 @@ def test_processes_stop_with_their_parent(tmp_path: Path) -> None:
     with pytest.raises(Stopped, match="SIGTERM: stopped; the same command with --out"):
         explore.main([CRATE, "--vary", "gram=softmax,none", "--jobs", "2", "--out", str(tmp_path), *TINY, *length])
     assert multiprocessing.active_children() == []
-    states = [checkpoint.load_state(file) for file in tmp_path.glob("runs/*/*/checkpoint.pt")]
+    states = [checkpoint.read_state(file) for file in tmp_path.glob("runs/*/*/checkpoint.pt")]
     steps = [
         read_metrics(file.parent / "metrics.jsonl")[-1]["step"] for file in tmp_path.glob("runs/*/*/checkpoint.pt")
     ]

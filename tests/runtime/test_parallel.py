@@ -24,6 +24,10 @@ CASES = {  # spec and overrides
     "exact": ("crate_exact", []),
     "simdino": ("crate_dino", ["task.head.hidden=16", "task.views.local=1"]),
     "dino": ("crate_dino", ["task=dino", "task.head.hidden=16", "task.head.prototypes=9"]),
+    "augmented": (
+        "crate",
+        ["augmentation={randaugment: [1, 9], erasing: 0.3, mixup: 0.8, cutmix: 1, hue: 0.1}"],
+    ),
     "text": ("crate_gpt", ["sizes.length=16"]),
 }
 WAYS = {"ddp2": (2, "ddp"), "fsdp3": (3, "fsdp"), "ddp3": (3, "ddp"), "fsdp2": (2, "fsdp")}
@@ -52,7 +56,14 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def figures(run: Path) -> list[dict[str, float]]:
-    left_out = ("images_per_second", "windows_per_second", "data_wait", "mean_output_entropy")  # the last is of a share
+    left_out = (
+        "images_per_second",
+        "windows_per_second",
+        "data_wait",
+        "memory_gb",
+        "mfu",
+        "mean_output_entropy",
+    )  # the last is of a share
     return [{k: v for k, v in entry.items() if k not in left_out} for entry in read_metrics(run / "metrics.jsonl")]
 
 

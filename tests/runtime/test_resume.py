@@ -17,7 +17,7 @@ from runtime.training.trainer import Trainer
 from tests.runtime.conftest import SPECS, Train
 from tests.runtime.kills import killed_often
 
-TIMED = ("images_per_second", "windows_per_second", "data_wait")
+TIMED = ("images_per_second", "windows_per_second", "data_wait", "memory_gb", "mfu")
 
 
 def assert_same_end(one: Path, other: Path) -> None:
@@ -57,6 +57,7 @@ def stop_after(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
         ("crate_dino", ["task=dino", "task.head.hidden=16", "task.head.prototypes=9", "accumulate=2"]),
         ("crate_gpt", ["batch=128", "ema=0.9"]),
         ("crate_bert", ["batch=128", "accumulate=2"]),
+        ("tost", ["sizes.drop=0.3", "accumulate=2"]),
     ],
 )
 def test_stopped_and_resumed_equals_straight(

@@ -14,14 +14,17 @@ from torch.nn import functional as F
 import crate_dsl
 from runtime import compare, sample, seeds, train
 from runtime.data.source import Batch
-from runtime.data.text import Windows, documentation, parted
+from runtime.data.text import documentation, parted
 from runtime.errors import UserError
 from runtime.network import Shape, TextShape
 from runtime.recipe.schema import SOURCES, TASKS
 from runtime.scoring.measure import measure, reference_of
 from runtime.storage.log import read_metrics
-from runtime.storage.run_folder import reopen
+from runtime.storage.run_folder import RunFolder, recipe_in
+from runtime.storage.trained import network_of
 from runtime.text.alphabet import HIDDEN, Bytes, Characters, decoded, harmless
+from runtime.text.source import joined
+from runtime.text.windows import Windows
 from runtime.training.sampler import Batches, in_order
 from tests.runtime.conftest import SPECS, Train
 
@@ -84,12 +87,12 @@ def test_varied_windows_stay_inside_and_reach_everything() -> None:
 
 
 def test_no_held_out_paragraph_occurs_in_training() -> None:
-    train_text, held_out = SOURCES["text"]().parts()
+    train_text, held_out = map(joined, SOURCES["text"]().documents())
     assert 0.05 < len(held_out) / (len(train_text) + len(held_out)) < 0.3
     known = {" ".join(paragraph.split()) for paragraph in train_text.split("\n\n")}
     paragraphs = [" ".join(paragraph.split()) for paragraph in held_out.split("\n\n")]
     assert len(paragraphs) > 50 and not known & set(paragraphs) - {""}
-    assert SOURCES["text"]().parts() == (train_text, held_out)
+    assert tuple(map(joined, SOURCES["text"]().documents())) == (train_text, held_out)
 
 
 def test_the_topics_quote_each_other() -> None:
@@ -103,7 +106,8 @@ def test_the_topics_quote_each_other() -> None:
 
 def test_paragraphs_are_kept_once_and_those_held_out_first() -> None:
     topics = ["one\n\ntwo", "  two\n\nthree\n\nthree", "four\n\none"]
-    assert parted(topics, 0.5) == ("one\n\n\nfour\n", "  two\n\nthree\n")
+    train_topics, held_out = parted(topics, 0.5)
+    assert (joined(train_topics), held_out) == ("one\n\n\nfour\n", ["  two\n\nthree"])
 
 
 def test_a_file_is_read_character_by_character(tmp_path: Path) -> None:
@@ -210,11 +214,11 @@ def test_a_network_that_sees_what_it_predicts_is_refused(tmp_path: Path) -> None
 def test_training_beats_the_unigram(tiny_run: Train) -> None:
     words = ["sizes.d=32", "sizes.length=32", "optimizer.lr=1e-2", "schedule.warmup=0", "evaluate_every=500"]
     run = tiny_run("crate_gpt", *words, steps=150)
-    folder, recipe, compiled = reopen(run)
+    recipe, compiled = recipe_in(RunFolder(run)), network_of(run).compiled
     splits = recipe.data.splits(compiled.shape)
     reference = reference_of(recipe.task, compiled.module, splits.train, 256)
     unigram = measure(recipe.task, compiled.module, splits.held_out, 256, "float32", reference)["unigram_loss"]
-    losses = [entry["loss"] for entry in read_metrics(folder.metrics) if entry["split"] == "held_out"]
+    losses = [entry["loss"] for entry in read_metrics(run / "metrics.jsonl") if entry["split"] == "held_out"]
     assert losses[-1] < unigram - 0.2
 
 

@@ -16,7 +16,8 @@ from runtime import compare, evaluate, train
 from runtime.errors import UserError
 from runtime.storage import checkpoint
 from runtime.storage.log import read_metrics
-from runtime.storage.run_folder import reopen
+from runtime.storage.trained import network_of
+from runtime.training import launch
 from runtime.training.trainer import Trainer
 from tests.runtime.conftest import RECIPES, SPECS, TINY, Train
 
@@ -41,7 +42,11 @@ def test_what_a_run_leaves(tiny_run: Train) -> None:
     assert origin["spec"] == (run / "spec.crate").read_text(encoding="utf-8")
     assert origin["spec_sha256"] == json.loads((run / "versions.json").read_text())["spec_sha256"]
     assert not any("_orig_mod" in name for name in weights)
-    assert train.body((run / "network.py").read_text(encoding="utf-8")) == train.body(reopen(run)[2].text) != ""
+    assert (
+        launch.body((run / "network.py").read_text(encoding="utf-8"))
+        == launch.body(network_of(run).compiled.text)
+        != ""
+    )
 
 
 @pytest.mark.parametrize("spec", RECIPES)

@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import os
 import struct
+import subprocess
+import sys
 import zlib
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from runtime.data.folder import opened
 from runtime.network import TextShape
+from runtime.predicting.reading import opened
+from runtime.reading.readable import decoded, undecoded
 from runtime.recipe.schema import SOURCES
 from runtime.storage import untrusted
+from runtime.text import subwords
 from tests.security.bounded import outcome
+
+ROOT = Path(__file__).parents[2]
 
 
 def chunk(kind: bytes, data: bytes) -> bytes:
@@ -35,13 +42,18 @@ def claims(side: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", b"") + chunk(b"IEND", b"")
 
 
-def read(words: Sequence[str]) -> None:
+def one(words: Sequence[str]) -> None:
+    """As `runtime.predict` reads a picture."""
     opened(Path(words[0]))
+
+
+def of_a_folder(words: Sequence[str]) -> None:
+    """As data sources do."""
+    decoded(words[0], partial(undecoded, Path(words[0])))
 
 
 PICTURES: dict[str, Callable[[Path], object]] = {
     "bomb": lambda path: path.write_bytes(png(20_000)),
-    "large": lambda path: path.write_bytes(png(10_000)),  # of which Pillow by itself would only warn
     "claims": lambda path: path.write_bytes(claims(2**31 - 1)),
     "text bomb": lambda path: path.write_bytes(png(8, chunk(b"zTXt", b"k\0\0" + zlib.compress(bytes(10**8))))),
     "junk": lambda path: path.write_bytes(b"junk"),
@@ -51,30 +63,31 @@ PICTURES: dict[str, Callable[[Path], object]] = {
     "folder": Path.mkdir,
     "device": lambda path: path.symlink_to("/dev/zero"),
     "loop": lambda path: path.symlink_to(path),
-    "gif": lambda path: Image.new("P", (9, 9)).save(path, format="GIF"),
 }
 
 
 @pytest.mark.parametrize("kind", PICTURES)
 def test_pictures(kind: str, tmp_path: Path) -> None:
     PICTURES[kind](tmp_path / "picture.png")
-    outcome(read, tmp_path / "picture.png").refused("picture.png")
+    for read in (one, of_a_folder):
+        outcome(read, tmp_path / "picture.png").refused("picture.png")
 
 
-def test_no_program_is_called_for_a_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pillow gives PostScript to Ghostscript, whatever the file is called."""
-    program = tmp_path / "gs"
-    program.write_text(f"#!/bin/sh\ntouch {tmp_path}/marker\n")
-    program.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    (tmp_path / "picture.png").write_bytes(
-        b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n"
-    )
-    outcome(read, tmp_path / "picture.png").refused("not a readable picture")
-    assert not (tmp_path / "marker").exists()
-    with pytest.raises(OSError), Image.open(tmp_path / "picture.png") as picture:  # so it would have been called
-        picture.load()
-    assert (tmp_path / "marker").exists()
+POSTSCRIPT = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n"
+PILLOW = "import sys; from PIL import Image; Image.open(sys.argv[1]).load()"
+OURS = "import runtime.reading.readable; import sys; from PIL import Image; Image.open(sys.argv[1]).load()"
+
+
+@pytest.mark.parametrize(("code", "called"), [(PILLOW, True), (OURS, False)])
+def test_no_program_is_called_for_a_picture(code: str, called: bool, tmp_path: Path) -> None:
+    """Pillow gives PostScript to Ghostscript, whatever the file is called; here it knows no PostScript."""
+    (tmp_path / "gs").write_text(f"#!/bin/sh\ntouch {tmp_path}/marker\n")
+    (tmp_path / "gs").chmod(0o755)
+    (tmp_path / "picture.png").write_bytes(POSTSCRIPT)
+    surroundings = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    words = [sys.executable, "-c", code, str(tmp_path / "picture.png")]
+    assert subprocess.run(words, env=surroundings, cwd=ROOT, capture_output=True).returncode != 0
+    assert (tmp_path / "marker").exists() == called
 
 
 def test_ordinary_pictures_are_read(tmp_path: Path) -> None:
@@ -97,3 +110,25 @@ def test_texts(tmp_path: Path) -> None:
         "bytes.txt": "it is not UTF-8", "large.txt": "are read", "absent.txt": "No such file",
     }.items():  # fmt: skip
         outcome(text, tmp_path / name).refused(says)
+
+
+def tokens(words: Sequence[str]) -> None:
+    subwords.read(Path(words[0]), "<|endoftext|>")
+
+
+def test_tokenizers(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.json")
+    (tmp_path / "nested.json").write_text("[" * 100_000)
+    (tmp_path / "other.json").write_text('{"version": "1.0", "model": {"type": "os.system"}}')
+    (tmp_path / "bytes.json").write_bytes(b"\xff" * 100)
+    with (tmp_path / "large.json").open("wb") as file:
+        file.truncate(3 * 10**9)
+    for name, says in {
+        "pipe.json": "is a pipe or a device",
+        "nested.json": "not a tokenizer.json",
+        "bytes.json": "not a tokenizer.json",
+        "other.json": "not a tokenizer.json",
+        "large.json": "at most 100,000,000 are read",
+        ".": "Is a directory",
+    }.items():
+        outcome(tokens, tmp_path / name).refused(says)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import os
@@ -16,6 +17,7 @@ import safetensors.torch
 import torch
 
 from runtime import convert
+from runtime.storage import untrusted
 from tests.runtime.conftest import SPECS
 from tests.security.bounded import outcome
 
@@ -114,9 +116,18 @@ def test_official_files(kind: str) -> None:
 
 def test_what_is_no_file() -> None:
     os.mkfifo("pipe")
-    for path, says in (("pipe", "is a pipe or a device"), ("/dev/zero", "is a pipe or a device"), (".", "is a folder")):
-        outcome(convert.main, path, "-o", "out.safetensors").refused(says)
-        outcome(convert.main, path, "--to-official", "-o", "out.pth").refused(says)
+    for path in ("pipe", "/dev/zero"):
+        outcome(convert.main, path, "-o", "out.safetensors").refused("is a pipe or a device")
+        outcome(convert.main, path, "--to-official", "-o", "out.pth").refused("is a pipe or a device")
+    outcome(convert.main, ".", "-o", "out.safetensors").refused("is a folder")
+    outcome(convert.main, ".", "--to-official", "-o", "out.pth").refused("not the folder of a run")
+
+
+def test_a_network_larger_than_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(untrusted, "memory", lambda: 2**30)
+    Path("official.pth").write_bytes(saved({STEM: torch.zeros(1)}))
+    words = ["official.pth", SPECS / "crate.crate", "--set", "d=12000", "K=10", "-o", "out.safetensors"]
+    outcome(convert.main, *words).refused("tokens take 19 GB, this machine has 1 GB")
 
 
 # ---- safetensors -------------------------------------------------------------------------------------------------
@@ -150,26 +161,28 @@ def test_broken_headers(kind: str) -> None:
 
 
 METADATA = {
-    "memory": ({"spec": CRATE, "sizes": '{"d": 30000, "K": 10, "L": 20}'}, "this machine has"),
     "tokens": ({"spec": CRATE, "sizes": '{"image": 1000000, "patch": 1}'}, "at most 1,000,000 tokens"),
+    "positions": ({"spec": CRATE, "sizes": '{"image": 8000, "patch": 16}'}, "fewer than the positions"),
     "layers": ({"spec": CRATE, "sizes": '{"L": 1000000000}'}, "would be 1000000000"),
-    "exponent": ({"spec": CRATE, "sizes": '{"d": 1e999}'}, "is not a number"),
-    "digits": ({"spec": CRATE, "sizes": '{"d": ' + "9" * 5000 + "}"}, "its metadata cannot be read"),
-    "nesting": ({"spec": CRATE, "sizes": "[" * 100_000}, "nested too deeply"),
-    "kind": ({"spec": CRATE, "sizes": '{"d": [1]}'}, "not numbers by name"),
+    "exponent": ({"spec": CRATE, "sizes": '{"d": 1e999}'}, "no sizes that can be read"),
+    "digits": ({"spec": CRATE, "sizes": '{"d": ' + "9" * 5000 + "}"}, "no sizes that can be read"),
+    "nesting": ({"spec": CRATE, "sizes": "[" * 100_000}, "no sizes that can be read"),
+    "kind": ({"spec": CRATE, "sizes": '{"d": [1]}'}, "no sizes that can be read"),
     "preset": ({"spec": CRATE, "preset": "__class__"}, "unknown preset"),
     "path": ({"spec": 'network X\ninclude "/etc/passwd"\n'}, "not a path that can be included"),
     "folder": ({"spec": 'network X\ninclude "mine.crate"\n'}, "lies in no folder"),
     "deep spec": ({"spec": "network X\nenergy e(Z: d x N) = " + "(" * 5000 + "1" + ")" * 5000}, "at most 100 levels"),
-    "terminal": ({"spec": 'network \x1b[31m "x"'}, "\ufffd"),
-    "none": ({}, "does not say of which spec"),
+    "terminal": ({"spec": 'network \x1b[31m "x"'}, "does not compile"),
+    "altered": ({"spec": CRATE, "spec_sha256": "0" * 64}, "the file was altered"),
+    "none": ({}, "does not say which network"),
 }
 
 
 @pytest.mark.parametrize("kind", METADATA)
 def test_hostile_metadata(kind: str) -> None:
     about, says = METADATA[kind]
-    safetensors.torch.save_file({"a": torch.zeros(2)}, "ours.safetensors", metadata=about)
+    signed = {"spec_sha256": hashlib.sha256(about.get("spec", "").encode()).hexdigest()} | about
+    safetensors.torch.save_file({"a": torch.zeros(2)}, "ours.safetensors", metadata=signed)
     found = outcome(convert.main, "ours.safetensors", "--to-official", "-o", "out.pth")
-    found.refused(says if kind != "terminal" else "")
+    found.refused(says)
     assert "\x1b" not in found.text

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
@@ -15,7 +14,10 @@ from runtime.baselines.alpha import CrateAlpha
 from runtime.baselines.official import Crate, CrateMae
 from runtime.baselines.tost_text import Block, TostText
 from runtime.errors import UserError
+from runtime.network import compile_network
 from runtime.storage import checkpoint
+from runtime.storage.run_folder import origin
+from runtime.storage.trained import network_of
 from runtime.weights import kept
 from runtime.weights.conversion import converted
 from runtime.weights.files import read_official
@@ -48,6 +50,12 @@ def official_file(spec: str, folder: Path) -> tuple[Path, dict[str, Tensor]]:
     state = golden(STORED[spec], "param") if spec in STORED else perturbed(FORMS[spec]()).state_dict()
     torch.save({"model": state}, folder / "official.pth")
     return folder / "official.pth", state
+
+
+def saved(spec: Path, file: Path, **about: str) -> None:
+    """Fresh weights of the digits' size of a spec, which say so."""
+    compiled = compile_network(spec, "digits", {})
+    checkpoint.save_weights(file, compiled.module.state_dict(), origin("digits", {}, compiled) | about)
 
 
 def sizes(spec: str) -> list[str]:
@@ -153,9 +161,7 @@ def test_the_names_alone_do_not_make_it_official(
 
 
 def test_an_exact_network_has_no_official_form(tmp_path: Path) -> None:
-    weights = {"sizes": "{}", "spec": (SPECS / "crate_exact.crate").read_text(encoding="utf-8"), "preset": "digits"}
-    compiled = convert.compile_text(weights["spec"], "digits", {})
-    checkpoint.save_weights(tmp_path / "ours.safetensors", compiled.module.state_dict(), weights)
+    saved(SPECS / "crate_exact.crate", tmp_path / "ours.safetensors")
     with pytest.raises(UserError, match=r"not CRATE as its official code has it(.|\n)*missing: .*to_out"):
         convert.main([str(tmp_path / "ours.safetensors"), "--to-official", "-o", str(tmp_path / "again.pth")])
 
@@ -199,15 +205,13 @@ def test_layers_of_tost(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert_same(found, state)
     printed = capsys.readouterr().out
     assert "fresh:  position" in printed and "left:   position" in printed
-    weights, about = checkpoint.load_weights(tmp_path / "ours.safetensors")
-    module = convert.compile_text(about["spec"], None, json.loads(about["sizes"])).module
-    module.load_state_dict(weights)
+    module = network_of(tmp_path / "ours.safetensors").compiled.module
     stored = Golden("tost_block")
-    assert_close(module.double().encoder[0](stored("in")["x"]), stored("out")["y"], 1e-6)  # rounded to float32
+    assert_close(module.double().eval().encoder[0](stored("in")["x"]), stored("out")["y"], 1e-6)  # rounded to float32
 
 
 def test_layers_alone_are_no_official_file(tmp_path: Path) -> None:
-    compiled = convert.compile_text((SPECS / "tost.crate").read_text(encoding="utf-8"), "digits", {})
+    compiled = compile_network(SPECS / "tost.crate", "digits", {})
     with pytest.raises(UserError, match="cls_attn_blocks.*which no spec can state and which was not kept"):
         restored(compiled.module.state_dict(), compiled.module, {})
 
@@ -222,11 +226,16 @@ def test_spoilt_metadata(text: str) -> None:
 
 
 def test_weights_of_another_network_than_their_spec(tmp_path: Path) -> None:
-    about = {"spec": (SPECS / "crate.crate").read_text(encoding="utf-8"), "preset": "digits", "sizes": '{"d": 48}'}
-    weights = convert.compile_text(about["spec"], "digits", {}).module.state_dict()
-    checkpoint.save_weights(tmp_path / "ours.safetensors", weights, about)
-    with pytest.raises(UserError, match=r"class_token: 1 x 1 x 96, the spec has 1 x 1 x 48"):
+    saved(SPECS / "crate.crate", tmp_path / "ours.safetensors", sizes='{"d": 48}')
+    with pytest.raises(UserError, match=r"class_token 1 x 1 x 96, not 1 x 1 x 48"):
         convert.main([str(tmp_path / "ours.safetensors"), "--to-official", "-o", str(tmp_path / "again.pth")])
+
+
+def test_the_way_back_takes_weights_alone(tmp_path: Path) -> None:
+    saved(SPECS / "crate.crate", tmp_path / "ours.safetensors")
+    words = [str(tmp_path / "ours.safetensors"), "--to-official", "--preset", "tiny", "-o", str(tmp_path / "again.pth")]
+    with pytest.raises(UserError, match="takes weights alone"):
+        convert.main(words)
 
 
 def test_a_vision_transformer_is_none_of_ours(tmp_path: Path) -> None:

@@ -1,0 +1,1 @@
+"""A trained network as a file or folder that other programs read."""

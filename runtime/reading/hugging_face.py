@@ -1,0 +1,89 @@
+"""Splits of the Hugging Face library `datasets`: sets of the hub, local files of all its kinds, and streams of them."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from pydantic import Field
+
+from runtime import seeds
+from runtime.errors import UserError, known
+from runtime.registry import Strict
+
+READ_AT_ONCE = 32  # rows of a stream
+
+
+class HuggingFace(Strict):
+    """`path` is what `datasets.load_dataset` takes: a set of the hub, or a folder with pictures or Parquet, Arrow, CSV,
+    JSON files; or a folder written by `save_to_disk`; or a kind of files (`imagefolder`, `parquet`, `arrow`, `json`)
+    together with `data_dir` or `data_files` (by split). `subset` is the configuration of the set.
+
+    With `streaming` nothing is downloaded as a whole: rows come in the order of the files, shuffled through a buffer
+    of `shuffle_buffer` rows (and by files, where there are several), f(seed, epoch). A stream does not know its
+    length: `samples` is what an epoch of training takes of it, `held_out_samples` what an evaluation does.
+    """
+
+    path: str
+    subset: str | None = None
+    data_dir: str | None = None
+    data_files: dict[str, str | list[str]] | None = None
+    train: str = "train"
+    held_out: str = "validation"
+    streaming: bool = False
+    shuffle_buffer: int = Field(default=1000, gt=0)
+    samples: int | None = Field(default=None, gt=0)
+    held_out_samples: int | None = Field(default=None, gt=0)
+
+    def load(self) -> Any:
+        """The data set as a mapping from split to rows; raises UserError where the library cannot give it."""
+        self.require_lengths()
+        library = import_datasets()
+        try:
+            if any(Path(self.path, file).is_file() for file in ("dataset_dict.json", "state.json")):
+                return self.saved(library)
+            place = {"data_dir": self.data_dir, "data_files": self.data_files}
+            return library.load_dataset(self.path, self.subset, **place, streaming=self.streaming)
+        except Exception as error:  # the library raises many kinds: missing, no network, unknown subset, broken files
+            raise UserError(f"{self.path}: `datasets` cannot load it: {type(error).__name__}: {error}") from error
+
+    def saved(self, library: ModuleType) -> Any:
+        """What `save_to_disk` wrote; a set without splits has the one for training."""
+        sets = library.load_from_disk(self.path)
+        sets = sets if isinstance(sets, dict) else {self.train: sets}
+        return {name: rows.to_iterable_dataset() for name, rows in sets.items()} if self.streaming else sets
+
+    def require_lengths(self) -> None:
+        for name in ("samples", "held_out_samples"):
+            if (getattr(self, name) is not None) != self.streaming:
+                wish = f"with data.streaming give data.{name}: the rows or windows of an epoch, or of an evaluation"
+                raise UserError(wish if self.streaming else f"data.{name} is for data.streaming=true alone")
+
+    def split(self, sets: Any, name: str, columns: tuple[str, ...]) -> Any:
+        """The rows of a split with these columns alone; raises UserError where it lacks one."""
+        if name not in sets:
+            raise UserError(f'{self.path}: no split "{name}"; {known("splits", name, sets)}')
+        found = sets[name].column_names or []  # unknown of some streams
+        for column in columns:
+            if found and column not in found:
+                raise UserError(f'{self.path}: no column "{column}"; {known("columns", column, found)}')
+        return sets[name].select_columns(list(columns))
+
+    def opened(self, rows: Any, draw: tuple[int, int] | None) -> Iterator[dict[str, Any]]:
+        """The rows of a stream, in the order of the epoch that `draw` = (seed, epoch) names."""
+        if draw:
+            rows = rows.shuffle(seed=seeds.stream(*draw), buffer_size=self.shuffle_buffer)
+        # By `iter`, since iterating itself would give a process that loads data its own files alone.
+        for part in rows.iter(READ_AT_ONCE):
+            for values in zip(*part.values(), strict=True):
+                yield dict(zip(part, values, strict=True))
+
+
+def import_datasets() -> ModuleType:
+    try:
+        return importlib.import_module("datasets")
+    except ImportError:
+        raise UserError("this needs the library `datasets`: pip install datasets") from None

@@ -1,0 +1,88 @@
+"""Pictures that cannot be read: an error that names them, or the next one in their place."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Literal, TypeVar
+
+import torch
+from PIL import Image, UnidentifiedImageError
+
+from runtime.errors import UserError
+from runtime.storage import untrusted
+
+Policy = Literal["error", "skip"]
+Item = TypeVar("Item")
+
+
+def without_interpreters() -> None:
+    """Let Pillow forget PostScript, which it hands to Ghostscript, a program, whatever a file is called."""
+    Image.init()
+    Image.OPEN.pop("EPS", None)
+    Image.ID[:] = [kind for kind in Image.ID if kind != "EPS"]
+
+
+without_interpreters()
+
+
+class Unreadable(UserError):
+    """A picture that is missing, cut off, none at all, or larger than PIL decodes (179 million pixels)."""
+
+
+def undecoded(file: Path) -> Image.Image:
+    """A picture of which the header is read; raises UserError for a pipe or a device, where reading would wait."""
+    if file.exists():
+        untrusted.require_file(file)
+    return Image.open(file)
+
+
+def decoded(place: object, opened: Callable[[], Image.Image]) -> Image.Image:
+    """The picture, decoded as a whole; raises Unreadable, naming its place."""
+    try:
+        picture = opened()
+        picture.load()
+    except MemoryError:
+        raise
+    except Exception as error:  # arbitrary bytes make decoders fail in arbitrary ways
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = "not of a kind that PIL knows" if isinstance(error, UnidentifiedImageError) else reason
+        advice = "repair or remove it, or pass over such pictures with data.unreadable=skip"
+        raise Unreadable(f"{place}: not a readable picture: {reason}; {advice}") from None
+    return picture
+
+
+class Readable:
+    """Reads items by number; with the policy `skip` the next number's item takes the place of an unreadable one.
+
+    Each is named once on stderr: what is broken is remembered in memory that the processes which load data share.
+    """
+
+    def __init__(self, policy: Policy, count: int | None) -> None:
+        self.policy = policy
+        self.said: set[str] = set()  # of a stream, whose items have no lasting numbers
+        self.broken = torch.zeros(count or 0, dtype=torch.bool)
+        if policy == "skip" and count:
+            self.broken.share_memory_()
+
+    def first(self, numbers: Iterable[int], read: Callable[[int], Item]) -> Item:
+        """The item of the first of `numbers` that can be read; raises UserError where there is none."""
+        message = "nothing to read"
+        for number in numbers:
+            if len(self.broken) and self.broken[number]:
+                continue
+            try:
+                return read(number)
+            except Unreadable as error:
+                if self.policy == "error":
+                    raise
+                self.remember(number, message := str(error))
+        raise UserError(f"no picture can be read that would take the place of an unreadable one; the last: {message}")
+
+    def remember(self, number: int, message: str) -> None:
+        if len(self.broken):
+            self.broken[number] = True
+        if message not in self.said:
+            self.said.add(message)
+            print(f"skipped: {message.partition(';')[0]}", file=sys.stderr, flush=True)

@@ -1,0 +1,1 @@
+"""Starting the training of one network from the weights of another."""
