@@ -33,7 +33,7 @@ class Unreadable(UserError):
 
 def undecoded(file: Path) -> Image.Image:
     """A picture of which the header is read; raises UserError for a pipe or a device, where reading would wait."""
-    if file.exists():
+    if file.exists() and not file.is_dir():
         untrusted.require_file(file)
     return Image.open(file)
 
