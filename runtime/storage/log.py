@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+import importlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+import yaml
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch.utils.tensorboard import SummaryWriter
@@ -18,7 +22,8 @@ from runtime.storage.run_folder import RunFolder
 class Log:
     """The log of one run from `step` on; what an interrupted run had logged beyond that step is dropped."""
 
-    def __init__(self, folder: RunFolder, step: int, total: int) -> None:
+    def __init__(self, folder: RunFolder, step: int, total: int, wandb: str | None = None) -> None:
+        self.online = joined(wandb, folder) if wandb else None
         rewind(folder.metrics, step)
         self.total = total
         self.file = folder.metrics.open("a", encoding="utf-8")
@@ -43,6 +48,8 @@ class Log:
         self.progress.stop()
         self.file.close()
         self.board.close()
+        if self.online:
+            self.online.finish()
 
     def advance(self, step: int) -> None:
         self.progress.update(self.task, completed=step)
@@ -67,6 +74,25 @@ class Log:
         self.file.flush()
         for name, value in figures.items():
             self.board.add_scalar(f"{split}/{name}", value, step)
+        if self.online:
+            self.online.log({f"{split}/{name}": value for name, value in figures.items()}, step=step)
+
+
+def joined(project: str, folder: RunFolder) -> Any:
+    """The run of this folder at Weights & Biases, the same one whenever it goes on; raises UserError where it fails."""
+    try:
+        library = importlib.import_module("wandb")
+    except ImportError:
+        raise UserError(f"wandb={project} needs the library `wandb`: pip install wandb (or wandb=null)") from None
+    name = folder.path.resolve()
+    identity = hashlib.blake2b(str(name).encode(), digest_size=8).hexdigest()
+    config = yaml.safe_load(folder.recipe.read_text(encoding="utf-8"))
+    try:
+        return library.init(
+            project=project, name=name.name, id=identity, resume="allow", dir=str(folder.path), config=config
+        )
+    except Exception as error:  # not logged in, no network: the library has many kinds
+        raise UserError(f"wandb={project}: {error}") from error
 
 
 class Silence:

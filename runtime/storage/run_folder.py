@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -63,6 +64,7 @@ def create(path: Path, recipe: Recipe, compiled: Compiled, spec_name: str) -> Ru
 def surroundings(spec_name: str, compiled: Compiled) -> dict[str, object]:
     return {
         "spec": spec_name,
+        "commit": commit(),
         "spec_sha256": compiled.sha256,
         "network": compiled.name,
         "python": platform.python_version(),
@@ -73,6 +75,21 @@ def surroundings(spec_name: str, compiled: Compiled) -> dict[str, object]:
         "threads": torch.get_num_threads(),
         "accelerator": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
     }
+
+
+def commit() -> str | None:
+    """The state of the repository in which the command runs, `dirty` with changes in it; None outside of one."""
+    try:
+        said = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude", "*"],
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return said.stdout.strip()
 
 
 def recipe_in(folder: RunFolder, overrides: Sequence[str] = ()) -> Recipe:

@@ -131,12 +131,16 @@ class Trainer:
         batches = stream(self.batches, self.step, self.total, workers, pin, own, prefetch)
         old = {number: signal.signal(number, self.stop) for number in (signal.SIGTERM, signal.SIGINT)}
         try:
-            with explained(), Log(self.folder, self.step, self.total) if self.world.main else Silence() as log:
+            with explained(), self.log() as log:
                 self.trained.train()
                 self.steps(batches, own, log)
         finally:
             for number, handler in old.items():
                 signal.signal(number, handler)
+
+    def log(self) -> Log | Silence:
+        """What the first process tells for all."""
+        return Log(self.folder, self.step, self.total, self.recipe.wandb) if self.world.main else Silence()
 
     def steps(self, batches: Iterator[Batch], own: range, log: Log | Silence) -> None:
         since = self.step

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch.distributed as dist
+
 from runtime import parallel, train
-from runtime.errors import Quiet, UserError
+from runtime.errors import Quiet, Stopped, UserError
+from runtime.training.trainer import Trainer
+
+SIGNAL = "process 1 is told to stop"  # in the place of a command's first word
 
 
 def torchrun(processes: int, commands: Sequence[Sequence[str]], place: Path) -> str:
@@ -22,11 +29,29 @@ def torchrun(processes: int, commands: Sequence[Sequence[str]], place: Path) -> 
     return done.stdout
 
 
+def signalled(*arguments: str) -> None:
+    """A run whose process 1 alone gets SIGTERM, in the middle of its third step."""
+    update = Trainer.update
+
+    def interrupted(self: Trainer, *given: object) -> dict[str, float]:
+        if self.step == 2 and self.world.rank == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return update(self, *given)
+
+    Trainer.update = interrupted
+    try:
+        train.main(arguments)
+    finally:
+        Trainer.update = update
+
+
 def main(commands: Sequence[Sequence[str]]) -> None:
     with parallel.world():
         for command in commands:
             try:
-                train.main(command)
+                signalled(*command[1:]) if command[0] == SIGNAL else train.main(command)
+            except Stopped as stopped:
+                print(f"process {dist.get_rank()} said: {stopped}", flush=True)
             except UserError as error:
                 print(f"refused: {error}", flush=True)
             except Quiet:
