@@ -30,6 +30,7 @@ from runtime.weights.restoration import Restored, restored
 from runtime.weights.sizes import choice_for, sizes_in
 from runtime.weights.tensors import shape_text
 
+NEW = "note: not compared, since this is not the whole official network: what is fresh has to be trained"
 SPECS = Path(runtime.__file__).parents[1] / "specs"
 
 
@@ -76,11 +77,11 @@ def forth(options: argparse.Namespace) -> None:
     except UserError as error:
         raise UserError(f"{error}{advice(official, options.spec)}") from None
     about = origin(preset, sizes, compiled) | kept.packed(result.kept)
+    whole = None if options.partial else restored(result.weights, compiled.module, result.kept)
+    verdict = compared(whole, result.weights, compiled) if whole else NEW
     checkpoint.save_weights(options.output, result.weights, about)
     tell(official, result)
-    if not options.partial:
-        print(compared(restored(result.weights, compiled.module, result.kept), result.weights, compiled))
-    print(f"{options.output}: {compiled.name}, {parameter_count(compiled.module):,} parameters")
+    print(f"{verdict}\n{options.output}: {compiled.name}, {parameter_count(compiled.module):,} parameters")
 
 
 def network_for(
@@ -139,15 +140,13 @@ def tell(official: Mapping[str, Tensor], result: Converted) -> None:
         print(f"fresh:  {name} {shape_text(result.weights[name])} (not in the file: as the spec initialises it)")
     for remark in result.remarks:
         print(remark)
-    if result.fresh:
-        print("note: this is not the official network; what is fresh has to be trained")
 
 
 def compared(result: Restored, weights: Mapping[str, Tensor], compiled: Compiled) -> str:
     """One line on whether network and official form compute the same."""
     off = disagreement(result, weights, compiled)
     if off is None:
-        return f"not compared with the official form of {result.family.name}: it is not written out for this network"
+        return f"not compared with the official form of {result.family.name}: none of this network, or no finite output"
     if off < CLOSE:
         return f"the official form of {result.family.name} gives the same output: relative difference {off:.0e}"
     return (
@@ -171,7 +170,7 @@ def back(options: argparse.Namespace) -> None:
     compiled = found.compiled
     result = restored(weights, compiled.module, kept.unpacked(about))
     off = disagreement(result, weights, compiled)
-    if off is not None and off >= CLOSE:
+    if off is not None and not off < CLOSE:
         raise UserError(
             f"{options.weights}: the names are those of {result.family.name}, but its official code computes something "
             f"else with these weights (relative difference {off:.0e}): an approximation or a real of the spec is not "

@@ -38,7 +38,8 @@ def difference(
         model: that the network was compiled of; it says how many heads there are, which no tensor does.
 
     Returns:
-        None where there is no form to compare with: heads are not called K, or the architecture was not written out.
+        None where there is nothing to compare with: heads are not called K, the architecture was not written out, or
+        its output is not finite.
 
     Raises:
         UserError: where the official form has other entries, as that of one head as wide as the tokens.
@@ -53,7 +54,7 @@ def difference(
     ours, theirs = (
         output(module, state, inputs) for module, state in ((copy.deepcopy(network), weights), (form, official))
     )
-    return float((ours - theirs).norm() / theirs.norm())
+    return float((ours - theirs).norm() / theirs.norm()) if theirs.isfinite().all() else None
 
 
 def form_of(

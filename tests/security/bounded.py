@@ -12,6 +12,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 from runtime.errors import run
 
 SECONDS = 20
@@ -70,6 +72,7 @@ def command(main: Callable[[Sequence[str]], object], words: Sequence[str], outpu
         os.dup2(output, 2)
         sys.stdout, sys.stderr = os.fdopen(1, "w", closefd=False), os.fdopen(2, "w", closefd=False)
         resource.setrlimit(resource.RLIMIT_AS, (pages(0) + SAFETY, pages(0) + SAFETY))
+        torch.set_num_threads(1)  # the threads of the process that was forked are not here to be waited for
         sys.argv = ["command", *words]
         run(main)
     except SystemExit as left:

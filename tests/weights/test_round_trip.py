@@ -244,3 +244,10 @@ def test_a_vision_transformer_is_none_of_ours(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no architecture known here"):
         convert.main([str(tmp_path / "vit.pth"), str(SPECS / "tost.crate"), "-o", str(tmp_path / "ours.safetensors")])
     assert read_official(tmp_path / "vit.pth").keys() == set(names)
+
+
+def test_weights_that_have_diverged_come_back_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    official, state = official_file("crate", tmp_path)
+    torch.save(state | {"cls_token": torch.full_like(state["cls_token"], torch.nan)}, official)
+    found = there_and_back(tmp_path, official, str(SPECS / "crate.crate"), *sizes("crate"))
+    assert found["cls_token"].isnan().all() and "no finite output" in capsys.readouterr().out
