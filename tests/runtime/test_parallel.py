@@ -45,16 +45,29 @@ def command(case: str, out: Path, steps: int, *more: str) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Every case trained alone, by DDP and by FSDP2; folders `case/way`."""
+def printed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """The folder with all runs, `case/way`, and what the two processes said. Starting processes is what takes long."""
     place = tmp_path_factory.mktemp("runs")
     for case in CASES:
         train.main(command(case, place / case / "one", 6))
-    for processes in (2, 3):
-        ways = [way for way, (count, _) in WAYS.items() if count == processes]
-        commands = [command(case, place / case / way, 6, f"parallel={WAYS[way][1]}") for case in CASES for way in ways]
-        torchrun(processes, commands, place)
-    return place
+    trained = {
+        count: [command(c, place / c / way, 6, f"parallel={WAYS[way][1]}") for c, way in PAIRS if WAYS[way][0] == count]
+        for count in (2, 3)
+    }
+    changing = place / "changing"
+    torchrun(3, [*trained[3], command("classify", changing, 2, "parallel=fsdp")], place)
+    lengthen(changing, 4, "ddp")
+    refused = [
+        command("classify", place / "uneven", 2, "batch=61"),
+        command("classify", place / "a", 2, "sizes.classes=3"),
+    ]
+    stopped = [SIGNAL, *command("classify", place / "stopped", 6)]
+    return place, torchrun(2, [*trained[2], ["--resume", str(changing)], *refused, stopped], place)
+
+
+@pytest.fixture(scope="module")
+def runs(printed: tuple[Path, str]) -> Path:
+    return printed[0]
 
 
 def figures(run: Path) -> list[dict[str, float]]:
@@ -90,16 +103,15 @@ def test_fsdp_equals_ddp(processes: int, runs: Path) -> None:
         assert torch.allclose(value, slices["network"][name], rtol=0, atol=1e-5), name
 
 
-def test_a_run_goes_on_with_any_number_of_processes(runs: Path, tmp_path: Path) -> None:
+def test_a_run_goes_on_with_any_number_of_processes(runs: Path) -> None:
     """Three processes by FSDP2, then two by DDP, then one: as one process all the way."""
-    straight, changing = runs / "classify" / "one", tmp_path / "changing"
-    torchrun(3, [command("classify", changing, 2, "parallel=fsdp")], tmp_path)
-    lengthen(changing, 4, "ddp")
-    torchrun(2, [["--resume", str(changing)]], tmp_path)
-    lengthen(changing, 6, "ddp")
-    train.main(["--resume", str(changing)])
-    losses, expected = ([e["loss"] for e in figures(run) if e["split"] == "train"] for run in (changing, straight))
-    assert losses == pytest.approx(expected, rel=1e-4)
+    lengthen(runs / "changing", 6, "ddp")
+    train.main(["--resume", str(runs / "changing")])
+    assert losses(runs / "changing") == pytest.approx(losses(runs / "classify" / "one"), rel=1e-4)
+
+
+def losses(run: Path) -> list[float]:
+    return [entry["loss"] for entry in figures(run) if entry["split"] == "train"]
 
 
 def lengthen(run: Path, steps: int, way: str) -> None:
@@ -110,24 +122,21 @@ def lengthen(run: Path, steps: int, way: str) -> None:
     (run / "recipe.yaml").write_text(recipe.replace(f"steps: {steps - 2}\n", f"steps: {steps}\n"))
 
 
-def test_a_signal_to_one_process_stops_all_after_the_same_step(runs: Path, tmp_path: Path) -> None:
-    run = tmp_path / "run"
-    printed = torchrun(2, [[SIGNAL, *command("classify", run, 6)]], tmp_path)
+def test_a_signal_to_one_process_stops_all_after_the_same_step(printed: tuple[Path, str]) -> None:
+    place, said = printed
+    run = place / "stopped"
     for process in (0, 1):
-        assert f"process {process} said: SIGTERM: stopped after step 3 of 6; continue with --resume {run}" in printed
+        assert f"process {process} said: SIGTERM: stopped after step 3 of 6; continue with --resume {run}" in said
     assert checkpoint.read_state(run / "checkpoint.pt")["step"] == 3
     train.main(["--resume", str(run)])
-    straight = runs / "classify" / "one"
-    losses, expected = ([e["loss"] for e in figures(r) if e["split"] == "train"] for r in (run, straight))
-    assert losses == pytest.approx(expected, rel=1e-4)
+    assert losses(run) == pytest.approx(losses(place / "classify" / "one"), rel=1e-4)
 
 
-def test_what_all_refuse_is_said_once(tmp_path: Path) -> None:
-    refused = command("classify", tmp_path / "a", 2, "batch=61")
-    printed = torchrun(2, [refused, command("classify", tmp_path / "b", 2, "sizes.classes=3")], tmp_path)
-    assert printed.count("batch 61 cannot be split into 2 equal shares in 2 processes") == 1
-    assert printed.count("sizes.classes=10") == 1
-    assert not (tmp_path / "a").exists() and not (tmp_path / "b").exists()
+def test_what_all_refuse_is_said_once(printed: tuple[Path, str]) -> None:
+    place, said = printed
+    assert said.count("batch 61 cannot be split into 2 equal shares in 2 processes") == 1
+    assert said.count("sizes.classes=10") == 1
+    assert not (place / "uneven").exists()
 
 
 @pytest.mark.parametrize(("size", "accumulate", "parts"), [(1, 1, 1), (1, 4, 4), (2, 1, 2), (2, 4, 4), (3, 4, 6)])
