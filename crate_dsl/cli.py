@@ -14,7 +14,7 @@ from typing import NoReturn
 
 from crate_dsl.certificate import certificate
 from crate_dsl.compiler import VERSION, Compilation, compile_spec
-from crate_dsl.errors import CompilerBug, CrateError, fail
+from crate_dsl.errors import CompilerBug, CrateError, fail, harmless
 from crate_dsl.library.standard import listing
 from crate_dsl.mathematics import explain, page
 from crate_dsl.operators.cost import BATCH, table
@@ -101,7 +101,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         return run(options)
     except CrateError as error:
-        print(error, file=sys.stderr)
+        print(harmless(str(error)), file=sys.stderr)  # it may quote a file
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except Exception as error:

@@ -13,7 +13,7 @@ from pathlib import Path
 from crate_dsl.errors import Source, fail
 from crate_dsl.language.check import check
 from crate_dsl.language.model import Model
-from crate_dsl.language.parse import parse
+from crate_dsl.language.parse import MAX_CHARACTERS, parse
 from crate_dsl.language.syntax import Spec
 from crate_dsl.library.vocabulary import VOCABULARY
 from crate_dsl.mathematics.derivation import Derivation
@@ -122,7 +122,10 @@ def compile_spec(
 def read_source(path: str | Path) -> Source:
     """The text of a spec file."""
     try:
-        return Source(str(path), Path(path).read_text(encoding="utf-8"), Path(path).parent)
+        with Path(path).open(encoding="utf-8") as file:
+            return Source(
+                str(path), file.read(MAX_CHARACTERS + 1), Path(path).parent
+            )  # the parser says what is too much
     except FileNotFoundError:
         beside = Path(path).parent
         names = sorted(p.name for p in beside.glob("*.crate")) if beside.is_dir() else []

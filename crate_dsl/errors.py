@@ -6,6 +6,7 @@ size clash, say). Deep code states the fact; only this file decides how it looks
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -60,6 +61,11 @@ class Span:
         text, before = _printable(text[first : first + WIDTH]), column - 1 - first
         width = max(1, min(self.end - self.start, len(text) - before))
         return f"{line:5} | {text}\n      | {' ' * before}{'^' * width}"
+
+
+def harmless(text: str) -> str:
+    """A text for a terminal: control characters other than ends of lines and tabs are replaced."""
+    return "".join(c if c in "\n\t" or unicodedata.category(c) != "Cc" else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 def _printable(text: str) -> str:

@@ -1,114 +1,37 @@
-"""Official weights for a compiled network: python -m runtime.convert OFFICIAL.pth SPEC [--preset] [--set] -o FILE."""
+"""Weights of the official code for a compiled network, and back.
+
+python -m runtime.convert OFFICIAL.pth [SPEC] [--preset P] [--set k=v ...] -o WEIGHTS.safetensors
+python -m runtime.convert RUN|WEIGHTS.safetensors --to-official -o OFFICIAL.pth
+"""
 
 from __future__ import annotations
 
+import argparse
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import yaml
-from torch import Tensor, nn
+from torch import Tensor
 
+import crate_dsl
+import runtime
 from runtime.errors import Parser, UserError, run
-from runtime.network import compile_network, parameter_count, plain_names
-from runtime.official import RULES, UNUSED
+from runtime.network import Compiled, compile_network, parameter_count
 from runtime.storage import checkpoint
 from runtime.storage.run_folder import origin
+from runtime.storage.trained import network_of
+from runtime.weights import kept
+from runtime.weights.agreement import CLOSE, difference
+from runtime.weights.conversion import Converted, converted
+from runtime.weights.files import read_official, write_official
+from runtime.weights.names import Family, family_of
+from runtime.weights.restoration import Restored, restored
+from runtime.weights.sizes import choice_for, sizes_in
+from runtime.weights.tensors import shape_text
 
-WRAPPERS = ("state_dict", "model")  # under which training scripts keep the weights
-STEP = re.compile(r"((?:encoder|decoder)\.\d+)\.([^.]+)\.(.+)")
-
-
-@dataclass(frozen=True)
-class Converted:
-    """Weights under the compiled names, and the official names that no forward pass reads."""
-
-    weights: dict[str, Tensor]
-    unused: tuple[str, ...]
-
-
-def convert_state(official: Mapping[str, Tensor], network: nn.Module, complete: bool = True) -> dict[str, Tensor]:
-    """The official weights, or gradients, under the names and in the layout of `network`.
-
-    Raises UserError listing every missing (unless `complete` is False), unexpected and misshapen entry.
-    """
-    return converted(official, network, complete).weights
-
-
-def converted(official: Mapping[str, Tensor], network: nn.Module, complete: bool = True) -> Converted:
-    wanted = {name: value.shape for name, value in network.state_dict().items()}
-    names = compiled_names(wanted)
-    weights: dict[str, Tensor] = {}
-    unused, problems = [], []
-    for name, value in official.items():
-        if re.fullmatch(UNUSED, name):
-            unused.append(name)
-            continue
-        target, tensor = translate(name, value)
-        target = names.get(target, target)
-        if target not in wanted:
-            problems.append(f"unexpected: {name} {shape_text(value)}" + (f", for {target}" if target else ""))
-        elif tensor.shape != wanted[target]:
-            shapes = f"{shape_text(tensor)}, {target} is {shape_text(wanted[target])}"
-            problems.append(f"misshapen:  {name} {shape_text(value)} gives {shapes}")
-        if target:
-            weights[target] = tensor
-    if complete:
-        problems += [f"missing:    {name} {shape_text(wanted[name])}" for name in wanted if name not in weights]
-    if problems:
-        raise UserError("these official weights are not those of this network:\n  " + "\n  ".join(problems))
-    return Converted({name: weights[name].contiguous() for name in wanted if name in weights}, tuple(unused))
-
-
-def translate(name: str, value: Tensor) -> tuple[str | None, Tensor]:
-    """The place of an official entry, with steps by number, and its value in our layout; None for an unknown name."""
-    for rule in RULES:
-        if target := rule.apply(name):
-            return target, rule.transform(value)
-    return None, value
-
-
-def compiled_names(names: Mapping[str, object]) -> dict[str, str]:
-    """From places by number, `encoder.0.0.matrix_out`, to a compiled network's names, `encoder.0.compress.U_out`."""
-    layers: dict[str, dict[str, list[str]]] = {}
-    for name in names:
-        if found := STEP.fullmatch(name):
-            layers.setdefault(found[1], {}).setdefault(found[2], []).append(found[3])
-    return {
-        f"{layer}.{number}.{role}": f"{layer}.{step}.{name}"
-        for layer, steps in layers.items()
-        for number, (step, parameters) in enumerate(steps.items())
-        for name, role in roles(parameters).items()
-    }
-
-
-def roles(parameters: Sequence[str]) -> dict[str, str]:
-    """Which parameter of a step is its matrix, which the free adjoint and its bias, and which comes second."""
-    plain = [name for name in parameters if "." not in name]
-    inner = next((name for name in plain if f"{name}_out" in plain), plain[0] if plain else "")
-    family = {inner: "matrix", f"{inner}_out": "matrix_out", f"{inner}_bias": "matrix_bias"}
-    second = dict.fromkeys([name for name in plain if name not in family][:1], "second")
-    return {name: name for name in parameters if "." in name} | {
-        name: role for name, role in (family | second).items() if name in plain
-    }
-
-
-def shape_text(value: Any) -> str:
-    sizes = value.shape if isinstance(value, Tensor) else value
-    return " x ".join(map(str, sizes)) or "scalar"
-
-
-def read_official(path: Path) -> dict[str, Tensor]:
-    """A state dict, bare or wrapped; nothing in the file is executed."""
-    content = checkpoint.load_torch(path, f"{path}: not a file of weights that can be loaded without running code")
-    for wrapper in WRAPPERS:
-        if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
-            content = content[wrapper]
-    if not isinstance(content, dict) or not any(isinstance(value, Tensor) for value in content.values()):
-        raise UserError(f"{path}: holds no state dict, neither itself nor under {' or '.join(WRAPPERS)}")
-    return plain_names({str(name): value for name, value in content.items() if isinstance(value, Tensor)})
+NEW = "note: not compared, since this is not the whole official network: what is fresh has to be trained"
+SPECS = Path(runtime.__file__).parents[1] / "specs"
 
 
 def settings(words: Sequence[str]) -> dict[str, int | float]:
@@ -126,20 +49,141 @@ def settings(words: Sequence[str]) -> dict[str, int | float]:
 
 
 def main(arguments: Sequence[str]) -> None:
-    parser = Parser(prog="python -m runtime.convert", description="Official CRATE weights for a compiled network.")
-    parser.add_argument("official", type=Path, metavar="OFFICIAL.pth")
-    parser.add_argument("spec", type=Path, metavar="SPEC")
-    parser.add_argument("--preset")
+    parser = Parser(prog="python -m runtime.convert", description="Weights of the official code, and back to it.")
+    parser.add_argument(
+        "weights", type=Path, metavar="WEIGHTS", help="an official .pth; with --to-official a run, or ours"
+    )
+    parser.add_argument("spec", type=Path, nargs="?", metavar="SPEC", help="default: the one that the file is of")
+    parser.add_argument("--preset", help="default, without a SPEC: the one of the file's sizes")
     parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="name=value", dest="sizes")
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE.safetensors")
+    parser.add_argument("--to-official", action="store_true", help="from our weights to a state dict of official names")
+    parser.add_argument(
+        "--partial", action="store_true",
+        help="convert what official code and spec share; the rest of the network is as the spec initialises it",
+    )  # fmt: skip
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help=".safetensors, or .pth")
     options = parser.parse_args(arguments)
-    official, sizes = read_official(options.official), settings(options.sizes)
-    compiled = compile_network(options.spec, options.preset, sizes)
-    result = converted(official, compiled.module)
-    checkpoint.save_weights(options.output, result.weights, origin(options.preset, sizes, compiled))
-    for name in result.unused:
-        print(f"unused: {name} {shape_text(official[name])} (no forward pass reads it, officially neither)")
-    print(f"{options.output}: {compiled.name}, {parameter_count(compiled.module):,} parameters")
+    (back if options.to_official else forth)(options)
+
+
+# ---- from the official code ------------------------------------------------------------------------------------------
+
+
+def forth(options: argparse.Namespace) -> None:
+    official = read_official(options.weights)
+    compiled, preset, sizes = network_for(official, options)
+    try:
+        result = converted(official, compiled.module, partial=options.partial)
+    except UserError as error:
+        raise UserError(f"{error}{advice(official, options.spec)}") from None
+    about = origin(preset, sizes, compiled) | kept.packed(result.kept)
+    whole = None if options.partial else restored(result.weights, compiled.module, result.kept)
+    verdict = compared(whole, result.weights, compiled) if whole else NEW
+    checkpoint.save_weights(options.output, result.weights, about)
+    tell(official, result)
+    print(f"{verdict}\n{options.output}: {compiled.name}, {parameter_count(compiled.module):,} parameters")
+
+
+def network_for(
+    official: Mapping[str, Tensor], options: argparse.Namespace
+) -> tuple[Compiled, str | None, dict[str, int | float]]:
+    """The network that is asked for; without a spec, the one that the file is of."""
+    sizes = settings(options.sizes)
+    if options.spec:
+        return compile_network(options.spec, options.preset, sizes), options.preset, sizes
+    family = family_of(official)
+    if family is None:
+        raise UserError(f"{options.weights}: these are the weights of no architecture known here: give a SPEC")
+    spec, preset = SPECS / family.spec, options.preset
+    if preset is None:
+        choice = choice_for(spec, sizes_in(official, family) | sizes)
+        if not choice.width_known and "K" not in sizes:
+            width = choice.sizes["d"]
+            raise UserError(f"{options.weights}: no tensor says how many heads {family.name} of width {width} has: "
+                            "give --set K=...")  # fmt: skip
+        preset, sizes = choice.preset, choice.sizes | sizes
+        print(f"{options.weights}: {family.name}, as {spec.name} {choice}".rstrip())
+    return compile_network(spec, preset, sizes), preset, sizes
+
+
+def advice(official: Mapping[str, Tensor], spec: Path | None) -> str:
+    """What the file is, and with which preset and sizes the spec would be that."""
+    family = family_of(official)
+    if family is None:
+        return ""
+    found = sizes_in(official, family)
+    words = ", ".join(f"{name}={value}" for name, value in found.items())
+    text = f"\nthe file is {family.name} (specs/{family.spec}) of {words}"
+    if family.outside and any(map(family.is_outside, official)):
+        text += "; --partial converts what both have, the rest starts anew"
+    if spec is None or crate_dsl.compile_spec(spec).model.name != name_of(family):
+        return text
+    choice = choice_for(spec, found)
+    heads = "" if choice.width_known else "; no tensor says how many heads it has: set K too"
+    return f"{text}: try {choice}{heads}" if str(choice) else text
+
+
+def name_of(family: Family) -> str:
+    return crate_dsl.compile_spec(SPECS / family.spec).model.name
+
+
+def tell(official: Mapping[str, Tensor], result: Converted) -> None:
+    """What a user must know of the conversion, line by line."""
+    for name in result.family.unread:
+        if name in official:
+            why = "no forward pass reads it, officially neither; kept for the way back"
+            print(f"unused: {name} {shape_text(official[name])} ({why})")
+    for name in result.kept:
+        if name not in result.family.unread:
+            print(f"kept:   {name} {shape_text(result.kept[name])} (no spec can state it; kept for the way back)")
+    for name in result.fresh:
+        print(f"fresh:  {name} {shape_text(result.weights[name])} (not in the file: as the spec initialises it)")
+    for remark in result.remarks:
+        print(remark)
+
+
+def compared(result: Restored, weights: Mapping[str, Tensor], compiled: Compiled) -> str:
+    """One line on whether network and official form compute the same."""
+    off = disagreement(result, weights, compiled)
+    if off is None:
+        return f"not compared with the official form of {result.family.name}: none of this network, or no finite output"
+    if off < CLOSE:
+        return f"the official form of {result.family.name} gives the same output: relative difference {off:.0e}"
+    return (
+        f"note: with these weights the official {result.family.name} computes something else: relative difference "
+        f"{off:.0e}; an approximation or a real of the spec is not the official one"
+    )
+
+
+def disagreement(result: Restored, weights: Mapping[str, Tensor], compiled: Compiled) -> float | None:
+    return difference(result.family, result.state, compiled.module, weights, compiled.compilation.model)
+
+
+# ---- to the official code --------------------------------------------------------------------------------------------
+
+
+def back(options: argparse.Namespace) -> None:
+    if options.spec or options.preset or options.sizes or options.partial:
+        raise UserError("--to-official takes weights alone: they say which network they are of, and are written whole")
+    found = network_of(options.weights)
+    weights, about = checkpoint.load_weights(found.file)
+    compiled = found.compiled
+    result = restored(weights, compiled.module, kept.unpacked(about))
+    off = disagreement(result, weights, compiled)
+    if off is not None and not off < CLOSE:
+        raise UserError(
+            f"{options.weights}: the names are those of {result.family.name}, but its official code computes something "
+            f"else with these weights (relative difference {off:.0e}): an approximation or a real of the spec is not "
+            f"the official one (specs/{result.family.spec})"
+        )
+    write_official(options.output, result.state)
+    for name in result.made:
+        source = result.family.unread[name]
+        print(f"made:   {name} {shape_text(result.state[name])} ({source}; nothing reads it, officially neither)")
+    for name in result.left:
+        print(f"left:   {name} (stands for entries of the official code, which are as they were kept)")
+    print(compared(result, weights, compiled))
+    print(f"{options.output}: {result.family.name}, {len(result.state)} entries")
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from difflib import get_close_matches
 from typing import NoReturn
 
 from crate_dsl import CrateError
+from crate_dsl.errors import harmless
 
 
 class UserError(Exception):
@@ -58,6 +59,10 @@ def run(main: Callable[[Sequence[str]], None]) -> NoReturn:
         leave(f"{stopped}", 128 + stopped.signal)
     except KeyboardInterrupt:
         leave("interrupted", 130)
+    except RecursionError:
+        leave("something that was read is nested too deeply", 1)
+    except MemoryError:
+        leave("not enough memory: smaller sizes, a smaller batch or less data are needed", 1)
     except BrokenPipeError:
         sys.stderr.close()  # the reader of our output went away, as `| head` does
         sys.exit(0)
@@ -67,5 +72,5 @@ def run(main: Callable[[Sequence[str]], None]) -> NoReturn:
 
 
 def leave(message: str, status: int) -> NoReturn:
-    print(message, file=sys.stderr)
+    print(harmless(message), file=sys.stderr)  # it may quote a file
     sys.exit(status)

@@ -12,6 +12,9 @@ import torch
 from torch import Tensor, nn
 
 import crate_dsl
+from crate_dsl.language.model import Model
+from runtime.errors import UserError
+from runtime.storage import untrusted
 
 
 class InputShape(Protocol):
@@ -117,13 +120,15 @@ def compile_network(
 ) -> Compiled:
     """Compile a spec and build its network, initialised from `seed`.
 
-    Raises CrateError for whatever the compiler refuses, an unreadable file among it.
+    Raises CrateError for whatever the compiler refuses, an unreadable file among it, and UserError for a network that
+    this machine cannot hold.
     """
     return built(crate_dsl.compile_spec(path, preset=preset, overrides=sizes), seed, dtype)
 
 
 def built(compilation: crate_dsl.Compilation, seed: int = 0, dtype: torch.dtype = torch.float32) -> Compiled:
-    """The network of a compilation, initialised from `seed`."""
+    """The network of a compilation, initialised from `seed`; raises UserError where this machine cannot hold it."""
+    require_memory(compilation.model, compilation.costs.parameters)
     torch.manual_seed(seed)
     return Compiled(compilation, written_class(compilation)().to(dtype))
 
@@ -131,6 +136,14 @@ def built(compilation: crate_dsl.Compilation, seed: int = 0, dtype: torch.dtype 
 def written_class(compilation: crate_dsl.Compilation) -> type[nn.Module]:
     """The class that the written file declares: what is executed is the compiler's output, never a user's code."""
     return getattr(crate_dsl.module_of(compilation.text, compilation.class_name), compilation.class_name)
+
+
+def require_memory(model: Model, parameters: int) -> None:
+    """Raises UserError where the parameters and the table of positions alone are larger than this machine's memory."""
+    wanted = 4 * (parameters + model.tokens.count * model.sizes[model.tokens.rows])
+    if wanted > (memory := untrusted.memory()):
+        found = f"{parameters:,} parameters and {model.tokens.count:,} tokens"
+        raise UserError(f"{model.name}: {found} take {wanted >> 30:,} GB, this machine has {memory >> 30:,} GB")
 
 
 def kind_of(path: Path) -> str:

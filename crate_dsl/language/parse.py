@@ -58,7 +58,7 @@ def parse_energies(source: Source) -> tuple[EnergyDeclaration | Include, ...]:
 def _nodes(source: Source) -> tuple[list, list[Diagnostic]]:
     """The items of a file, a "network" line as a pair, and what is wrong with the others."""
     if len(source.text) > MAX_CHARACTERS:
-        raise fail(f"{source.name} has {len(source.text):,} characters", hint=f"at most {MAX_CHARACTERS:,} are read")
+        raise fail(f"{source.name} has more than {MAX_CHARACTERS:,} characters", hint="no network needs so many")
     builder, nodes, diagnostics = Builder(source), [], []
     for item in split(_tokens(source)):
         try:

@@ -21,8 +21,12 @@ WIDTH = 112
 
 
 def escaped(text: str) -> str:
-    """The user's text, safe inside a docstring: no line breaks, no quotes that end it, no escapes."""
-    plain_text = " ".join(text.split()).replace("\\", "\\\\").replace('"""', '\\"\\"\\"')
+    """The user's text, safe inside a docstring: no line breaks, no quotes that end it, no escapes, nothing invisible.
+
+    A null character would not even be read back, one that turns the writing direction would hide what stands there.
+    """
+    visible = "".join(character if character.isprintable() else " " for character in text)
+    plain_text = " ".join(visible.split()).replace("\\", "\\\\").replace('"""', '\\"\\"\\"')
     return plain_text[:-1] + '\\"' if plain_text.endswith('"') else plain_text
 
 
@@ -45,7 +49,7 @@ def stated_energy(step: DerivedStep) -> list[str]:
     variables, given = (", ".join(f"{a.name}: {a.shape}" for a in side) for side in (energy.variables, energy.given))
     head = f"{energy.name}({variables} | {given})" if given else f"{energy.name}({variables})"
     span = energy.body.span
-    body = " ".join(line.partition("#")[0] for line in span.source.text[span.start : span.end].splitlines())
+    body = " ".join(line.partition("#")[0] for line in span.source.text[span.start : span.end].split("\n"))
     return wrapped(escaped(f"{head} = {body}"))
 
 

@@ -33,13 +33,14 @@ class Attention(nn.Module):
     Where it is causal the scores of later tokens are set to minus infinity.
     """
 
-    def __init__(self, dim: int, heads: int, dim_head: int, causal: bool = False) -> None:
+    def __init__(self, dim: int, heads: int, dim_head: int, causal: bool = False, bias: bool = True) -> None:
         super().__init__()
         self.heads, self.scale, self.causal = heads, dim_head**-0.5, causal
         self.attend, self.dropout = nn.Softmax(dim=-1), nn.Dropout(0.0)
         self.qkv = nn.Linear(dim, heads * dim_head, bias=False)
         free = not (heads == 1 and dim_head == dim)
-        self.to_out = nn.Sequential(nn.Linear(heads * dim_head, dim), nn.Dropout(0.0)) if free else nn.Identity()
+        out = nn.Linear(heads * dim_head, dim, bias=bias)
+        self.to_out = nn.Sequential(out, nn.Dropout(0.0)) if free else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:  # (batch, N, dim)
         w = self.qkv(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)  # (batch, heads, N, dim_head)

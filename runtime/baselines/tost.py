@@ -1,7 +1,7 @@
 """Token statistics self-attention as the code of ToST computes it (Wu et al. 2025, arXiv 2412.17810), heads split.
 
 Tokens w are (batch, heads, N, p), as projected; results have the same shape, before the read-out. Written by hand after
-tost_vision/tost.py and tost_lang/model_TSSA.py, without the biases of the latter's memberships.
+tost_vision/tost.py and tost_lang/model_TSSA.py.
 """
 
 from __future__ import annotations
@@ -21,10 +21,14 @@ def token_statistics(w: Tensor, temperature: float = 1.0) -> Tensor:
     return -(w * membership.unsqueeze(-1)) * (1 / (1 + moments))
 
 
-def causal_token_statistics(w: Tensor, temperature: float = 1.0) -> Tensor:
-    """Token t by the statistics of the tokens 1..t, by running sums."""
+def causal_token_statistics(w: Tensor, temperature: float | Tensor = 1.0, bias: Tensor | None = None) -> Tensor:
+    """Token t by the statistics of the tokens 1..t, by running sums.
+
+    A temperature for every head is (heads, 1, 1); a bias of the memberships, for every head and place, (heads, N, 1).
+    """
     squares = w.square()
     units = squares / squares.cumsum(-2).clamp_min(LEAST_NORM)
+    units = units if bias is None else units + bias
     membership = (temperature * units.sum(-1, keepdim=True)).softmax(dim=1)  # (batch, heads, N, 1)
     moments = (squares * membership).cumsum(-2) / (membership.cumsum(-2) + SMALL)  # (batch, heads, N, p)
     return -(w * membership) * (1 / (1 + moments))

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from runtime.bench.workload import Call, Workload
-from runtime.convert import convert_state
+from runtime.weights.conversion import convert_state
 
 INPUTS = 2  # float64 is slow; errors of a few inputs are those of all
 

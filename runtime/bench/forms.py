@@ -14,9 +14,9 @@ from runtime.baselines.official import Crate, CrateMae, CrateText
 from runtime.baselines.transformers import MaskedTransformer, TextTransformer
 from runtime.baselines.vit import VisionTransformer
 from runtime.bench.case import Case, Sizes
-from runtime.convert import convert_state
 from runtime.errors import UserError
 from runtime.network import compile_network
+from runtime.weights.conversion import convert_state
 
 SPECS = Path(runtime.__file__).parents[1] / "specs"
 EXACT = {  # the spec of the exact rate gradient, by kind of network

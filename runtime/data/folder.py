@@ -17,7 +17,7 @@ from runtime.data.source import Batch, DataSource, Splits
 from runtime.errors import UserError
 from runtime.images.augment import Preparation
 from runtime.network import Shape
-from runtime.reading.readable import Policy, Readable, decoded
+from runtime.reading.readable import Policy, Readable, decoded, undecoded
 
 SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".webp"}
 
@@ -96,4 +96,4 @@ class Pictures:
 
     def read(self, number: int) -> Image.Image:
         file = self.files[number]
-        return decoded(file, partial(Image.open, file))
+        return decoded(file, partial(undecoded, file))

@@ -11,6 +11,7 @@ from typing import Literal
 from pydantic import Field
 
 from runtime.errors import UserError
+from runtime.storage import untrusted
 from runtime.text.source import TextSource
 
 
@@ -37,7 +38,7 @@ class Text(TextSource):
 
 def read(file: Path) -> str:
     try:
-        return file.read_text(encoding="utf-8")
+        return untrusted.read_text(file, most=untrusted.memory() // 16)
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
         raise UserError(f"{file}: cannot be read as a text: {reason} (set data.file)") from None

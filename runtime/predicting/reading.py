@@ -12,12 +12,13 @@ from torch import Tensor
 from runtime.data.source import DataSource
 from runtime.errors import UserError
 from runtime.network import Shape
+from runtime.reading.readable import undecoded
 
 
 def opened(file: Path) -> Image.Image:
     """A decoded picture; raises UserError for what is none, is broken, or is too large to be one in good faith."""
     try:
-        with Image.open(file) as picture:
+        with undecoded(file) as picture:
             picture.load()
             return picture
     except FileNotFoundError:

@@ -4,19 +4,38 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Literal, TypeVar
 
 import torch
 from PIL import Image, UnidentifiedImageError
 
 from runtime.errors import UserError
+from runtime.storage import untrusted
 
 Policy = Literal["error", "skip"]
 Item = TypeVar("Item")
 
 
+def without_interpreters() -> None:
+    """Let Pillow forget PostScript, which it hands to Ghostscript, a program, whatever a file is called."""
+    Image.init()
+    Image.OPEN.pop("EPS", None)
+    Image.ID[:] = [kind for kind in Image.ID if kind != "EPS"]
+
+
+without_interpreters()
+
+
 class Unreadable(UserError):
     """A picture that is missing, cut off, none at all, or larger than PIL decodes (179 million pixels)."""
+
+
+def undecoded(file: Path) -> Image.Image:
+    """A picture of which the header is read; raises UserError for a pipe or a device, where reading would wait."""
+    if file.exists() and not file.is_dir():
+        untrusted.require_file(file)
+    return Image.open(file)
 
 
 def decoded(place: object, opened: Callable[[], Image.Image]) -> Image.Image:

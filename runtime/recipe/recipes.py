@@ -11,9 +11,12 @@ from pydantic import BaseModel, ValidationError
 
 from runtime.errors import UserError, known
 from runtime.images.augmentation import Augmentation
+from runtime.recipe import plain_yaml
 from runtime.recipe.schedule import Schedule
 from runtime.recipe.schema import OPTIMISERS, SOURCES, TASKS, Initialisation, Recipe
+from runtime.storage import untrusted
 
+MAX_BYTES = 1_000_000
 FOLDER = Path(__file__).parents[2] / "specs" / "recipes"
 DEFAULTS = {  # by kind of network
     "classify": "classify_digits",
@@ -50,7 +53,7 @@ def default(kind: str) -> str:
 
 def read(file: Path) -> dict[str, Any]:
     try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+        content = plain_yaml.read(untrusted.read_text(file, MAX_BYTES))
     except OSError as error:
         raise UserError(f"{file}: cannot read the recipe: {error.strerror}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import warnings
 import zipfile
 from collections.abc import Callable, Mapping
@@ -15,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from runtime.errors import UserError
+from runtime.storage import untrusted
 
 FORMATS = (1, 2)  # of training states that can be read; 1 held the state of global generators as well
 
@@ -72,11 +74,11 @@ def load_state(path: Path) -> tuple[dict[str, Any], str]:
 def read_state(path: Path) -> dict[str, Any]:
     """One file; its checksums are compared, which torch's reader does not do."""
     complaint = f"{path}: not a readable training state"
+    untrusted.require_file(path)
+    untrusted.require_stored(path)
     try:
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
     except (OSError, zipfile.BadZipFile) as error:
         raise UserError(f"{complaint}: {error}") from None
     if damaged:
@@ -89,14 +91,18 @@ def read_state(path: Path) -> dict[str, Any]:
 
 def load_torch(path: Path, complaint: str) -> Any:
     """`torch.load` restricted to data; raises UserError with the complaint where that fails."""
+    untrusted.require_file(path)
+    untrusted.require_stored(path)
     try:
         with warnings.catch_warnings(action="ignore"):  # torch remarks on old pickle protocols
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:  # torch's own words advise to execute the file
+        raise UserError(f"{complaint}: it is damaged, or holds more than tensors and plain values") from error
     except Exception as error:  # arbitrary bytes make torch's reader fail in arbitrary ways
         reason = str(error).split("\n")[0]
         raise UserError(f"{complaint}: {reason}") from error
+    untrusted.require_plain(path, content)
+    return content
 
 
 def save_weights(path: Path, weights: Mapping[str, Tensor], origin: Mapping[str, str]) -> None:
@@ -107,10 +113,9 @@ def save_weights(path: Path, weights: Mapping[str, Tensor], origin: Mapping[str,
 
 def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Weights and their origin."""
+    untrusted.require_file(path)
     try:
         with safe_open(path, framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
     except (OSError, SafetensorError) as error:
         raise UserError(f"{path}: not a readable safetensors file: {error}") from error

@@ -125,7 +125,18 @@ def read_metrics(path: Path) -> list[dict[str, float | str]]:
     if not path.exists():
         return []
     lines = path.read_text(encoding="utf-8").split("\n")
-    return [json.loads(line) for line in lines[:-1]]
+    return [entry_of(line, f"{path}:{number}") for number, line in enumerate(lines[:-1], 1)]
+
+
+def entry_of(line: str, place: str) -> dict[str, float | str]:
+    """The figures of one line; raises UserError for what this project did not write."""
+    try:
+        entry = json.loads(line)
+    except (ValueError, RecursionError):
+        entry = None
+    if not (isinstance(entry, dict) and isinstance(entry.get("step"), int) and isinstance(entry.get("split"), str)):
+        raise UserError(f"{place}: not a line of figures, an object with a step and a split")
+    return entry
 
 
 def rewind(path: Path, step: int) -> None:

@@ -21,7 +21,7 @@ from runtime.errors import Parser, UserError
 from runtime.network import Compiled, built, written_class
 from runtime.recipe import recipes
 from runtime.recipe.schema import Recipe
-from runtime.storage import checkpoint
+from runtime.storage import checkpoint, untrusted
 from runtime.storage.run_folder import RunFolder, recipe_in
 
 SPEC = "spec.crate"  # what a kept spec is called, in a run's folder and in messages
@@ -73,7 +73,7 @@ def network_of(path: Path, kind: str | None = None) -> Trained:
     if not path.is_dir():
         return assembled(path, file, "given", *stated(path, origin), weights, None)
     folder = RunFolder(path)
-    recipe, text = recipe_in(folder), folder.spec.read_text(encoding="utf-8")
+    recipe, text = recipe_in(folder), untrusted.read_text(folder.spec)
     return assembled(path, file, kind or "last", text, recipe.preset, recipe.sizes, weights, folder)
 
 

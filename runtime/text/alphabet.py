@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import codecs
-import unicodedata
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Protocol
@@ -11,6 +10,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from crate_dsl.errors import harmless as harmless
 from runtime.errors import UserError
 
 HIDDEN = -1  # a token that is not to be seen
@@ -67,11 +67,6 @@ class Characters:
 
     def decoder(self) -> Callable[[int], str]:
         return self.characters.__getitem__
-
-
-def harmless(text: str) -> str:
-    """A text for a terminal: control characters other than ends of lines and tabs are replaced."""
-    return "".join(c if c in "\n\t" or unicodedata.category(c) != "Cc" else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 def decoded(alphabet: Alphabet, tokens: Iterable[int]) -> str:

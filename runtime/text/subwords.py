@@ -12,8 +12,10 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import Tensor
 
 from runtime.errors import UserError, known
+from runtime.storage import untrusted
 
 END_OF_TEXT = "<|endoftext|>"  # as GPT-2 calls it
+MAX_BYTES = 100_000_000  # of a tokenizer's file; those of large vocabularies have some 20 MB
 NOT_TEXT = "this is no text: it holds bytes that are not UTF-8"
 _trained: dict[str, Tokenizer] = {}  # of this process, by what each was trained on
 
@@ -84,7 +86,7 @@ def trained(documents: Sequence[str], vocabulary: int) -> Subwords:
 def read(file: Path, end: str) -> Subwords:
     """A tokenizer.json as Hugging Face libraries write it; raises UserError where the file is none."""
     try:
-        return Subwords(Tokenizer.from_str(file.read_text(encoding="utf-8")), end, str(file))
+        return Subwords(Tokenizer.from_str(untrusted.read_text(file, MAX_BYTES)), end, str(file))
     except OSError as error:
         raise UserError(f"{file}: cannot read the tokenizer: {error.strerror}") from None
     except UserError:

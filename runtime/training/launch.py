@@ -15,7 +15,7 @@ from runtime.network import Compiled, compile_network, kind_of, parameter_count
 from runtime.parallel import World
 from runtime.recipe import recipes
 from runtime.recipe.schema import Recipe
-from runtime.storage import checkpoint
+from runtime.storage import checkpoint, untrusted
 from runtime.storage.run_folder import RunFolder, create, recipe_in, unused
 from runtime.training.trainer import Trainer, check
 from runtime.transfer import initialisation
@@ -107,13 +107,13 @@ def resumed(path: Path, specs: Sequence[Path], world: World) -> Trainer:
 def require_spec(folder: RunFolder, spec: Path) -> None:
     """Raises UserError where a run is of another spec than the one named beside --resume."""
     folder.require()
-    if crate_dsl.compile_spec(spec).resolved != folder.spec.read_text(encoding="utf-8"):
+    if crate_dsl.compile_spec(spec).resolved != untrusted.read_text(folder.spec):
         raise UserError(f"{folder.path}: this run is not of {spec} as it stands now; its spec is {folder.spec}")
 
 
 def warn_of_other_text(folder: RunFolder, text: str) -> None:
     """A newer compiler may write another module for the same spec; the banner names the file and always differs."""
-    kept = folder.module.read_text(encoding="utf-8") if folder.module.exists() else text
+    kept = untrusted.read_text(folder.module) if folder.module.exists() else text
     if body(kept) != body(text):
         print(f"note: this compiler writes the network otherwise than {folder.module} has it")
 

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 import crate_dsl
 from runtime.baselines.official import Crate, CrateMae, patchify
-from runtime.convert import convert_state
+from runtime.weights.conversion import convert_state
 from tests.parity.perturb import perturb
 
 ROOT = Path(__file__).parent.parent.parent

@@ -17,6 +17,8 @@ from runtime.data.source import Batch
 from runtime.errors import UserError
 from runtime.recipe.schema import TASKS
 from runtime.storage import checkpoint
+from runtime.weights.conversion import convert_state
+from runtime.weights.places import roles
 from tests.runtime.conftest import DATA, SPECS
 
 SIZES = {
@@ -46,11 +48,11 @@ def test_the_official_masked_loss_and_its_gradients(normalise: bool) -> None:
     """The loss of task `mae` is the official one, on official weights, with the official mask."""
     name = f"mae_normpix_{str(normalise).lower()}"
     module, task, data = network("crate_mae"), TASKS["mae"](normalise=normalise), golden(name, "in")
-    module.load_state_dict(convert.convert_state(golden(name, "param"), module))
+    module.load_state_dict(convert_state(golden(name, "param"), module))
     loss = task.loss(module, module, Batch(data["imgs"]), data["noise"])
     assert relative(loss, golden(name, "out")["loss"]) < 1e-10
     loss.backward()
-    theirs = convert.convert_state(golden(name, "grad"), module, complete=False)
+    theirs = convert_state(golden(name, "grad"), module, complete=False)
     for key, parameter in module.named_parameters():
         assert relative(parameter.grad, theirs[key]) < 1e-10, key
 
@@ -59,7 +61,7 @@ def test_the_official_masked_loss_and_its_gradients(normalise: bool) -> None:
 def test_the_official_logits(spec: str) -> None:
     module, stored = network(spec), STORED[spec]
     data = golden(stored, "in")
-    module.load_state_dict(convert.convert_state(golden(stored, "param"), module))
+    module.load_state_dict(convert_state(golden(stored, "param"), module))
     logits = module(data["img"])
     assert relative(logits, golden(stored, "out")["logits"]) < 1e-10
     assert relative(F.cross_entropy(logits, data["labels"]), golden(stored, "out")["loss"]) < 1e-10
@@ -67,10 +69,10 @@ def test_the_official_logits(spec: str) -> None:
 
 def test_the_names_of_a_users_matrices_do_not_matter() -> None:
     """A read-out is found by its place in the step, whatever it is called."""
-    assert convert.roles(["Phi", "Psi", "norm.weight"]) == {
+    assert roles(["Phi", "Psi", "norm.weight"]) == {
         "norm.weight": "norm.weight", "Phi": "matrix", "Psi": "second"
     }  # fmt: skip
-    assert convert.roles(["V_out", "V", "V_bias"]) == {"V": "matrix", "V_out": "matrix_out", "V_bias": "matrix_bias"}
+    assert roles(["V_out", "V", "V_bias"]) == {"V": "matrix", "V_out": "matrix_out", "V_bias": "matrix_bias"}
 
 
 def save(tmp_path: Path, spec: str, wrap: str) -> Path:
@@ -110,7 +112,7 @@ def test_every_mistake_is_listed() -> None:
     state["transformer.layers.9.0.fn.qkv.weight"] = torch.zeros(24, 24)
     del state["mlp_head.1.bias"]
     with pytest.raises(UserError) as error:
-        convert.convert_state(state, module)
+        convert_state(state, module)
     lines = [line.split() for line in str(error.value).splitlines()[1:]]
     assert [line[:2] for line in lines] == [
         ["misshapen:", "cls_token"],
