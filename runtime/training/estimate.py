@@ -4,41 +4,50 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Callable
 from datetime import timedelta
 
 import torch
 from rich.table import Table
 from torch import nn
 
+from crate_dsl.operators.cost import quantity
 from runtime import seeds
 from runtime.bench.memory import peak
 from runtime.bench.workload import random_inputs
 from runtime.network import Compiled, parameter_count
-from runtime.products import training_flops
 from runtime.recipe.schema import Recipe
 from runtime.scoring.measure import pick_device
 from runtime.storage.log import console
-from runtime.training.meter import product_rate
+from runtime.training.meter import product_rate, step_flops
 from runtime.training.objective import Objective
 from runtime.training.penalty import Call
 from runtime.training.trainer import apparatus_of
-from runtime.variants.results import quantity
 
-LARGEST = {"cpu": 16}  # inputs of the measured pass; on an accelerator a whole share
-REPEATS = 3
+LARGEST, FLOPS = 16, 2e11  # of the measured pass on a processor, inputs and operations; elsewhere it is a whole share
+REPEATS, ENOUGH = 3, 10.0  # passes, or seconds after which no further one is made
 
 
 class Rehearsed:
-    """A training step on random inputs, as many as are measured at a time."""
+    """A training step on random inputs, as many as are measured at a time.
+
+    On a processor it is not compiled, which would take longer than all the rest.
+    Raises UserError where recipe and network do not belong together.
+    """
 
     def __init__(self, recipe: Recipe, compiled: Compiled) -> None:
         self.recipe, self.device = recipe, pick_device(recipe.device)
-        share = recipe.batch // recipe.accumulate
-        self.count = min(share, LARGEST.get(self.device.type, share))
         self.network = network = compiled.module.to(self.device)
+        recipe.task.check(network, network.classes or 0)  # the data are not here: their classes are taken to fit
         network.checkpointing = recipe.checkpointing
+        self.share = self.count = recipe.batch // recipe.accumulate
+        self.flops = step_flops(recipe, compiled)  # for one input
+        self.compiled = recipe.compile
+        if self.device.type == "cpu":
+            self.count = max(1, min(self.share, LARGEST, int(FLOPS / self.flops)))
+            self.compiled = False
         self.trained = apparatus_of(recipe, network).to(self.device).train()
-        self.objective = Objective(recipe.task, Call(network, recipe.compile), self.trained, recipe.precision)
+        self.objective = Objective(recipe.task, Call(network, self.compiled), self.trained, recipe.precision)
         self.optimizer = recipe.optimizer.build(self.trained)
         generator = seeds.torch_generator(seeds.DRAW, recipe.seed)
         inputs, labels = random_inputs(compiled.shape, network.classes, self.count, generator)
@@ -53,16 +62,17 @@ class Rehearsed:
 
     def seconds(self) -> tuple[float, float]:
         """Of a forward and backward pass over the measured inputs, and of the optimiser's step; the best of a few."""
-        return min(self.timed(self.gradient) for _ in range(REPEATS)), min(
-            self.timed(self.update) for _ in range(REPEATS)
-        )
+        return self.best(self.gradient), self.best(self.update)
 
-    def timed(self, action: object) -> float:
-        self.synchronise()
-        started = time.perf_counter()
-        action()
-        self.synchronise()
-        return time.perf_counter() - started
+    def best(self, action: Callable[[], None]) -> float:
+        times: list[float] = []
+        while len(times) < REPEATS and sum(times) < ENOUGH:
+            self.synchronise()
+            started = time.perf_counter()
+            action()
+            self.synchronise()
+            times.append(time.perf_counter() - started)
+        return min(times)
 
     def synchronise(self) -> None:
         if self.device.type == "cuda":
@@ -72,26 +82,28 @@ class Rehearsed:
 def estimate(recipe: Recipe, compiled: Compiled) -> None:
     """Print a table; needs no data, so that the time of a run is given where its recipe counts steps."""
     run = Rehearsed(recipe, compiled)
-    activations = peak(run.gradient, run.device) / run.count  # gradients are there already, they are counted elsewhere
+    each = peak(run.gradient, run.device) / run.count  # gradients are there already, they are counted elsewhere
     run.update()
     gradient, update = run.seconds()
     step = gradient * recipe.batch / run.count + update
-    share = recipe.batch // recipe.accumulate
     fixed = state_bytes(run)
     table = Table(title=f"{compiled.name}: estimate for one process on {run.device}", title_justify="left")
     table.add_column("quantity")
     table.add_column("value", justify="right")
     table.add_column("how")
-    flops = training_flops(compiled.compilation, compiled.module)
-    used = recipe.batch * flops / step / product_rate(run.device, recipe.precision)
+    flops = recipe.batch * run.flops
+    used = flops / step / product_rate(run.device, recipe.precision)
+    learning, watching = recipe.task.passes()
+    passes = f"{learning} forward and backward, {watching} forward alone" if watching else "forward and backward"
+    left_out = "not compiled, data left out" if recipe.compile and not run.compiled else "data left out"
     rows = [
         *((f"parameters {name}", f"{count:,}", "") for name, count in by_symbol(compiled.module).items()),
         ("parameters", f"{parameter_count(compiled.module):,}", "all of the network"),
-        ("operations of a step", quantity(recipe.batch * flops), "products, forward and backward, one pass per input"),
+        ("operations of a step", quantity(flops).strip(), f"products of the network; passes per input: {passes}"),
         ("weights, gradients, optimiser", size(fixed), "counted"),
-        ("activations", size(activations * share), f"{size(activations)} per input, measured; {share} at a time"),
-        ("memory", size(fixed + activations * share), "the two together"),
-        ("time of a step", f"{step:.3g} s", f"{run.count} inputs measured, scaled to {recipe.batch}; data left out"),
+        ("activations", size(each * run.share), f"{size(each)} per input, measured; {run.share} at a time"),
+        ("memory", size(fixed + each * run.share), "the two together"),
+        ("time of a step", f"{step:.3g} s", f"{run.count} inputs measured, scaled to {recipe.batch}; {left_out}"),
         ("share of the machine's rate", f"{used:.0%}", "of a large matrix product, measured"),
     ]
     if recipe.steps:
