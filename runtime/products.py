@@ -111,11 +111,14 @@ def copies(graph: Graph, kind: Type, batch: int) -> int:
     return (batch if kind.batch else 1) * (graph.size(kind.family) if kind.family else 1)
 
 
-def training_flops(compilation: Compilation, network: nn.Module) -> int:
-    """Of a forward and a backward pass over one input: those of its products alone, as an MFU counts them."""
-    return sum((1 + product.backward) * product.flops for product in products(compilation, network, batch=1))
+def training_flops(compilation: Compilation, network: nn.Module, batch: int) -> int:
+    """Of a forward and a backward pass over `batch` inputs: those of its products alone, as an MFU counts them.
+
+    Products of weights alone, as in `I + eta D' - eta D'D`, are made once per pass, however many inputs it has.
+    """
+    return sum((1 + product.backward) * product.flops for product in products(compilation, network, batch))
 
 
-def forward_flops(compilation: Compilation, network: nn.Module) -> int:
-    """Of a forward pass over one input."""
-    return sum(product.flops for product in products(compilation, network, batch=1))
+def forward_flops(compilation: Compilation, network: nn.Module, batch: int) -> int:
+    """Of a forward pass over `batch` inputs."""
+    return sum(product.flops for product in products(compilation, network, batch))

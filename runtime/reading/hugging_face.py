@@ -42,13 +42,14 @@ class HuggingFace(Strict):
         """The data set as a mapping from split to rows; raises UserError where the library cannot give it."""
         self.require_lengths()
         library = import_datasets()
+        place = {"data_dir": self.data_dir, "data_files": self.data_files}
         try:
             if any(Path(self.path, file).is_file() for file in ("dataset_dict.json", "state.json")):
                 return self.saved(library)
-            place = {"data_dir": self.data_dir, "data_files": self.data_files}
             return library.load_dataset(self.path, self.subset, **place, streaming=self.streaming)
         except Exception as error:  # the library raises many kinds: missing, no network, unknown subset, broken files
-            raise UserError(f"{self.path}: `datasets` cannot load it: {type(error).__name__}: {error}") from error
+            given = "".join(f", data.{name} {value}" for name, value in place.items() if value)
+            raise UserError(f"{self.path}{given}: `datasets` cannot load it: {type(error).__name__}: {error}") from error
 
     def saved(self, library: ModuleType) -> Any:
         """What `save_to_disk` wrote; a set without splits has the one for training."""

@@ -41,7 +41,7 @@ class Rehearsed:
         recipe.task.check(network, network.classes or 0)  # the data are not here: their classes are taken to fit
         network.checkpointing = recipe.checkpointing
         self.share = self.count = recipe.batch // recipe.accumulate
-        self.flops = step_flops(recipe, compiled)  # for one input
+        self.flops = step_flops(recipe, compiled, self.share)  # for one input
         self.compiled = recipe.compile
         if self.device.type == "cpu":
             self.count = max(1, min(self.share, LARGEST, int(FLOPS / self.flops)))

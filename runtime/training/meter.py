@@ -24,7 +24,8 @@ class Meter:
 
     def __init__(self, recipe: Recipe, compiled: Compiled, device: torch.device, world: World) -> None:
         self.recipe, self.device = recipe, device
-        self.flops = None if compiled.stand_in else step_flops(recipe, compiled)
+        share = recipe.batch // world.parts(recipe.accumulate)
+        self.flops = None if compiled.stand_in else step_flops(recipe, compiled, share)
         self.peak = product_rate(device, recipe.precision) * world.size
         self.waited = 0.0  # seconds
         self.started = time.perf_counter()
@@ -45,11 +46,12 @@ class Meter:
         return figures | ({"mfu": rate * self.flops / self.peak} if self.flops else {})
 
 
-def step_flops(recipe: Recipe, compiled: Compiled) -> int:
-    """Operations of a training step for one input."""
+def step_flops(recipe: Recipe, compiled: Compiled, share: int) -> float:
+    """Operations of a training step for one input, of which `share` are taken at a time."""
     learning, watching = recipe.task.passes()
     compilation, module = compiled.compilation, compiled.module
-    return learning * training_flops(compilation, module) + watching * forward_flops(compilation, module)
+    flops = training_flops(compilation, module, learning * share)
+    return (flops + (forward_flops(compilation, module, watching * share) if watching else 0)) / share
 
 
 def memory(device: torch.device) -> int:
