@@ -49,8 +49,8 @@ class HuggingFace(Strict):
             return library.load_dataset(self.path, self.subset, **place, streaming=self.streaming)
         except Exception as error:  # the library raises many kinds: missing, no network, unknown subset, broken files
             given = "".join(f", data.{name} {value}" for name, value in place.items() if value)
-            reason = f"{type(error).__name__}: {error}"
-            raise UserError(f"{self.path}{given}: `datasets` cannot load it: {reason}") from error
+            why = f"{type(error).__name__}: {error}"
+            raise UserError(f"{self.path}{given}: `datasets` cannot load it: {why}") from error
 
     def saved(self, library: ModuleType) -> Any:
         """What `save_to_disk` wrote; a set without splits has the one for training."""
