@@ -93,8 +93,8 @@ def protocol(read: Reading, splits: Splits) -> tuple[str, ...]:
         f"features: {read}, frozen, evaluation mode, nothing masked, no augmentation; {counts}",
         f"k-NN: cosine, the {NEIGHBOURS} nearest training images vote with exp(similarity / {TEMPERATURE})",
         "linear probe: multinomial logistic regression with an L2 penalty of strength 1/C on standardised features, "
-        f"C of {low:g} ... {high:g} by {CHOSEN_ON:.0%} of the training images (upwards, until two in a row are no better), "
-        "then fitted to all of them",
+        f"C of {low:g} ... {high:g} by {CHOSEN_ON:.0%} of the training images, upwards until two are no better, then "
+        "fitted to all of them",
         "untrained network: the same, freshly initialised; pixels: averaged to at most 32 x 32",
     )
 
