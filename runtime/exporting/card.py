@@ -7,11 +7,13 @@ import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
+from runtime.errors import UserError
 from runtime.network import parameter_count
 from runtime.recipe import recipes
 from runtime.recipe.schema import Recipe
 from runtime.scoring.report import EXPLANATIONS
 from runtime.storage.trained import SPEC, Trained
+from runtime.storage.untrusted import read_text
 
 FRONT = "---\nlibrary_name: transformers\ntags: [white-box, crate, crate-dsl]\n---"
 INPUTS = {  # one of them, as a user writes it
@@ -78,9 +80,13 @@ def figures(trained: Trained) -> Iterator[str]:
     kept = trained.folder.path / "evaluation-held_out.json" if trained.folder else None
     if kept is None or not kept.is_file():
         return
-    content = json.loads(kept.read_text(encoding="utf-8"))
-    if content["weights"] != trained.kind:
-        return
-    rows = [f"| {name} | {value:.4g} | {EXPLANATIONS.get(name, '')} |" for name, value in content["figures"].items()]
+    try:
+        content = json.loads(read_text(kept))
+        if content["weights"] != trained.kind:
+            return
+        found = {str(name): float(value) for name, value in content["figures"].items()}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{kept}: not what runtime.evaluate writes ({error}); delete it or evaluate again") from None
+    rows = [f"| {name} | {value:.4g} | {EXPLANATIONS.get(name, '')} |" for name, value in found.items()]
     table = "\n".join(["| figure | value | what it is |", "|---|---|---|", *rows])
     yield f"## Figures\n\nOn held-out data.\n\n{table}"

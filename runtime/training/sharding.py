@@ -20,6 +20,7 @@ from torch.optim import Optimizer
 
 from runtime.errors import UserError
 from runtime.parallel import World, averaged
+from runtime.training.average import Average
 
 ENTRANCES = ("forward_with_penalty", "penalty")  # of a network and of its layers, where the loss has energies
 
@@ -123,6 +124,12 @@ def fill(module: nn.Module, state: Mapping[str, Tensor]) -> None:
     """Load a whole state into a module that may be sliced; raises RuntimeError where names or shapes differ."""
     own = module.state_dict()
     module.load_state_dict({name: sliced(value, own[name]) if name in own else value for name, value in state.items()})
+
+
+def fill_average(average: Average, state: Mapping[str, Any]) -> None:
+    """Load whole averaged weights, which are sliced as the network's are."""
+    values = {name: sliced(value, average.values[name]) for name, value in state["values"].items()}
+    average.load_state_dict({**state, "values": values})
 
 
 def fill_optimizer(optimizer: Optimizer, state: Mapping[str, Any]) -> None:

@@ -31,8 +31,6 @@ from runtime.training.penalty import Call
 from runtime.training.rates import Rates
 from runtime.training.sampler import Batches, explained, stream
 
-FINITE_STEPS = "the outputs of all steps are finite"
-
 
 class Trainer:
     """One run: network, optimiser, averaged weights and the number of steps done.
@@ -63,7 +61,8 @@ class Trainer:
         self.step = 0
         self.saved = 0
         self.best: float | None = None
-        self.signal: int | None = None
+        self.told: int | None = None  # the signal that this process got
+        self.signal: int | None = None  # the one that all processes know of
         self.meter = Meter(recipe, compiled, self.device, self.world)
 
     def parallel_objective(self) -> nn.Module:
@@ -97,7 +96,7 @@ class Trainer:
             sharding.fill(self.trained, state["network"])
             sharding.fill_optimizer(self.optimizer, state["optimizer"])
             if self.average:
-                self.average.load_state_dict(state["average"])
+                sharding.fill_average(self.average, state["average"])
             self.step, self.best = state["step"], state["best"]
             self.saved = self.step
         except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
@@ -164,7 +163,7 @@ class Trainer:
 
     def stop(self, number: int, _: object) -> None:
         """The first signal ends the run after the current step; a second one acts as ever."""
-        self.signal = number
+        self.told = number
         signal.signal(number, signal.SIG_DFL)
 
     def farewell(self) -> str:
@@ -209,9 +208,8 @@ class Trainer:
 
     def backward(self, batch: Batch, draw: Tensor | None, part: int, last: bool) -> Tensor:
         """(loss, data, penalty) of a share; the gradient of the batch's loss is added to what is there."""
-        torch.manual_seed(
-            seeds.number(seeds.FORWARD, self.recipe.seed, self.step, part)
-        )  # after the loader, which draws
+        # Only now, since the loader of the batch may have drawn from the same generator.
+        torch.manual_seed(seeds.number(seeds.FORWARD, self.recipe.seed, self.step, part))
         with sharding.communicating(self.objective, last):
             values = self.objective(batch.inputs, batch.labels, draw)
             own = self.parts // self.world.size  # the mean over processes is taken where gradients are exchanged
@@ -219,23 +217,24 @@ class Trainer:
         return values.detach()
 
     def agreed(self, losses: Tensor, norm: Tensor) -> dict[str, float]:
-        """The figures of a step, alike in all processes, which also learn here that one of them was told to stop."""
-        values = torch.cat([losses.double(), losses.new_tensor([self.signal or 0], dtype=torch.float64)])
+        """The figures of a step, alike in all processes, which also learn here that one of them was told to stop.
+
+        A signal that comes later waits for the next step: acting on it at once, a process would leave the others alone.
+        """
+        values = torch.cat([losses.double(), losses.new_tensor([self.told or 0], dtype=torch.float64)])
         loss, data, penalty, stop = self.world.total(values).tolist()
         if stop:
-            self.signal = self.signal or int(signal.SIGTERM)
-        parts = {"data": data, "penalty": penalty} if self.objective_penalised else {}
+            self.signal = self.told or int(signal.SIGTERM)
+        parts = {"data": data, "penalty": penalty} if hasattr(self.network, "forward_with_penalty") else {}
         return {"loss": loss, **parts, "gradient_norm": norm.item()}
-
-    @property
-    def objective_penalised(self) -> bool:
-        return hasattr(self.network, "forward_with_penalty")
 
     # -- when numbers stop being finite --------------------------------------------------------------------------
 
     def fault(self, figures: dict[str, float], seen: list[tuple[Batch, Tensor | None]]) -> str:
         """Says where the numbers of this step first stop being finite, in whichever process that is."""
-        place = f"{FINITE_STEPS}, so the fault arises after them: in the head, the loss or the gradient"
+        place = (
+            "the outputs of all steps are finite, so the fault arises after them: in the head, the loss or the gradient"
+        )
         with sharding.gathered(self.objective):
             found = [first_not_finite(self.network, *self.recipe.task.inputs(b.inputs, draw)) for b, draw in seen]
         place = next((each for found in self.world.all_of(found) for each in found if each), place)

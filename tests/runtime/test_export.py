@@ -196,3 +196,14 @@ def test_a_folder_is_whole_or_not_there(weights_of: Weights, tmp_path: Path, mon
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
     with pytest.raises(UserError, match="--freeze belongs to torch and onnx"):
         export.main([*words, "--freeze"])
+
+
+@pytest.mark.parametrize(
+    "content", ["{", "[]", '{"weights": "last", "figures": 3}', '{"weights": "last", "figures": {"a": "b"}}']
+)
+def test_figures_that_are_none_are_one_message(content: str, tiny_run: Train, tmp_path: Path) -> None:
+    run = tiny_run("crate", steps=1)
+    (run / "evaluation-held_out.json").write_text(content)
+    with pytest.raises(UserError, match="not what runtime.evaluate writes"):
+        export.main([str(run), "--format", "huggingface", "-o", str(tmp_path / "folder")])
+    assert not (tmp_path / "folder").exists()

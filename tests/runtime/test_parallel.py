@@ -55,8 +55,8 @@ def printed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
         for count in (2, 3)
     }
     changing = place / "changing"
-    torchrun(3, [*trained[3], command("classify", changing, 2, "parallel=fsdp")], place)
-    lengthen(changing, 4, "ddp")
+    torchrun(3, [*trained[3], command("classify", changing, 2)], place)
+    lengthen(changing, 4, "fsdp")
     refused = [
         command("classify", place / "uneven", 2, "batch=61"),
         command("classify", place / "a", 2, "sizes.classes=3"),
@@ -104,7 +104,7 @@ def test_fsdp_equals_ddp(processes: int, runs: Path) -> None:
 
 
 def test_a_run_goes_on_with_any_number_of_processes(runs: Path) -> None:
-    """Three processes by FSDP2, then two by DDP, then one: as one process all the way."""
+    """Three processes by DDP, then two by FSDP2, then one: as one process all the way."""
     lengthen(runs / "changing", 6, "ddp")
     train.main(["--resume", str(runs / "changing")])
     assert losses(runs / "changing") == pytest.approx(losses(runs / "classify" / "one"), rel=1e-4)
@@ -126,8 +126,8 @@ def test_a_signal_to_one_process_stops_all_after_the_same_step(printed: tuple[Pa
     place, said = printed
     run = place / "stopped"
     for process in (0, 1):
-        assert f"process {process} said: SIGTERM: stopped after step 3 of 6; continue with --resume {run}" in said
-    assert checkpoint.read_state(run / "checkpoint.pt")["step"] == 3
+        assert f"process {process} said: SIGTERM: stopped after step 4 of 6; continue with --resume {run}" in said
+    assert checkpoint.read_state(run / "checkpoint.pt")["step"] == 4
     train.main(["--resume", str(run)])
     assert losses(run) == pytest.approx(losses(place / "classify" / "one"), rel=1e-4)
 
