@@ -28,6 +28,14 @@ def torch_generator(*key: int) -> torch.Generator:
     return torch.Generator().manual_seed(number(*key))
 
 
+def begin_forward(device: torch.device, *key: int) -> None:
+    """Seed the generators that a network on `device` draws from; `torch.manual_seed` would visit those of all devices."""
+    seed = number(FORWARD, *key)
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        torch.cuda.manual_seed(seed)
+
+
 def order(seed: int, epoch: int, count: int) -> np.ndarray:
     """The order in which an epoch visits `count` images."""
     return numpy_generator(ORDER, seed, epoch).permutation(count)

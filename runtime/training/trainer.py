@@ -209,7 +209,7 @@ class Trainer:
     def backward(self, batch: Batch, draw: Tensor | None, part: int, last: bool) -> Tensor:
         """(loss, data, penalty) of a share; the gradient of the batch's loss is added to what is there."""
         # Only now, since the loader of the batch may have drawn from the same generator.
-        torch.manual_seed(seeds.number(seeds.FORWARD, self.recipe.seed, self.step, part))
+        seeds.begin_forward(self.device, self.recipe.seed, self.step, part)
         with sharding.communicating(self.objective, last):
             values = self.objective(batch.inputs, batch.labels, draw)
             own = self.parts // self.world.size  # the mean over processes is taken where gradients are exchanged
