@@ -19,7 +19,7 @@ from runtime import train
 from runtime.storage import checkpoint
 from tests.runtime.conftest import RECIPES, SPECS, TINY
 
-LENGTH = ["epochs=null", "steps=150", "ema=0.9", "checkpoint_every=1", "evaluate_every=30", "log_every=30"]
+LENGTH = ["epochs=null", "steps=400", "ema=0.9", "checkpoint_every=1", "evaluate_every=30", "log_every=30"]
 
 
 def killed_often(place: Path, kills: int, seed: int) -> tuple[Path, Path]:
