@@ -24,6 +24,10 @@ class Stopped(Exception):
         self.signal = signal
 
 
+class Inapplicable(Exception):
+    """There is nothing of this kind to measure in a network; the text says why, in words for the reader."""
+
+
 class Quiet(Exception):
     """This process ends since another one said why."""
 

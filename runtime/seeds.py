@@ -29,7 +29,7 @@ def torch_generator(*key: int) -> torch.Generator:
 
 
 def begin_forward(device: torch.device, *key: int) -> None:
-    """Seed the generators that a network on `device` draws from; `torch.manual_seed` would visit those of all devices."""
+    """Seed the generators that a network on `device` draws from; `torch.manual_seed` visits those of all devices."""
     seed = number(FORWARD, *key)
     torch.default_generator.manual_seed(seed)
     if device.type == "cuda":

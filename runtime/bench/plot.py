@@ -11,7 +11,8 @@ from matplotlib.figure import Figure
 from runtime.bench.measure import Measured
 from runtime.bench.spread import Spread
 from runtime.bench.table import figure as written
-from runtime.variants.plots import COLOURS, save
+from runtime.images.palette import COLOURS
+from runtime.images.pictures import save
 
 
 def plot(measured: Measured, title: str, folder: Path) -> list[Path]:

@@ -12,7 +12,8 @@ from matplotlib.ticker import NullLocator
 from runtime.bench.measure import Costs
 from runtime.bench.spread import Spread
 from runtime.bench.sweep import Axis
-from runtime.variants.plots import COLOURS, MARKERS, save
+from runtime.images.palette import COLOURS, MARKERS
+from runtime.images.pictures import save
 
 Quantity = Callable[[Costs, float], Spread | None]
 CAUSAL = "causal "  # how the names of causal forms begin: the colour of the form, dashed

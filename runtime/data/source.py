@@ -6,7 +6,7 @@ from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Protocol, Self
+from typing import ClassVar, Protocol, Self, runtime_checkable
 
 import torch
 from PIL import Image
@@ -54,6 +54,15 @@ class Images(Protocol):
 
     def take(self, indices: Sequence[int], draw: tuple[int, int] | None) -> Batch:
         """The inputs of `indices`; `draw` = (seed, epoch) varies them by f(seed, epoch, index), None leaves them."""
+        ...
+
+
+@runtime_checkable
+class Masked(Protocol):
+    """A split that knows where in each image the object is."""
+
+    def masks(self, indices: Sequence[int]) -> Tensor:
+        """(indices, height, width), true where the object is; of the images as `take(indices, None)` gives them."""
         ...
 
 

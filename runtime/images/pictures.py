@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from matplotlib import rc_context
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from torch import Tensor
@@ -50,7 +51,11 @@ def curve(metrics: Sequence[Mapping[str, Any]], metric: str, path: Path) -> Path
     return save(figure, path)
 
 
-def save(figure: Figure, path: Path) -> Path:
+def save(figure: Figure, path: Path, dpi: int = 120) -> Path:
+    """The figure in the format of the path's ending; the same figure gives the same SVG, byte for byte."""
     FigureCanvasAgg(figure)
-    checkpoint.replace_file(path, lambda temporary: figure.savefig(temporary, dpi=120, format="png"))
+    kind = path.suffix[1:]
+    extra = {"metadata": {"Date": None}} if kind == "svg" else {}
+    with rc_context({"svg.hashsalt": path.stem}):
+        checkpoint.replace_file(path, lambda temporary: figure.savefig(temporary, dpi=dpi, format=kind, **extra))
     return path

@@ -9,16 +9,12 @@ from pathlib import Path
 from textwrap import fill
 
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from runtime.storage import checkpoint
+from runtime.images.palette import COLOURS, MARKERS, STYLES
+from runtime.images.pictures import save
 
-# Told apart by every common form of colour blindness (Okabe and Ito 2008), yellow left out: it vanishes on white.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#000000", "#E69F00")
-MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h", "*")
-STYLES = ("-", "--")
 SHOWN = 12  # variants in one plot; colour, line and marker together tell so many apart
 START = 0.4  # share of the steps that the scale of the curves leaves out, where all of them still rush
 
@@ -108,10 +104,3 @@ def scale(points: Sequence[tuple[int, float]]) -> tuple[float, float]:
     late = [value for step, value in points if step >= START * last]
     margin = 0.06 * (max(late) - min(late)) or 0.01
     return min(late) - margin, max(late) + margin
-
-
-def save(figure: Figure, path: Path) -> Path:
-    FigureCanvasAgg(figure)
-    kind = path.suffix[1:]
-    checkpoint.replace_file(path, lambda temporary: figure.savefig(temporary, dpi=120, format=kind))
-    return path

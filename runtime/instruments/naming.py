@@ -1,0 +1,152 @@
+"""What the words of the command line name: runs, weights files, specs, and the folders of explored grids."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+from torch import Tensor, nn
+
+from runtime.errors import UserError
+from runtime.images.augment import Preparation
+from runtime.instruments.subject import Shown, Subject, assembled, subject_of
+from runtime.network import SHAPES, Shape, compile_network, kind_of
+from runtime.predicting.reading import opened
+from runtime.recipe import recipes
+from runtime.recipe.schema import Recipe
+from runtime.storage import checkpoint, untrusted
+from runtime.storage.trained import Trained, network_of, recipe_of
+from runtime.storage.trained import assembled as with_weights
+
+MASKED = 128  # of 255: where a mask is at least as bright, there is the object
+
+
+@dataclass(frozen=True)
+class Named:
+    """One network that was asked for. With a spec, `path` are weights for it, None for the network as initialised."""
+
+    label: str
+    path: Path | None
+    spec: Path | None = None
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a report is made of, as asked for on the command line."""
+
+    weights: str | None
+    recipe: str | None
+    overrides: Sequence[str]
+    preset: str | None
+    sizes: Mapping[str, int | float]
+    count: int
+    pictures: Sequence[Path] = ()
+    masks: Path | None = None
+
+
+def named(words: Sequence[Path]) -> list[Named]:
+    """Runs, weights and grids in their order; a spec takes the weights file that follows it.
+
+    Raises UserError for what is none of these.
+    """
+    found, rest = [], list(words)
+    while rest:
+        word = rest.pop(0)
+        if word.suffix == ".crate":
+            follows = bool(rest) and rest[0].suffix in (".safetensors", ".pt", ".pth")
+            found.append(Named(word.stem, rest.pop(0) if follows else None, word))
+        elif (word / "table.json").is_file():
+            found += runs_of(word)
+        else:
+            found.append(Named(word.name if word.is_dir() else word.stem, word))
+    return [Named(label, each.path, each.spec) for label, each in zip(distinct(found), found, strict=True)]
+
+
+def distinct(found: Sequence[Named]) -> Iterator[str]:
+    """Labels that differ: of those that are alike the later ones are numbered."""
+    seen: dict[str, int] = {}
+    for each in found:
+        seen[each.label] = seen.get(each.label, 0) + 1
+        yield each.label if seen[each.label] == 1 else f"{each.label} ({seen[each.label]})"
+
+
+def runs_of(grid: Path) -> Iterator[Named]:
+    """The finished runs of an explored grid, of each variant the one of its first seed."""
+    file = grid / "table.json"
+    try:
+        for variant in json.loads(untrusted.read_text(file))["variants"]:
+            if seeds := list(variant["runs"]):
+                place = grid / "runs" / Path(variant["spec"]).stem / f"seed-{int(seeds[0])}"
+                yield Named(str(variant["variant"]), place)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{file}: not the table of an explored grid: {error}") from None
+
+
+def subject_named(each: Named, asked: Asked) -> Subject:
+    """The network with the inputs that are put through it; raises UserError where something does not fit."""
+    if each.spec is None:
+        trained = network_of(each.path, asked.weights if each.path.is_dir() else None)
+    elif each.path:
+        trained = given_weights(each.spec, each.path, asked)
+    else:
+        return fresh(each, asked)
+    recipe = recipe_of(trained, asked.recipe, asked.overrides)
+    return subject_of(trained, each.label, recipe, asked.count, shown(asked, recipe, trained.compiled.module))
+
+
+def given_weights(spec: Path, file: Path, asked: Asked) -> Trained:
+    """Weights that need not say which network they are of; shapes are compared before they are loaded."""
+    if file.suffix != ".safetensors":
+        raise UserError(f"{file}: python -m runtime.convert makes a safetensors file of weights of official code")
+    weights, _ = checkpoint.load_weights(file)
+    text = compile_network(spec, asked.preset, asked.sizes).spec
+    return with_weights(file, file, "given", text, asked.preset, asked.sizes, weights, None)
+
+
+def fresh(each: Named, asked: Asked) -> Subject:
+    """The network of a spec as it is initialised, with the sizes of the recipe where none are asked for."""
+    recipe = recipes.load(recipes.find(asked.recipe or recipes.default(kind_of(each.spec))), asked.overrides)
+    if asked.preset or asked.sizes:
+        recipe = recipe.model_copy(update={"preset": asked.preset, "sizes": dict(asked.sizes)})
+    compiled = compile_network(each.spec, recipe.preset, recipe.sizes, recipe.seed)
+    return assembled(each.label, compiled, None, recipe, asked.count, shown(asked, recipe, compiled.module))
+
+
+# ---- pictures ------------------------------------------------------------------------------------------------------
+
+
+def shown(asked: Asked, recipe: Recipe, network: nn.Module) -> list[Shown]:
+    """The user's pictures with their masks, as the network reads them."""
+    if not asked.pictures:
+        return []
+    shape = SHAPES[network.input].of(network)
+    if not isinstance(shape, Shape):
+        raise UserError(f"--images: this network reads {shape.kind}: {shape}")
+    files = [file for word in asked.pictures for file in files_of(word)]
+    return [
+        Shown(file.stem, recipe.data.prepared(opened(file), shape), mask_of(file, asked.masks, shape)) for file in files
+    ]
+
+
+def files_of(word: Path) -> list[Path]:
+    """A picture, or all pictures of a folder."""
+    if not word.is_dir():
+        return [word]
+    files = sorted(file for file in word.iterdir() if file.suffix.lower() in Image.registered_extensions())
+    if not files:
+        raise UserError(f"{word}: no pictures in this folder")
+    return files
+
+
+def mask_of(file: Path, masks: Path | None, shape: Shape) -> Tensor | None:
+    """MASKS/NAME.png, cropped as the picture NAME is: (height, width), true where it is bright; None without one."""
+    place = masks / f"{file.stem}.png" if masks else None
+    if place is None or not place.is_file():
+        return None
+    if opened(place).size != opened(file).size:
+        raise UserError(f"{place}: of another size than {file}")
+    grey = Shape(1, shape.height, shape.width)
+    return Preparation(mean=(0.0,), std=(1.0,)).tensor(opened(place), grey, None)[0] >= MASKED / 255

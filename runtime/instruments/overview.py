@@ -1,0 +1,55 @@
+"""Which network a report is about: what each step optimises and computes, sizes, weights, figures."""
+
+from __future__ import annotations
+
+from runtime.instruments.section import Section, Sheet
+from runtime.instruments.subject import Subject
+from runtime.network import parameter_count
+from runtime.scoring.measure import measure, reference_of
+from runtime.scoring.report import EXPLANATIONS
+
+NAME, TITLE = "overview", "The network"
+
+
+def measured(subject: Subject) -> Section:
+    """Facts, steps and figures on the whole held-out split."""
+    return Section(NAME, TITLE, text(subject), sheets=(facts(subject), steps(subject), figures(subject)))
+
+
+def text(subject: Subject) -> tuple[str, ...]:
+    description = subject.compilation.model.description
+    return (description,) if description else ()
+
+
+def facts(subject: Subject) -> Sheet:
+    model, trained = subject.compilation.model, subject.trained
+    rows = [
+        ("network", model.name),
+        ("weights", f"{trained.file} ({trained.kind})" if trained else f"as initialised, seed {subject.recipe.seed}"),
+        ("parameters", parameter_count(subject.network)),
+        ("sizes", ", ".join(f"{name} = {value}" for name, value in model.sizes.items())),
+        ("data", f"{subject.recipe.data.name}, {len(subject.held_out)} held-out and {len(subject.train)} training "
+                 f"{subject.recipe.data.unit} are put through it"),
+    ]  # fmt: skip
+    return Sheet("facts", "", ("what", "value"), rows)
+
+
+def steps(subject: Subject) -> Sheet:
+    """Every step once: the blocks repeat them."""
+    rows = [(step.name, step.block, step.title) for step in subject.compilation.formulas]
+    return Sheet("steps", "What each layer does, in the words of the spec.", ("step", "block", "as stated"), rows)
+
+
+def figures(subject: Subject) -> Sheet:
+    """The task's own figures over the whole held-out split, for every state that is known."""
+    recipe, splits = subject.recipe, subject.splits
+    found = {}
+    for state, network in subject.states.items():
+        reference = reference_of(recipe.task, network, splits.train, recipe.evaluate_batch)
+        found[state] = measure(
+            recipe.task, network, splits.held_out, recipe.evaluate_batch, recipe.precision, reference
+        )
+    names = list(next(iter(found.values())))
+    rows = [(name, *(values[name] for values in found.values()), EXPLANATIONS.get(name, "")) for name in names]
+    caption = f"Figures on all {len(splits.held_out):,} held-out {recipe.data.unit}."
+    return Sheet("figures", caption, ("figure", *found, "what it is"), rows)

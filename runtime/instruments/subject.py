@@ -1,0 +1,112 @@
+"""What a report looks at: a network as trained and as it began, and the inputs that are put through both."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from crate_dsl import Compilation
+from runtime.data.source import Batch, Images, Masked, Splits
+from runtime.errors import UserError
+from runtime.network import Compiled, built
+from runtime.recipe.schema import Recipe
+from runtime.scoring.measure import held_out_draw, pick_device
+from runtime.storage.trained import Trained
+from runtime.transfer import initialisation
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A picture that the user named, as the network reads it (channels, height, width), with the mask of its object.
+
+    `mask` (height, width) is true where the object is; None where none was given.
+    """
+
+    name: str
+    image: Tensor
+    mask: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A network in evaluation mode with what it is shown.
+
+    `initial` is the network as its training began, None where it is `network` itself or is not known. `train` and
+    `held_out` are batches spread over the splits; nothing in them is augmented. `masks` (held-out images, height,
+    width) are true where the object is, None where the data have none.
+    """
+
+    label: str
+    compilation: Compilation
+    network: nn.Module
+    initial: nn.Module | None
+    recipe: Recipe
+    splits: Splits
+    train: Batch
+    held_out: Batch
+    masks: Tensor | None = None
+    shown: tuple[Shown, ...] = ()
+    trained: Trained | None = None
+
+    def arguments(self, batch: Batch) -> tuple[Tensor, ...]:
+        """What `features` and `energies` are called with: the inputs, with the held-out mask or noise."""
+        draw = held_out_draw(self.recipe.task, self.network, 0, len(batch))
+        return tuple(value for value in self.recipe.task.inputs(batch.inputs, draw) if value is not None)
+
+    @property
+    def states(self) -> dict[str, nn.Module]:
+        """The networks to be laid beside each other: `trained` and, where it is known, `initial`."""
+        if self.trained is None:
+            return {"initial": self.network}
+        return {"trained": self.network} | ({"initial": self.initial} if self.initial else {})
+
+
+def subject_of(trained: Trained, label: str, recipe: Recipe, count: int, shown: Sequence[Shown]) -> Subject:
+    """What a run or a weights file holds, beside the network as its training began.
+
+    Raises UserError where network and data do not belong together.
+    """
+    initial = began(trained, recipe)
+    return assembled(label, trained.compiled, initial, recipe, count, shown, trained)
+
+
+def began(trained: Trained, recipe: Recipe) -> nn.Module | None:
+    """The network before its first step: from the recipe's seed, or with the weights that the recipe starts from."""
+    fresh = built(trained.compilation, recipe.seed)
+    try:
+        initialisation.begin(recipe, fresh)
+    except UserError:  # those weights are gone, or others by now
+        return None
+    return fresh.module
+
+
+def assembled(
+    label: str,
+    compiled: Compiled,
+    initial: nn.Module | None,
+    recipe: Recipe,
+    count: int,
+    shown: Sequence[Shown] = (),
+    trained: Trained | None = None,
+) -> Subject:
+    """A subject on `count` inputs of each split; raises UserError where network and data do not belong together."""
+    recipe.task.check(compiled.module, (splits := recipe.splits(compiled.shape)).classes)
+    device = pick_device(recipe.device)
+    network, initial = (
+        None if module is None else module.to(device).eval().requires_grad_(False)
+        for module in (compiled.module, initial)
+    )
+    train, held_out = (split.take(spread(split, count), None).to(device) for split in (splits.train, splits.held_out))
+    masked = isinstance(splits.held_out, Masked)
+    masks = splits.held_out.masks(spread(splits.held_out, count)).to(device) if masked else None
+    return Subject(
+        label, compiled.compilation, network, initial, recipe, splits, train, held_out, masks, tuple(shown), trained
+    )
+
+
+def spread(images: Images, count: int) -> list[int]:
+    """`count` places at equal distances over a split."""
+    count = min(count, len(images))
+    return [number * len(images) // count for number in range(count)]
