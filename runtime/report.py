@@ -17,6 +17,8 @@ from runtime.convert import settings
 from runtime.errors import Parser, UserError, known, run
 from runtime.instruments.catalogue import INSTRUMENTS
 from runtime.instruments.naming import Asked, Named, named, subject_named
+from runtime.instruments.overview import FIGURES
+from runtime.instruments.section import Cell, Section
 from runtime.instruments.subject import Subject
 from runtime.network import parameter_count
 from runtime.pages.files import Measured, cleared, write_figures, write_numbers
@@ -105,15 +107,18 @@ def measured(networks: Sequence[Named], asked: Asked, chosen: Sequence[str]) -> 
                 progress.update(bar, description=f"{each.label}: {INSTRUMENTS[name].title}")
                 sections.append(INSTRUMENTS[name].of(subject))
                 progress.advance(bar)
-            found.append(Measured(each.label, sections, facts(subject)))
+            found.append(Measured(each.label, sections, facts(subject, sections)))
     return found
 
 
-def facts(subject: Subject) -> dict[str, str | int]:
+def facts(subject: Subject, sections: Sequence[Section]) -> dict[str, Cell]:
+    """What stands in a row of the table of networks: name, size, weights, and the task's figures if they are known."""
     trained = subject.trained
+    figures = (row for section in sections for sheet in section.sheets if sheet.name == FIGURES for row in sheet.rows)
     return {
         "name": subject.compilation.model.name,
         "parameters": parameter_count(subject.network),
+        **{str(row[0]): row[1] for row in figures},
         "weights": str(trained.file) if trained else "as initialised",
     }
 

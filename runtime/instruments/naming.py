@@ -10,8 +10,8 @@ from pathlib import Path
 from PIL import Image
 from torch import Tensor, nn
 
+from runtime.data.source import DataSource
 from runtime.errors import UserError
-from runtime.images.augment import Preparation
 from runtime.instruments.subject import Shown, Subject, assembled, subject_of
 from runtime.network import SHAPES, Shape, compile_network, kind_of
 from runtime.predicting.reading import opened
@@ -21,7 +21,7 @@ from runtime.storage import checkpoint, untrusted
 from runtime.storage.trained import Trained, network_of, recipe_of
 from runtime.storage.trained import assembled as with_weights
 
-MASKED = 128  # of 255: where a mask is at least as bright, there is the object
+BRIGHT = 0.5  # of white: where a mask is at least as bright, there is the object
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,8 @@ def shown(asked: Asked, recipe: Recipe, network: nn.Module) -> list[Shown]:
         raise UserError(f"--images: this network reads {shape.kind}: {shape}")
     files = [file for word in asked.pictures for file in files_of(word)]
     return [
-        Shown(file.stem, recipe.data.prepared(opened(file), shape), mask_of(file, asked.masks, shape)) for file in files
+        Shown(file.stem, recipe.data.prepared(opened(file), shape), mask_of(file, asked.masks, recipe.data, shape))
+        for file in files
     ]
 
 
@@ -141,12 +142,11 @@ def files_of(word: Path) -> list[Path]:
     return files
 
 
-def mask_of(file: Path, masks: Path | None, shape: Shape) -> Tensor | None:
-    """MASKS/NAME.png, cropped as the picture NAME is: (height, width), true where it is bright; None without one."""
+def mask_of(file: Path, masks: Path | None, source: DataSource, shape: Shape) -> Tensor | None:
+    """MASKS/NAME.png, prepared as the picture NAME is: (height, width), true where it is bright; None without one."""
     place = masks / f"{file.stem}.png" if masks else None
     if place is None or not place.is_file():
         return None
     if opened(place).size != opened(file).size:
         raise UserError(f"{place}: of another size than {file}")
-    grey = Shape(1, shape.height, shape.width)
-    return Preparation(mean=(0.0,), std=(1.0,)).tensor(opened(place), grey, None)[0] >= MASKED / 255
+    return source.displayed(source.prepared(opened(place), shape)).mean(dim=0) >= BRIGHT

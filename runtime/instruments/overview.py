@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from runtime.instruments.section import Section, Sheet
+from runtime.instruments.section import Formula, Section, Sheet
 from runtime.instruments.subject import Subject
 from runtime.network import parameter_count
 from runtime.scoring.measure import measure, reference_of
 from runtime.scoring.report import EXPLANATIONS
 
 NAME, TITLE = "overview", "The network"
+FIGURES = "figures"  # the sheet of the task's figures, those of the network itself first
 
 
 def measured(subject: Subject) -> Section:
     """Facts, steps and figures on the whole held-out split."""
-    return Section(NAME, TITLE, text(subject), sheets=(facts(subject), steps(subject), figures(subject)))
+    return Section(NAME, TITLE, text(subject), sheets=(facts(subject), figures(subject)), formulas=formulas(subject))
 
 
 def text(subject: Subject) -> tuple[str, ...]:
@@ -34,10 +35,9 @@ def facts(subject: Subject) -> Sheet:
     return Sheet("facts", "", ("what", "value"), rows)
 
 
-def steps(subject: Subject) -> Sheet:
-    """Every step once: the blocks repeat them."""
-    rows = [(step.name, step.block, step.title) for step in subject.compilation.formulas]
-    return Sheet("steps", "What each layer does, in the words of the spec.", ("step", "block", "as stated"), rows)
+def formulas(subject: Subject) -> list[Formula]:
+    """Stated energy and derived operator of every step of a layer."""
+    return [Formula(f"{step.title} ({step.block})", step.formula) for step in subject.compilation.formulas]
 
 
 def figures(subject: Subject) -> Sheet:
@@ -52,4 +52,4 @@ def figures(subject: Subject) -> Sheet:
     names = list(next(iter(found.values())))
     rows = [(name, *(values[name] for values in found.values()), EXPLANATIONS.get(name, "")) for name in names]
     caption = f"Figures on all {len(splits.held_out):,} held-out {recipe.data.unit}."
-    return Sheet("figures", caption, ("figure", *found, "what it is"), rows)
+    return Sheet(FIGURES, caption, ("figure", *found, "what it is"), rows)

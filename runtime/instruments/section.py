@@ -30,6 +30,14 @@ class Sheet:
 
 
 @dataclass(frozen=True)
+class Formula:
+    """Equations under a heading: rows of LaTeX's `align*`, without the environment around them."""
+
+    heading: str
+    rows: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Curve:
     """One number along depth, to be drawn beside that of other networks.
 
@@ -53,4 +61,5 @@ class Section:
     panels: Sequence[Panel] = field(default_factory=tuple)
     sheets: Sequence[Sheet] = field(default_factory=tuple)
     curves: Sequence[Curve] = field(default_factory=tuple)
+    formulas: Sequence[Formula] = field(default_factory=tuple)
     absent: str = ""  # why there is nothing, where there is nothing

@@ -75,6 +75,7 @@ def section_entry(section: Section) -> dict[str, object]:
         "title": section.title,
         "absent": section.absent or None,
         "text": list(section.text),
+        "formulas": {formula.heading: list(formula.rows) for formula in section.formulas},
         "tables": {sheet.name: table_entry(sheet) for sheet in section.sheets},
         "curves": [curve_entry(curve) for curve in section.curves],
         "figures": {panel.name: panel.caption for panel in section.panels},

@@ -10,7 +10,8 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from runtime.instruments.section import Cell, Panel, Section, Sheet
+from crate_dsl.mathematics.webpage import mathml
+from runtime.instruments.section import Cell, Formula, Panel, Section, Sheet
 from runtime.pages.files import Measured, stem
 
 SHOWN_ROWS = 14  # longer tables are folded
@@ -25,7 +26,7 @@ def page(title: str, lead: str, found: Sequence[Measured], together: Section | N
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"cell": cell, "stem": stem}
+    environment.filters |= {"cell": cell, "stem": stem, "mathml": set_in_mathml}
 
     def picture(panel: Panel) -> Markup:
         """The figure as an address that holds it: its identifiers then cannot meet those of other figures."""
@@ -35,6 +36,12 @@ def page(title: str, lead: str, found: Sequence[Measured], together: Section | N
     return environment.get_template("report.html").render(
         title=title, lead=lead, found=found, together=together, picture=picture, numeric=numeric, shown_rows=SHOWN_ROWS
     )
+
+
+def set_in_mathml(formula: Formula) -> Markup:
+    """The equations as MathML, which browsers set by themselves."""
+    rows = " \\\\ ".join(formula.rows)
+    return Markup(mathml(rf"\begin{{align*}} {rows} \end{{align*}}", "block"))
 
 
 def numeric(sheet: Sheet, column: int) -> bool:
