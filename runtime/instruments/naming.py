@@ -10,10 +10,11 @@ from pathlib import Path
 from PIL import Image
 from torch import Tensor, nn
 
+from runtime.data.photographs import Photographs
 from runtime.data.source import DataSource
 from runtime.errors import UserError
 from runtime.instruments.subject import Shown, Subject, assembled, subject_of
-from runtime.network import SHAPES, Shape, compile_network, kind_of
+from runtime.network import SHAPES, Compiled, Shape, compile_network, kind_of
 from runtime.predicting.reading import opened
 from runtime.recipe import recipes
 from runtime.recipe.schema import Recipe
@@ -94,6 +95,7 @@ def subject_named(each: Named, asked: Asked) -> Subject:
     else:
         return fresh(each, asked)
     recipe = recipe_of(trained, asked.recipe, asked.overrides)
+    recipe = recipe if trained.folder else with_fitting_data(recipe, trained.compiled, asked)
     return subject_of(trained, each.label, recipe, asked.count, shown(asked, recipe, trained.compiled.module))
 
 
@@ -112,7 +114,20 @@ def fresh(each: Named, asked: Asked) -> Subject:
     if asked.preset or asked.sizes:
         recipe = recipe.model_copy(update={"preset": asked.preset, "sizes": dict(asked.sizes)})
     compiled = compile_network(each.spec, recipe.preset, recipe.sizes, recipe.seed)
+    recipe = with_fitting_data(recipe, compiled, asked)
     return assembled(each.label, compiled, None, recipe, asked.count, shown(asked, recipe, compiled.module))
+
+
+def with_fitting_data(recipe: Recipe, compiled: Compiled, asked: Asked) -> Recipe:
+    """The recipe; where nobody chose it and its data have another shape, with photographs in their place."""
+    chosen = asked.recipe or any(word.partition("=")[0].split(".")[0] == "data" for word in asked.overrides)
+    if chosen or not isinstance(compiled.shape, Shape):
+        return recipe
+    try:
+        recipe.splits(compiled.shape)
+    except UserError:
+        return recipe.model_copy(update={"data": Photographs(shrink=(1, 2, 4))})
+    return recipe
 
 
 # ---- pictures ------------------------------------------------------------------------------------------------------

@@ -14,12 +14,14 @@ FIGURES = "figures"  # the sheet of the task's figures, those of the network its
 
 def measured(subject: Subject) -> Section:
     """Facts, steps and figures on the whole held-out split."""
-    return Section(NAME, TITLE, text(subject), sheets=(facts(subject), figures(subject)), formulas=formulas(subject))
+    sheets = (facts(subject),) if subject.unscored else (facts(subject), figures(subject))
+    return Section(NAME, TITLE, text(subject), sheets=sheets, formulas=formulas(subject))
 
 
 def text(subject: Subject) -> tuple[str, ...]:
     description = subject.compilation.model.description
-    return (description,) if description else ()
+    unscored = f"No figures of the task: {subject.unscored}." if subject.unscored else ""
+    return tuple(filter(None, (description, unscored)))
 
 
 def facts(subject: Subject) -> Sheet:

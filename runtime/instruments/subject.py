@@ -49,6 +49,7 @@ class Subject:
     masks: Tensor | None = None
     shown: tuple[Shown, ...] = ()
     trained: Trained | None = None
+    unscored: str = ""  # why the task has no scores on these data; then their labels are not those of the network
 
     def arguments(self, batch: Batch) -> tuple[Tensor, ...]:
         """What `features` and `energies` are called with: the inputs, with the held-out mask or noise."""
@@ -92,7 +93,7 @@ def assembled(
     trained: Trained | None = None,
 ) -> Subject:
     """A subject on `count` inputs of each split; raises UserError where network and data do not belong together."""
-    recipe.task.check(compiled.module, (splits := recipe.splits(compiled.shape)).classes)
+    splits = recipe.splits(compiled.shape)
     device = pick_device(recipe.device)
     network, initial = (
         None if module is None else module.to(device).eval().requires_grad_(False)
@@ -102,8 +103,20 @@ def assembled(
     masked = isinstance(splits.held_out, Masked)
     masks = splits.held_out.masks(spread(splits.held_out, count)).to(device) if masked else None
     return Subject(
-        label, compiled.compilation, network, initial, recipe, splits, train, held_out, masks, tuple(shown), trained
-    )
+        label, compiled.compilation, network, initial, recipe, splits, train, held_out, masks, tuple(shown), trained,
+        unscored(recipe, network, splits),
+    )  # fmt: skip
+
+
+def unscored(recipe: Recipe, network: nn.Module, splits: Splits) -> str:
+    """Why the task cannot score the network on these data, "" where it can: they may have no classes, or others."""
+    try:
+        recipe.task.check(network, splits.classes)
+    except UserError as error:
+        if network.task not in recipe.task.networks:
+            raise
+        return str(error)
+    return ""
 
 
 def spread(images: Images, count: int) -> list[int]:

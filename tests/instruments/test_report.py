@@ -184,6 +184,15 @@ def test_pictures_and_masks(tmp_path: Path) -> None:
     assert torch.equal(square.mask, bright >= 0.5) and 0 < square.mask.sum() < square.mask.numel()
 
 
+def test_a_network_of_any_size_is_shown_photographs(reported: Callable[..., Path]) -> None:
+    """The default recipe's digits do not fit, and the photographs have no classes to score with."""
+    out = reported(SPECS / "crate.crate", *ONLY, "--set", "image=96", "patch=32", "d=8", "K=2", "L=1")
+    (network,) = json.loads((out / "report.json").read_text())["networks"]
+    (section,) = network["sections"]
+    assert dict(section["tables"]["facts"]["rows"])["data"].startswith("photographs, 4 held-out")
+    assert "figures" not in section["tables"] and "needs data with classes" in section["text"][-1]
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
