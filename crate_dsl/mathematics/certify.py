@@ -102,7 +102,7 @@ def _gradient_finding(place: str, step: DerivedStep, line: DerivationStep, point
 def _causal_finding(place: str, step: DerivedStep, line: DerivationStep, point: Point) -> Finding:
     """Column t of the operator against finite differences in z_t of the energy of tokens 1..t, for some t."""
     variable, count = step.objective.variable, point.size(step.raw.cols)
-    columns, errors = _columns(step, line.after, point), []
+    columns, errors = operator_columns(step, line.after, point), []
     for t in sorted({1, 2, count // 2, count} & set(range(1, count + 1))):
         at = prefix_point(step, point, t)
         gradient = np.zeros_like(at.matrices[variable.name])
@@ -224,20 +224,21 @@ def _approximation_findings(place: str, step: DerivedStep, point: Point) -> Iter
     if not lines:
         return
     start = point.matrices[step.raw.name]
-    exact = _columns(step, lines[0].before, point) - start
+    exact = operator_columns(step, lines[0].before, point) - start
     yield Finding(place, "exact step", None, None, _movement(step, start, start + exact, point))
     for line in lines:
-        now = _columns(step, line.after, point) - start
+        now = operator_columns(step, line.after, point) - start
         error = float(np.linalg.norm(now - exact) / np.linalg.norm(exact))
-        detail = f"cosine to the exact step {_cosine(now, exact):+.3f}; {_movement(step, start, start + now, point)}"
-        radius = _spectral_radius(line.before, point) if line.rule == "inverse ~ neumann" else None
+        detail = f"cosine to the exact step {cosine(now, exact):+.3f}; {_movement(step, start, start + now, point)}"
+        radius = spectral_radius(line.before, point) if line.rule == "inverse ~ neumann" else None
         if radius is not None:
             state = "converges" if radius < 1 else "the Neumann series diverges here"
             detail += f"; spectral radius {radius:.3g} ({state})"
         yield Finding(place, line.rule, error, None, detail)
 
 
-def _columns(step: DerivedStep, form: Form, point: Point) -> np.ndarray:
+def operator_columns(step: DerivedStep, form: Form, point: Point) -> np.ndarray:
+    """What a form of a step's record makes of the tokens of the point; in a causal step prefix by prefix."""
     return prefix_by_prefix(step, lambda at: form_value(form, at), point)
 
 
@@ -256,12 +257,13 @@ def _direction(step: DerivedStep, before: float, after: float) -> str:
     return "descends" if after < before else "does not descend"
 
 
-def _cosine(a: np.ndarray, b: np.ndarray) -> float:
+def cosine(a: np.ndarray, b: np.ndarray) -> float:
+    """Of two matrices as vectors; 0 where one of them vanishes."""
     scale = np.linalg.norm(a) * np.linalg.norm(b)
     return float((a * b).sum() / scale) if scale else 0.0
 
 
-def _spectral_radius(form: Form, point: Point) -> float | None:
+def spectral_radius(form: Form, point: Point) -> float | None:
     """The largest modulus of an eigenvalue of M in `(I + M)^-1`, over the members of the families."""
     radii = []
     for word in form.words:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from crate_dsl import Compilation
 from crate_dsl.language.model import Block, LearnedScalar, Parameter
 from crate_dsl.mathematics.derivation import DerivedStep
-from crate_dsl.mathematics.evaluate import Point, held_point
+from crate_dsl.mathematics.evaluate import Point, held_point, prefix_point
 from crate_dsl.pytorch.parameters import attribute, scalar_attribute
 
 
@@ -74,14 +74,18 @@ class Place:
         """Tokens (..., N, d) as the step reads them: through its norm where it has one."""
         return self.module.norm(tokens) if self.derived.step.norm else tokens
 
-    def point(self, tokens: np.ndarray) -> Point:
+    def point(self, tokens: np.ndarray, first: int | None = None) -> Point:
         """Numbers for every name of the step, its tokens (d, N) in both places, raw and as read.
 
-        Sizes are those of the tokens; quantities that the derivation holds are computed from them.
+        Quantities that the derivation holds are computed from the tokens. With `first` the step reads so many of them
+        only, and what is learned for every place is cut alike.
         """
         sizes = {**self.block.sizes, self.derived.raw.cols: tokens.shape[1]}
         own = {self.derived.raw.name: tokens, self.derived.read.name: tokens}
-        return held_point(self.derived, Point(sizes, self.scalars(), self.matrices() | own))
+        point = Point(sizes, self.scalars(), self.matrices() | own)
+        if first is not None and first < tokens.shape[1]:
+            point = prefix_point(self.derived, point, first)
+        return held_point(self.derived, point)
 
 
 def array(value: Tensor) -> np.ndarray:

@@ -1,0 +1,89 @@
+"""Figures of energies along depth."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from torch import Tensor
+
+from runtime.inspection.descent import Departure, Movement
+from runtime.inspection.mixing import Mixture
+from runtime.instruments.figures.depth import Chart, Line, charts
+from runtime.instruments.section import Panel
+
+
+def moved(moves: Mapping[tuple[str, str, bool], list[Movement]]) -> Panel:
+    """Every step's energy before and after, by layer, held out, as trained and as initialised."""
+    states = list(dict.fromkeys(state for state, _, _ in moves))
+    found = {state: moves[state, "held out", False] for state in states}
+    drawn = []
+    for label in dict.fromkeys(each.place.label for each in found[states[0]]):
+        layers = {state: [each for each in found[state] if each.place.label == label] for state in states}
+        lines = [line for number, state in enumerate(states) for line in before_and_after(state, layers[state], number)]
+        first = layers[states[0]][0]
+        energy, direction = first.place.derived.step.energy.name, "rise" if first.up else "fall"
+        drawn.append(Chart(f"{label}: {energy}, meant to {direction}", energy, ticks(layers[states[0]]), lines))
+    caption = (
+        "Stated energies before (dashed) and after (solid) every step, held out; the band is one standard deviation "
+        "over the inputs. Where the solid line is below the dashed one the step lowers its energy."
+    )
+    return Panel("before-and-after", caption, charts(drawn))
+
+
+def before_and_after(state: str, layers: list[Movement], colour: int) -> Iterable[Line]:
+    before, after = [each.before for each in layers], [each.after for each in layers]
+    yield Line(f"{state}, before", means(before), dashed=True, colour=colour, faint=True)
+    yield Line(f"{state}, after", means(after), [float(v.std(correction=0)) for v in after], colour=colour)
+
+
+def departed(away: Mapping[str, list[Departure]]) -> Panel:
+    """Cosine to the exact step after every approximation, and the spectral radii."""
+    state = next(iter(away))
+    drawn = []
+    for label in dict.fromkeys(each.place.label for each in away[state]):
+        found = [each for each in away[state] if each.place.label == label]
+        rules = list(dict.fromkeys(each.rule for each in found))
+        names = ticks(each for each in found if each.rule == rules[0])
+        lines = [Line(f"after {rule}", [each.cosine for each in found if each.rule == rule]) for rule in rules]
+        drawn.append(Chart(f"{label}: cosine to the exact step, {state}", "cosine", names, lines))
+        if radii := [each.radius for each in found if each.radius is not None]:
+            one = [
+                Line("spectral radius", radii, colour=5),
+                Line("1: converges below", [1.0] * len(radii), dashed=True, colour=6),
+            ]
+            drawn.append(Chart(f"{label}: what the Neumann series expands", "spectral radius", names, one, log=True))
+    caption = (
+        "How the displacement of the tokens turns away from the exact gradient step as the spec's approximations are "
+        "made one after the other, at the trained weights."
+    )
+    return Panel("departures", caption, charts(drawn))
+
+
+def mixed(found: list[Mixture]) -> Panel:
+    drawn = []
+    for label in dict.fromkeys(each.place.label for each in found):
+        layers = [each for each in found if each.place.label == label]
+        lines = [
+            Line("V, as read", means(each.start for each in layers), dashed=True, colour=5),
+            Line("V + MSSA(V)", means(each.added for each in layers), colour=1),
+            Line("norm of V + MSSA(V)", means(each.renormed for each in layers), colour=0),
+        ]
+        for number, a in enumerate(layers[0].averaged):
+            lines.append(
+                Line(f"{1 - a:g} V + {a:g} MSSA(V)", means(each.averaged[a] for each in layers), colour=2 + number)
+            )
+        energy = layers[0].place.derived.step.energy.name
+        drawn.append(Chart(f"{label}: {energy} of what is made of V", energy, ticks(layers), lines))
+    caption = (
+        "Adding the operator, as the official code does, beside averaging it with the tokens, as the paper's convex "
+        "form does: the stated energy of the result, without and with the norm that follows."
+    )
+    return Panel("mixing", caption, charts(drawn))
+
+
+def ticks(found: Iterable[Movement | Departure | Mixture]) -> list[str]:
+    return [str(each.place.layer + 1) for each in found]
+
+
+def means(values: Iterable[Tensor]) -> list[float]:
+    return [float(value.mean()) for value in values]
