@@ -32,7 +32,7 @@ def class_maps(weights: Tensor, grid: tuple[int, int], class_token: bool) -> Ten
 
 
 def top_mass(maps: Tensor, share: float = SHARE) -> Tensor:
-    """The fewest patches (..., rows, columns) that hold `share` of a map's mass, as DINO's code binarises (P = 60 %)."""
+    """The fewest patches (..., rows, columns) that hold `share` of a map's mass, as in the code of DINO."""
     flat = maps.flatten(-2)
     values, order = flat.sort(dim=-1, descending=True)
     held = values.cumsum(-1) / values.sum(-1, keepdim=True)
