@@ -13,10 +13,11 @@ from tests.specs import derived
 
 HEADER = """network Odd "sizes of no symmetry"
 size image = 8, patch = 2, channels = 1, classes = 3
-size d = 12, K = 3, p = 5, m = 7, r = 2
+size d = 12, K = 3, p = 5, q = 4, m = 7, r = 2
 real eta = 0.3, lambda = 0.2, mu = 0.7
 learn gamma > 0 = 0.5
 energy rate(Z: d x N, U: K of d x p) = 1/2 * sum(k in K) logdet(I + (U[k]' * Z)' * (U[k]' * Z))
+energy square(Z: d x N, U: K of d x q) = 1/2 * sum(k in K) logdet(I + (U[k]' * Z)' * (U[k]' * Z))
 energy brate(Z: d x N, U: K of d x p, beta: real) = 1/2 * sum(k in K) logdet(I + beta * (U[k]' * Z)' * (U[k]' * Z))
 energy frate(Z: d x N, U: K of d x p, beta: real) = 1/2 * sum(k in K) logdet(I + beta * (U[k]' * Z) * (U[k]' * Z)')
 energy lasso(A: d x N | X: d x N, D: d x d) = 1/2 * norm2(X - D * A) + lambda * l1(A) + nonnegative(A)
@@ -59,6 +60,9 @@ CHAIN = "inverse ~ neumann(1); frame ~ identity"
 CASES = {
     "causal": f"""compress Z by rate(Z, U) {{ causal; norm layer; {CHAIN}; gram ~ softmax(1/sqrt(p))
         coefficients ~ absorbed; adjoint ~ free(bias) }}""",
+    "causal_identity": f"""compress Z by square(Z, U) {{ causal; norm layer; {CHAIN}; gram ~ softmax(1/sqrt(q))
+        coefficients ~ absorbed; adjoint ~ identity(bias) }}""",
+    "causal_transposed": "compress Z by square(Z, U) { causal; norm layer; step eta; adjoint ~ transposed }",
     "causal_linear": f"compress Z by rate(Z, U) {{ causal; norm layer; {CHAIN}; gram ~ scaled(1/sqrt(p)) }}",
     "causal_neumann_2": "compress Z by rate(Z, U) { causal; norm layer; inverse ~ neumann(2); step eta }",
     "causal_without_frame": """compress Z by rate(Z, U) { causal; norm layer; inverse ~ neumann(1)
@@ -110,6 +114,19 @@ CASES = {
     "neumann_frame": f"compress Z by rate(Z, U) {{ norm layer; {CHAIN}; step eta }}",
     "official": f"""compress Z by rate(Z, U) {{ norm layer; {CHAIN}; gram ~ softmax(1/sqrt(p))
         coefficients ~ absorbed; adjoint ~ free(bias) }}""",
+    "fixed": f"""compress Z by rate(Z, U) {{ norm layer; {CHAIN}; gram ~ softmax(1/sqrt(p))
+        coefficients ~ absorbed; adjoint ~ fixed(bias) }}""",
+    "transposed": f"""compress Z by square(Z, U) {{ norm layer; {CHAIN}; gram ~ softmax(1/sqrt(q))
+        coefficients ~ absorbed; adjoint ~ transposed(bias) }}""",
+    "identity": f"""compress Z by square(Z, U) {{ norm layer; {CHAIN}; gram ~ softmax(1/sqrt(q))
+        coefficients ~ absorbed; adjoint ~ identity }}""",
+    "identity_biased": f"""denoise Z by square(Z, U) {{ norm layer; {CHAIN}; gram ~ softmax(1/sqrt(q))
+        coefficients ~ skip; adjoint ~ identity(bias) }}""",
+    "identity_per_head": """learn kappa > 0 = 5 per head
+        compress Z by square(Z, U) { norm layer; step kappa; adjoint ~ identity }""",
+    "exact_transposed": "compress Z by square(Z, U) { norm layer; step eta; adjoint ~ transposed }",
+    "no_softmax_identity": f"""compress Z by square(Z, U) {{ norm layer; {CHAIN}; gram ~ scaled(1/sqrt(q))
+        coefficients ~ absorbed; adjoint ~ identity }}""",
     "paper": f"""compress Z by rate(Z, U) {{ norm layer; residual normed; step eta; {CHAIN}
         gram ~ softmax(1); coefficients ~ convex }}""",
     "no_softmax": f"""denoise Z by rate(Z, U) {{ norm layer; {CHAIN}; gram ~ scaled(1/sqrt(p))

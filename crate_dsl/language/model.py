@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
+from typing import Literal
 
 from crate_dsl.errors import Diagnostic, Source, Span
 from crate_dsl.language.syntax import Expression
@@ -73,6 +74,11 @@ class Word:
     span: Span | None = field(default=None, repr=False, compare=False)
 
 
+# What a parameter is held to: a family that stays as it was drawn, whose members beside each other are the transpose of
+# the origin's, or are the identity.
+Held = Literal["learned", "random", "transposed", "identity"]
+
+
 @dataclass(frozen=True)
 class Parameter:
     """A learned matrix or family; `axes` are names, sizes are those of the scope that holds it."""
@@ -85,6 +91,12 @@ class Parameter:
     origin: str | None = None  # the parameter that an approximation freed it from; then it belongs to its step alone
     fitted: bool = False  # computed from fitting data, not learned
     top: bool = False  # declared at the top: one for the whole network
+    held: Held = "learned"
+
+    @property
+    def stored(self) -> bool:
+        """Whether a network keeps it; what is not is made of its origin."""
+        return self.held in ("learned", "random")
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,11 @@ from dataclasses import replace
 
 import sympy
 
-from crate_dsl.language.model import ONE, Shape
+from crate_dsl.language.model import ONE, Held, Shape
 from crate_dsl.library.form import Form, Inverse, Leaf, Word, indices, multiply
 from crate_dsl.library.frozen import MOST_NAMES, frozen
 from crate_dsl.library.grams import both_ways, columnwise, replacing, rescaled, thresholded
-from crate_dsl.library.rules import Absent, Context, Refusal, Rewriting, Rule
+from crate_dsl.library.rules import Absent, Context, Introduced, Refusal, Rewriting, Rule
 from crate_dsl.library.scalars import scalar_indices, tidy
 
 one = sympy.Integer(1)
@@ -270,23 +270,47 @@ def _outer(form: Form, context: Context) -> list[tuple[Word, Leaf]]:
     return pairs
 
 
-def _free(form: Form, context: Context) -> Rewriting:
-    """The outer `U_k` becomes a matrix of its own, with one bias for the operator where asked."""
-    pairs = _outer(form, context)
-    replaced, introduced = {}, {}
-    for word, outer in pairs:
-        name = f"{outer.name}_out"
-        family = dict(word.over).get(outer.index) if outer.index else None
-        introduced[name] = (name, Shape(*replace(outer, transposed=False).shape, family), outer.name)
-        replaced[word.key] = replace(word, factors=(replace(outer, name=name), *word.factors[1:]))
-    words = [replaced.get(word.key, word) for word in form.words]
-    if "bias" in context.words:
-        word, outer = pairs[0]
-        bias = Leaf(f"{outer.name}_bias", form.rows, ONE)
-        weight = word.coefficient if not scalar_indices(word.coefficient) else _sign(word.coefficient)
-        words.append(Word(weight, (bias, Leaf("ones", form.cols, ONE).T)))
-        introduced[bias.name] = (bias.name, Shape(form.rows, ONE), outer.name)
-    return Rewriting(Form.of(form.rows, form.cols, words), tuple(introduced.values()))
+def _outer_map(held: Held) -> Callable[[Form, Context], Rewriting]:
+    """The outer `U_k` becomes a matrix of its own, held to something, with one bias for the operator where asked."""
+
+    def apply(form: Form, context: Context) -> Rewriting:
+        pairs = _outer(form, context)
+        replaced, introduced = {}, {}
+        for word, outer in pairs:
+            name = f"{outer.name}_out"
+            shape = Shape(*replace(outer, transposed=False).shape, _family(word, outer))
+            if held in ("transposed", "identity"):
+                _require_square(shape, context)
+            introduced[name] = Introduced(name, shape, outer.name, held)
+            replaced[word.key] = replace(word, factors=(replace(outer, name=name), *word.factors[1:]))
+        words = [replaced.get(word.key, word) for word in form.words]
+        if "bias" in context.words:
+            word, outer = pairs[0]
+            bias = Leaf(f"{outer.name}_bias", form.rows, ONE)
+            weight = word.coefficient if not scalar_indices(word.coefficient) else _sign(word.coefficient)
+            words.append(Word(weight, (bias, Leaf("ones", form.cols, ONE).T)))
+            introduced[bias.name] = Introduced(bias.name, Shape(form.rows, ONE), outer.name)
+        return Rewriting(Form.of(form.rows, form.cols, words), tuple(introduced.values()))
+
+    return apply
+
+
+def _family(word: Word, outer: Leaf) -> str | None:
+    return dict(word.over).get(outer.index) if outer.index else None
+
+
+def _require_square(shape: Shape, context: Context) -> None:
+    """Raises Refusal where the members beside each other make no square matrix."""
+    if shape.family is None:
+        raise Refusal("it needs a family of matrices, which stand beside each other")
+    members, rows, cols = (
+        context.sizes[a] if not a.isdigit() else int(a) for a in (shape.family, shape.rows, shape.cols)
+    )
+    if members * cols != rows:
+        needed = f"{shape.family} {shape.cols} = {shape.rows}"
+        raise Refusal(
+            f"the {members} maps beside each other are {rows} x {members * cols}, not square: {needed} is needed"
+        )
 
 
 def _dropped(form: Form, context: Context) -> Rewriting:
@@ -294,7 +318,7 @@ def _dropped(form: Form, context: Context) -> Rewriting:
     words = {word.key: (word, outer) for word, outer in _outer(form, context)}
     for word, outer in words.values():
         rows, cols = (context.sizes.get(axis, 0) for axis in outer.shape)
-        family = dict(word.over).get(outer.index) if outer.index else None
+        family = _family(word, outer)
         if rows != cols or (family and context.sizes[family] != 1):
             raise Refusal("the outer map can be dropped only where it is one square matrix: K = 1 and p = d")
     kept = (replace(w, factors=w.factors[1:]) if w.key in words else w for w in form.words)
@@ -305,7 +329,7 @@ register(
     Rule(
         "adjoint",
         "free",
-        _free,
+        _outer_map("learned"),
         "free or free(bias): the outer map is a matrix of its own",
         "over-parameterised: the outer map is learned apart from the inner one",
         optional=("bias",),
@@ -322,3 +346,34 @@ register(
         choice=True,
     )
 )
+for _name, _held, _meaning, _reason in (
+    (
+        "fixed",
+        "random",
+        "a matrix of its own that stays as it was drawn",
+        "any outer map will do: what follows learns to read it",
+    ),
+    (
+        "transposed",
+        "transposed",
+        "the inner maps beside each other, transposed as a whole",
+        "a map that is shared, the wrong way round",
+    ),
+    (
+        "identity",
+        "identity",
+        "the heads beside each other are added as they are",
+        "the outer map is absorbed by what follows",
+    ),
+):
+    register(
+        Rule(
+            "adjoint",
+            _name,
+            _outer_map(_held),
+            f"{_name} or {_name}(bias): {_meaning}",
+            _reason,
+            optional=("bias",),
+            choice=True,
+        )
+    )

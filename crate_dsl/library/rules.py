@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import sympy
 
-from crate_dsl.language.model import Shape
+from crate_dsl.language.model import Held, Shape
 from crate_dsl.library.form import Form, Leaf
 from crate_dsl.library.tree import Tree
 
@@ -45,14 +45,21 @@ class Fitted:
 
 
 @dataclass(frozen=True)
-class Rewriting:
-    """The new form, and the matrices that the rule introduced.
+class Introduced:
+    """A matrix that takes the place of the parameter `origin`, and what it is held to."""
 
-    Learned ones come with the parameter that each departs from, fitted ones with their definition.
-    """
+    name: str
+    shape: Shape
+    origin: str
+    held: Held = "learned"
+
+
+@dataclass(frozen=True)
+class Rewriting:
+    """The new form, and the matrices that the rule introduced; fitted ones come with their definition."""
 
     form: Form
-    introduced: tuple[tuple[str, Shape, str], ...] = ()
+    introduced: tuple[Introduced, ...] = ()
     fitted: tuple[Fitted, ...] = ()
 
 

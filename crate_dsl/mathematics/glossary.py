@@ -33,6 +33,12 @@ FUNCTION_NOTES = {
     "gelu_slope": "gelu_slope(A): the derivative of gelu, entry by entry",
     "gelu_potential": "gelu_potential(A): the antiderivative of gelu, entry by entry",
 }
+MEANINGS = {  # of a matrix, by what it is held to
+    "learned": "learned, {0.shape}",
+    "random": "random and never trained, {0.shape}",
+    "transposed": "the members of {0.origin} beside each other, transposed as a whole, {0.shape}",
+    "identity": "members that are the identity beside each other, {0.shape}",
+}
 SPELLED_OUT = {"plus", "minus", "times", "transpose", "hadamard", "add_column", "scale", "I"}
 
 
@@ -65,7 +71,7 @@ def _matrices(model: Model, derived: DerivedStep) -> Iterator[Entry]:
     for parameter in derived.parameters:
         index = "k" if parameter.shape.family else None
         yield Entry(_left(Leaf(parameter.name, parameter.shape.rows, parameter.shape.cols, index)),
-                    f"learned, {parameter.shape}")  # fmt: skip
+                    MEANINGS[parameter.held].format(parameter))  # fmt: skip
     for quantity in (q for q in derived.quantities if q.stated and not q.is_scalar):
         shape = " x ".join(quantity.tree.shape)
         family = f", one for each of {quantity.family}" if quantity.family else ""

@@ -150,7 +150,7 @@ def _approximate(statement: Statement, update: Form) -> Approximated:
         kind = CHOICE if rule.choice else APPROXIMATION
         name = f"{line.site} ~ {rule.name}"
         record.append(DerivationStep(name, update, rewriting.form, rule.assumption, kind, line.span))
-        introduced += [introduced_parameter(*new, statement) for new in rewriting.introduced]
+        introduced += [introduced_parameter(new, statement) for new in rewriting.introduced]
         fitted += rewriting.fitted
         update = rewriting.form
     return update, tuple(introduced), tuple(fitted), tuple(record)

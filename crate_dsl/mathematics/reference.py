@@ -89,10 +89,22 @@ def orthonormal_family(members: int, rows: int, cols: int, rng: np.random.Genera
 
 def _tied(parameters: Mapping[str, Parameter], matrices: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """A freed matrix is measured where it starts out: equal to the one it was freed from, its bias zero."""
-    freed = {name: p for name, p in parameters.items() if p.origin}
+    freed = {name: p for name, p in parameters.items() if p.origin and p.held != "random"}
     return {
-        name: np.zeros_like(matrices[name]) if p.shape.cols == ONE else matrices[p.origin] for name, p in freed.items()
+        name: np.zeros_like(matrices[name]) if p.shape.cols == ONE else held_to(p, matrices[p.origin])
+        for name, p in freed.items()
     }
+
+
+def held_to(parameter: Parameter, origin: np.ndarray) -> np.ndarray:
+    """A family `members x rows x cols` that is made of its origin, of the same shape; else the origin itself."""
+    members, rows, cols = origin.shape if origin.ndim == 3 else (1, *origin.shape)
+    whole = origin.reshape(members, rows, cols).transpose(1, 0, 2).reshape(rows, members * cols)
+    if parameter.held == "transposed":
+        return whole.T.reshape(rows, members, cols).transpose(1, 0, 2)
+    if parameter.held == "identity":
+        return np.eye(rows).reshape(rows, members, cols).transpose(1, 0, 2)
+    return origin
 
 
 def _tokens(

@@ -23,6 +23,11 @@ from crate_dsl.mathematics.glossary import Entry, glossary, scalars_of
 from crate_dsl.mathematics.penalty import formulas
 from crate_dsl.mathematics.record import record_lines, step_operator
 
+HELD = {  # how a matrix starts, where it is not learned
+    "random": "{}, never trained",
+    "transposed": "not stored",
+    "identity": "not stored",
+}
 KINDS = {EXACT: "derived exactly", APPROXIMATION: "approximated", CHOICE: "chosen"}
 
 
@@ -235,6 +240,7 @@ def _matrix(parameter: Parameter, block: Block) -> Row:
     numbers = " x ".join(map(str, sizes[-2:]))
     numbers = f"{sizes[0]} of {numbers}" if shape.family else numbers
     start = word(parameter.init) if parameter.init else "from data" if parameter.fitted else "default"
+    start = HELD.get(parameter.held, "{}").format(start)
     return Row(parameter.name, str(shape), f"{numbers} = {prod(sizes):,}", start, _scope(parameter.shared))
 
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 import sympy
 
 from crate_dsl.errors import fail
-from crate_dsl.language.model import ONE, Block, Model, Parameter, Shape, Step
+from crate_dsl.language.model import ONE, Block, Model, Parameter, Step
 from crate_dsl.language.model import Word as LibraryWord
 from crate_dsl.library.atoms import ATOMS
 from crate_dsl.library.form import Diagonal, Factor, Form, Function, Inverse, Leaf, Word, leaves
-from crate_dsl.library.rules import Fitted
+from crate_dsl.library.rules import Fitted, Introduced
 from crate_dsl.library.tree import Apply, Matrix, Scalar, SoftmaxOver, SumOver, Tree, tree_leaves
 from crate_dsl.mathematics.derivation import CHOICE, EXACT, DerivationStep
 from crate_dsl.mathematics.differentiate import form_of
@@ -193,19 +193,21 @@ def let_record(statement: Statement) -> list[DerivationStep]:
     return [DerivationStep("let", q.name, q.tree, why, CHOICE, q.span) for q in stated]
 
 
-def introduced_parameter(name: str, shape: Shape, origin: str, statement: Statement) -> Parameter:
-    """A learned matrix that a rule introduced: it starts as the parameter it departs from, a bias then at zero.
+def introduced_parameter(new: Introduced, statement: Statement) -> Parameter:
+    """A matrix that a rule introduced: it starts as the parameter it departs from, a bias then at zero.
 
     Raises:
         CrateError: where the spec has a parameter of that name already.
     """
     for parameter in statement.block.parameters:
-        if parameter.name == name:
-            hint = f'"{name}" is the name of the matrix freed from "{origin}"; take another name for yours'
-            raise fail(f'"{name}" would be two parameters', parameter.span, hint, [(statement.step.span, "freed here")])
-    source = next(p for p in statement.block.parameters if p.name == origin)
-    init = LibraryWord("zeros") if source.init and shape.cols == ONE else source.init
-    return Parameter(name, shape, init, source.shared, statement.step.span, origin)
+        if parameter.name == new.name:
+            hint = f'"{new.name}" is the name of the matrix freed from "{new.origin}"; take another name for yours'
+            raise fail(
+                f'"{new.name}" would be two parameters', parameter.span, hint, [(statement.step.span, "freed here")]
+            )
+    source = next(p for p in statement.block.parameters if p.name == new.origin)
+    init = LibraryWord("zeros") if source.init and new.shape.cols == ONE else source.init
+    return Parameter(new.name, new.shape, init, source.shared, statement.step.span, new.origin, held=new.held)
 
 
 def fitted_parameter(fitted: Fitted, statement: Statement) -> Parameter:

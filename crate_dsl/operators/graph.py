@@ -19,6 +19,8 @@ from crate_dsl.library.scalars import scalar_indices
 
 FIRST = "#1"  # the axis of one chosen token, of length 1; no spec can name it
 
+IDENTITY = "identity"  # said of a family whose members beside each other are the identity
+
 
 @dataclass(frozen=True)
 class Type:

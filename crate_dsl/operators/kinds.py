@@ -15,7 +15,7 @@ import crate_dsl.library.arrays as np
 from crate_dsl.library.atoms import ATOMS
 from crate_dsl.library.functions import FUNCTIONS, softmax
 from crate_dsl.mathematics.derivation import Prox
-from crate_dsl.operators.graph import Operator, Type
+from crate_dsl.operators.graph import IDENTITY, Operator, Type
 
 Values = list["np.ndarray"]
 Numbers = Callable[[sympy.Expr], "np.ndarray"]  # a coefficient as an array that broadcasts against values
@@ -241,7 +241,7 @@ def _merged(op: Operator, x: Values, numbers: Numbers, size: Size) -> np.ndarray
 
 
 def _merged_flops(op: Operator, types: list[Type], size: Size) -> int:
-    inner = size(types[0].family) * size(types[0].cols)
+    inner = 0 if op.attributes == (IDENTITY,) else size(types[0].family) * size(types[0].cols)
     return (2 * inner + (len(types) > 2)) * entries(op.type, size)
 
 

@@ -34,7 +34,7 @@ from crate_dsl.operators.build import (
     transposed,
     weighted,
 )
-from crate_dsl.operators.graph import Builder, Graph, Operator, Type
+from crate_dsl.operators.graph import IDENTITY, Builder, Graph, Operator, Type
 from crate_dsl.operators.lower_energy import lower_tree
 from crate_dsl.operators.program import BlockProgram, PenaltyProgram, Program, StepProgram
 
@@ -48,6 +48,7 @@ class Scope:
     parameters: Mapping[str, Shape]
     families: Mapping[str, str] = field(default_factory=dict)
     span: Span | None = None  # of the step, for errors
+    identities: frozenset[str] = frozenset()  # families whose members beside each other are the identity
 
     def bound(self, name: str, number: int) -> Scope:
         return replace(self, values={**self.values, name: number})
@@ -92,7 +93,7 @@ class Scope:
         if leaf.name == "ones":
             return ones(self.builder, leaf.rows)
         if leaf.name in self.parameters:
-            return _parameter(leaf.name, self.parameters[leaf.name], self.builder)
+            return _parameter(leaf.name, self.parameters[leaf.name], self.builder, leaf.name in self.identities)
         return self.builder.add(Operator("input", (), Type(leaf.rows, leaf.cols, batch=True), (leaf.name,)))
 
 
@@ -189,9 +190,11 @@ def lower_step(step: DerivedStep, block: Block, sizes: Mapping[str, int], tokens
     """
     name = f"{block.role}.{step.step.label}"
     parameters = {p.name: p.shape for p in (*block.parameters, *step.parameters)}
+    identities = frozenset(p.name for p in step.parameters if p.held == IDENTITY)
 
     def scope(suffix: str = "", causal: bool = False) -> Scope:
-        empty = Scope(Builder(name + suffix, sizes, tokens, causal), {}, parameters, span=step.step.span)
+        builder = Builder(name + suffix, sizes, tokens, causal)
+        empty = Scope(builder, {}, parameters, span=step.step.span, identities=identities)
         return with_quantities(step, empty)
 
     whole = _assigned(step.assignments, scope(causal=step.step.causal))
@@ -227,8 +230,10 @@ def _estimate(quantity: Quantity, step: DerivedStep, scope: Scope) -> Graph:
     return scope.builder.graph(((quantity.name, lower_tree(quantity.estimate, inner)),))
 
 
-def _parameter(name: str, shape: Shape, builder: Builder) -> int:
-    return builder.add(Operator("parameter", (), Type(shape.rows, shape.cols, shape.family), (name,)))
+def _parameter(name: str, shape: Shape, builder: Builder, is_identity: bool = False) -> int:
+    """A leaf; of a family that is the identity, members beside each other, this is said, since it costs nothing."""
+    said = (name, IDENTITY) if is_identity else (name,)
+    return builder.add(Operator("parameter", (), Type(shape.rows, shape.cols, shape.family), said))
 
 
 def with_quantities(step: DerivedStep, scope: Scope) -> Scope:

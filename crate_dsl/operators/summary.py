@@ -146,7 +146,10 @@ def _block(block: BlockProgram, model: Model, seen: set[str], batch: int) -> Ite
     layers, owned = block.block.repeat, set()
     for step, graphs in runs(block):
         parameters = _norm_parameters(step) * layers
-        for held in (*(p for p, used in step_parameters(step) if used and not p.fitted), *step_scalars(step, model)):
+        for held in (
+            *(p for p, used in step_parameters(step) if used and p.stored and not p.fitted),
+            *step_scalars(step, model),
+        ):
             parameters += _count(held, block.block, model, owned, seen)
         flops = sum(cost(graph, batch).flops * times for graph, times in graphs) // batch
         flops += _norm_flops(step, model) * layers

@@ -15,7 +15,7 @@ import sympy
 
 from crate_dsl.errors import CompilerBug
 from crate_dsl.language.model import Block, LearnedScalar
-from crate_dsl.operators.graph import FIRST, Graph, Operator, Type
+from crate_dsl.operators.graph import FIRST, IDENTITY, Graph, Operator, Type
 from crate_dsl.pytorch import causal_spelling, solve_spelling, sum_spelling  # noqa: F401 (register their kinds)
 from crate_dsl.pytorch.expressions import ATOM, SUM, Code, is_negated, scalar_code
 from crate_dsl.pytorch.names import Constants, Names
@@ -254,7 +254,11 @@ class Body:
         if operator.kind != "parameter":
             return None
         name = operator.attributes[0]
-        attribute = self._owner.local.get(name) or f"self.{self._owner.attributes[name]}"
+        if operator.attributes[1:] == (IDENTITY,):
+            like = self.reference()
+            attribute = f"torch.eye({self.size(operator.type.rows)}, dtype={like}.dtype, device={like}.device)"
+        else:
+            attribute = self._owner.local.get(name) or f"self.{self._owner.attributes[name]}"
         if operator.type.is_scalar:
             return Code(attribute)
         kind = operator.type

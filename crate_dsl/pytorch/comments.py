@@ -11,6 +11,7 @@ import sympy
 from crate_dsl.library.form import Form, Inverse, leaves
 from crate_dsl.mathematics import plain
 from crate_dsl.mathematics.derivation import APPROXIMATION, Assignment, DerivedStep, Prox
+from crate_dsl.mathematics.glossary import MEANINGS
 from crate_dsl.mathematics.quantities import Quantity
 from crate_dsl.mathematics.statement import renamed, substituted
 from crate_dsl.operators.adjoint import collected
@@ -85,6 +86,8 @@ def formula(step: StepProgram) -> list[str]:
         lines += wrapped(f"{_quantity(quantity, derived)}, held constant by the derivation")
     for assignment in derived.assignments:
         lines += wrapped(_assignment(assignment, derived))
+    held = [p for p in derived.parameters if p.held != "learned"]
+    lines += [line for p in held for line in wrapped(f"{p.name}[k]: {MEANINGS[p.held].format(p)}")]
     proxes = {assignment.prox: None for assignment in derived.assignments if assignment.prox}
     for prox in proxes:
         lines += wrapped(f"prox(v) = {prox_text(prox)}")

@@ -8,7 +8,7 @@ from typing import Any
 
 from crate_dsl.language.model import ONE
 from crate_dsl.operators.build import ENTRYWISE
-from crate_dsl.operators.graph import Operator, Type, coefficient_family
+from crate_dsl.operators.graph import IDENTITY, Operator, Type, coefficient_family
 from crate_dsl.pytorch.body import Body
 from crate_dsl.pytorch.expressions import ATOM, POWER, PRODUCT, Code
 from crate_dsl.pytorch.spelling import SPELLINGS
@@ -92,7 +92,8 @@ class FoldBody(Body):
             return None
         match operator.kind:
             case "parameter":
-                return None if turned else Code(f"self.{self._owner.attributes[operator.attributes[0]]}")
+                plain = not turned and operator.attributes[1:] != (IDENTITY,)
+                return Code(f"self.{self._owner.attributes[operator.attributes[0]]}") if plain else None
             case "transpose":
                 return self._stacked(operator.inputs[0], not turned)
             case "broadcast" if (operator.attributes[0] == "columns") == turned:

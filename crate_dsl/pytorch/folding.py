@@ -78,8 +78,8 @@ class Folding:
 
     def _reference(self) -> str:
         """A tensor with the type and device that new ones should have."""
-        held = [*parameters_of(self._graph), *self._plain.attributes, *self._folded]
-        return f"self.{self.owner.attributes[held[0]]}"
+        held = (*parameters_of(self._graph), *self._plain.attributes, *self._folded)
+        return next(f"self.{self.owner.attributes[name]}" for name in held if name in self.owner.attributes)
 
     def _formulas(self) -> list[str]:
         lines, derived = [], self._step.derived

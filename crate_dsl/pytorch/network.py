@@ -141,7 +141,9 @@ class NetworkWriter:
         found = []
         for step in block.steps:
             label = step.derived.step.label
-            found += [(label, attribute(p.name), True, p.top) for p, _ in step_parameters(step) if p.shared]
+            found += [
+                (label, attribute(p.name), True, p.top) for p, _ in step_parameters(step) if p.shared and p.stored
+            ]
             for scalar in step_scalars(step, self._model):
                 if scalar.shared or scalar.name in whole:
                     found.append((label, scalar_attribute(scalar), True, scalar.name in whole))

@@ -12,10 +12,10 @@ from typing import Protocol
 
 import sympy
 
-from crate_dsl.operators.graph import Operator, Type
+from crate_dsl.operators.graph import IDENTITY, Operator, Type
 from crate_dsl.operators.kinds import is_causal
 from crate_dsl.operators.passes.bias import is_heads
-from crate_dsl.pytorch.expressions import ATOM, POWER, PRODUCT, Code, scalar_code
+from crate_dsl.pytorch.expressions import ATOM, POWER, PRODUCT, SUM, Code, scalar_code
 from crate_dsl.pytorch.helpers import HELPERS
 from crate_dsl.pytorch.proximal import proximal_code
 
@@ -158,8 +158,12 @@ def _merged(op: Operator, speaker: Speaker) -> Code:
     family = speaker.operator(op.inputs[0]).type.family
     weight = speaker.code(op.inputs[0], True).text.removesuffix(_unflattened(family, speaker))
     value = speaker.code(op.inputs[1], True).text
-    bias = f", {_vector(op.inputs[2], speaker)}" if len(op.inputs) > 2 else ""
-    return Code(f"F.linear({speaker.helper('merge_heads')}({value}), {weight}.T{bias})", ATOM, True)
+    merged = f"{speaker.helper('merge_heads')}({value})"
+    bias = _vector(op.inputs[2], speaker) if len(op.inputs) > 2 else ""
+    if op.attributes == (IDENTITY,):
+        return Code(f"{merged} + {bias}", SUM, True) if bias else Code(merged, ATOM, True)
+    turned = weight.removesuffix(".T") if weight.endswith(".T") else f"{weight}.T"
+    return Code(f"F.linear({merged}, {turned}{', ' + bias if bias else ''})", ATOM, True)
 
 
 @spell("affine", "product")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 
-from crate_dsl.language.model import Block, Model, Word
+from crate_dsl.language.model import Block, Model, Parameter, Word
 from crate_dsl.operators.graph import Graph
 from crate_dsl.operators.norms import normalised
 from crate_dsl.operators.program import StepProgram
@@ -50,6 +50,11 @@ def _epsilon(word: Word) -> str:
     return f", eps={float(word.arguments[0])!r}" if word.arguments else ""
 
 
+def _attribute(parameter: Parameter) -> str:
+    """What stands for a parameter: its own attribute, or that of its origin, which is stored as it would be, turned."""
+    return f"{attribute(parameter.origin)}.T" if parameter.held == "transposed" else attribute(parameter.name)
+
+
 class StepWriter:
     """Writes the class of one step."""
 
@@ -58,7 +63,7 @@ class StepWriter:
         self._block: Block = step.block
         scalars = step_scalars(step, file.model)
         self._scalars = {scalar.name: scalar for scalar in scalars}
-        attributes = {p.name: attribute(p.name) for p, _ in step_parameters(step)}
+        attributes = {p.name: _attribute(p) for p, _ in step_parameters(step) if p.held != "identity"}
         attributes |= {scalar.name: scalar_attribute(scalar) for scalar in scalars}
         self._folding = Folding(step, Class(step.block, file.constants, attributes, self._scalars, file.helpers))
         self._class = self._folding.owner
@@ -102,8 +107,8 @@ class StepWriter:
         if derived.step.norm:
             lines.append(norm_line("norm", derived.step.norm, self._size(derived.raw.rows)))
         start = Start(derived, self._size)
-        for parameter, trained in step_parameters(self._step):
-            lines += start.lines(parameter, trained)
+        for parameter, used in step_parameters(self._step):
+            lines += start.lines(parameter, used and parameter.held == "learned") if parameter.stored else []
         for scalar in self._scalars.values():
             lines.append(scalar_line(scalar, self._size(scalar.family) if scalar.family else None))
         lines += self._folding.buffers(self._size)

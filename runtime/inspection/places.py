@@ -17,6 +17,7 @@ from crate_dsl import Compilation
 from crate_dsl.language.model import Block, LearnedScalar, Parameter
 from crate_dsl.mathematics.derivation import DerivedStep
 from crate_dsl.mathematics.evaluate import Point, held_point, prefix_point
+from crate_dsl.mathematics.reference import held_to
 from crate_dsl.pytorch.parameters import attribute, scalar_attribute
 
 
@@ -40,10 +41,12 @@ class Place:
     def parameters(self) -> tuple[Parameter, ...]:
         """The matrices that this step reads, those first that its energy is stated with."""
         both = {parameter.name: parameter for parameter in (*self.derived.parameters, *self.block.parameters)}
-        return tuple(parameter for name, parameter in both.items() if hasattr(self.module, attribute(name)))
+        return tuple(p for name, p in both.items() if not p.stored or hasattr(self.module, attribute(name)))
 
     def matrix(self, parameter: Parameter) -> np.ndarray:
         """rows x cols, or members x rows x cols of a family."""
+        if not parameter.stored:
+            return held_to(parameter, self.matrix(next(p for p in self.parameters if p.name == parameter.origin)))
         stored = array(getattr(self.module, attribute(parameter.name)))
         shape, sizes = parameter.shape, self.block.sizes
         rows, cols = (int(axis) if axis.isdigit() else sizes[axis] for axis in (shape.rows, shape.cols))

@@ -40,6 +40,8 @@ def step_inputs(module: nn.Module, step: StepProgram, program: Program, matrices
             if shape.family:
                 value = value.reshape(sizes[shape.family], -1, sizes[shape.rows]).transpose(0, 2, 1)
             matrices[parameter.name] = value[:, None] if shape.cols == ONE and not shape.family else value
+    for parameter in (p for p in step.derived.parameters if not p.stored):
+        matrices[parameter.name] = made_of(matrices[parameter.origin], parameter.held)
     scalars = {name: float(value) for name, value in program.derivation.model.reals.items()}
     for learned in (*step.block.scalars, *program.derivation.model.scalars):
         if hasattr(module, f"log_{learned.name}"):
@@ -47,3 +49,10 @@ def step_inputs(module: nn.Module, step: StepProgram, program: Program, matrices
         elif hasattr(module, learned.name):
             scalars[learned.name] = getattr(module, learned.name).detach().numpy()
     return Inputs(matrices, scalars)
+
+
+def made_of(family: np.ndarray, held: str) -> np.ndarray:
+    """The outer family (members, rows, cols) that stands for one that is not stored."""
+    whole = np.concatenate(list(family), axis=1)  # [U_1 .. U_K]
+    other = {"transposed": whole.T, "identity": np.eye(len(whole))}[held]
+    return np.stack(np.split(other, len(family), axis=1))

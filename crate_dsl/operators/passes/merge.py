@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from crate_dsl.operators.build import combine, terms_of
 from crate_dsl.operators.cost import Workload
-from crate_dsl.operators.graph import Builder, Graph, Operator, coefficient_family
+from crate_dsl.operators.graph import IDENTITY, Builder, Graph, Operator, coefficient_family
 from crate_dsl.operators.rewrite import rebuild
 from crate_dsl.operators.weights import Weights
 
@@ -32,6 +32,7 @@ def _merged(builder: Builder, operator: Operator, frozen: bool) -> int | None:
     if not stored or not families or not builder.type(right).batch:
         return None
     weight = terms[0][0]
+    plain = (IDENTITY,) if builder[left].attributes[1:] == (IDENTITY,) else ()  # heads beside each other, no product
     if coefficient_family(weight):
-        return builder.add(Operator("merged", (left, combine(builder, [(weight, right)])), operator.type))
-    return combine(builder, [(weight, builder.add(Operator("merged", (left, right), operator.type)))])
+        return builder.add(Operator("merged", (left, combine(builder, [(weight, right)])), operator.type, plain))
+    return combine(builder, [(weight, builder.add(Operator("merged", (left, right), operator.type, plain)))])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -15,10 +14,8 @@ from runtime.images.palette import COLOURS, DIVERGING, SEQUENTIAL
 from runtime.images.pictures import draw_image
 from runtime.inspection.segmentation import resized, top_mass
 from runtime.instruments.figures.depth import Chart, Line, charts
+from runtime.instruments.looking import Look
 from runtime.instruments.section import Panel
-
-if TYPE_CHECKING:
-    from runtime.instruments.attention import Look
 
 HEADS = 8  # that are shown
 SIDE = 1.15  # inches of a picture
