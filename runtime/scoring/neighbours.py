@@ -29,6 +29,14 @@ class Neighbours:
         self.classifier = KNeighborsClassifier(count, metric="cosine", algorithm="brute", weights=votes)
         self.classifier.fit(as_array(features), labels.cpu().numpy())
 
+    def nearest(self, features: Tensor, count: int) -> tuple[np.ndarray, np.ndarray]:
+        """Of each of the features (n, d) the `count` training features nearest to it, or all where there are fewer.
+
+        Returns cosine distances and places in the order of the training features, (n, count) each, the nearest first.
+        """
+        count = min(count, self.classifier.n_samples_fit_)
+        return self.classifier.kneighbors(as_array(features), count)
+
     def right(self, features: Tensor, labels: Tensor) -> Tensor:
         """1 where the neighbours of features (n, d) vote for the label, (n,)."""
         guesses = self.classifier.predict(as_array(features))
