@@ -11,7 +11,7 @@ from runtime import seeds
 from runtime.errors import Inapplicable
 from runtime.inspection import segmentation
 from runtime.inspection.attention import attention_maps
-from runtime.instruments.figures import attention as figures
+from runtime.instruments.drawing import attention as drawing
 from runtime.instruments.looking import Look, grid_of, in_encoder, looked, scene_of
 from runtime.instruments.section import Curve, Section, Sheet
 from runtime.instruments.subject import Subject
@@ -28,10 +28,10 @@ def measured(subject: Subject) -> Section:
         raise Inapplicable("its inputs are no images")
     scene = scene_of(subject)
     look = looked(subject, scene)
-    panels = [figures.maps(look, subject.recipe.data)]
-    panels += [figures.objects(look, subject.recipe.data)] if look.first is not None else []
+    panels = [drawing.maps(look, subject.recipe.data)]
+    panels += [drawing.objects(look, subject.recipe.data)] if look.first is not None else []
     ious = overlaps(subject)
-    panels += [figures.overlaps(ious)] if ious else []
+    panels += [drawing.overlaps(ious)] if ious else []
     sheets = [overlap_sheet(ious, subject)] if ious else []
     sheets += [shown_sheet(look)] if scene.masks else []
     return Section(NAME, TITLE, text(subject, look, ious), panels, sheets, list(curves(ious)))

@@ -11,7 +11,7 @@ from torch import Tensor
 from runtime.inspection.descent import PREFIX, Departure, Movement, departures, movements, states_before
 from runtime.inspection.mixing import Mixture, adds_its_operator, mixture
 from runtime.inspection.places import Place, places
-from runtime.instruments.figures import energies as figures
+from runtime.instruments.drawing import energies as drawing
 from runtime.instruments.section import Cell, Curve, Section, Sheet
 from runtime.instruments.subject import Subject
 
@@ -27,9 +27,9 @@ def measured(subject: Subject) -> Section:
     moves = all_movements(subject)
     away = {state: list(all_departures(subject, state)) for state in subject.states}
     mixed = list(mixtures(subject))
-    panels = [figures.moved(moves)]
-    panels += [figures.departed(away)] if any(away.values()) else []
-    panels += [figures.mixed(mixed)] if mixed else []
+    panels = [drawing.moved(moves)]
+    panels += [drawing.departed(away)] if any(away.values()) else []
+    panels += [drawing.mixed(mixed)] if mixed else []
     sheets = [energy_sheet(moves), descent_sheet(moves)]
     sheets += [departure_sheet(away)] if any(away.values()) else []
     sheets += [mixture_sheet(mixed)] if mixed else []

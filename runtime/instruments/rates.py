@@ -12,7 +12,7 @@ from runtime.errors import Inapplicable
 from runtime.inspection.descent import states_before
 from runtime.inspection.places import Place, places
 from runtime.inspection.rates import EPSILON, PLOTTED, as_plotted, as_stated, family_of, share_of_nonzeros
-from runtime.instruments.figures.depth import Chart, Line, charts
+from runtime.instruments.drawing.charts import Chart, Line, charts
 from runtime.instruments.section import Curve, Panel, Section, Sheet
 from runtime.instruments.subject import Subject
 

@@ -13,7 +13,7 @@ from runtime.data.source import DataSource
 from runtime.images.palette import COLOURS, DIVERGING, SEQUENTIAL
 from runtime.images.pictures import draw_image
 from runtime.inspection.segmentation import resized, top_mass
-from runtime.instruments.figures.depth import Chart, Line, charts
+from runtime.instruments.drawing.charts import Chart, Line, charts
 from runtime.instruments.looking import Look
 from runtime.instruments.section import Panel
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from runtime.inspection.descent import Departure, Movement
 from runtime.inspection.mixing import Mixture
-from runtime.instruments.figures.depth import Chart, Line, charts
+from runtime.instruments.drawing.charts import Chart, Line, charts
 from runtime.instruments.section import Panel
 
 

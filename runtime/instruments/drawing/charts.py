@@ -1,4 +1,4 @@
-"""Numbers along depth: one axis per quantity, a line per network and split."""
+"""Several quantities along depth: an axis for each, a line per network and split, one legend for all."""
 
 from __future__ import annotations
 
