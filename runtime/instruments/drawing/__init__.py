@@ -1,0 +1,1 @@
+"""The figures of the instruments, apart from what is measured."""
