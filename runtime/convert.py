@@ -30,7 +30,6 @@ from runtime.weights.restoration import Restored, restored
 from runtime.weights.sizes import choice_for, sizes_in
 from runtime.weights.tensors import shape_text
 
-NEW = "note: not compared, since this is not the whole official network: what is fresh has to be trained"
 SPECS = Path(runtime.__file__).parents[1] / "specs"
 
 
@@ -57,10 +56,6 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--preset", help="default, without a SPEC: the one of the file's sizes")
     parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="name=value", dest="sizes")
     parser.add_argument("--to-official", action="store_true", help="from our weights to a state dict of official names")
-    parser.add_argument(
-        "--partial", action="store_true",
-        help="convert what official code and spec share; the rest of the network is as the spec initialises it",
-    )  # fmt: skip
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help=".safetensors, or .pth")
     options = parser.parse_args(arguments)
     (back if options.to_official else forth)(options)
@@ -73,12 +68,11 @@ def forth(options: argparse.Namespace) -> None:
     official = read_official(options.weights)
     compiled, preset, sizes = network_for(official, options)
     try:
-        result = converted(official, compiled.module, partial=options.partial)
+        result = converted(official, compiled.module)
     except UserError as error:
         raise UserError(f"{error}{advice(official, options.spec)}") from None
     about = origin(preset, sizes, compiled) | kept.packed(result.kept)
-    whole = None if options.partial else restored(result.weights, compiled.module, result.kept)
-    verdict = compared(whole, result.weights, compiled) if whole else NEW
+    verdict = compared(restored(result.weights, compiled.module, result.kept), result.weights, compiled)
     checkpoint.save_weights(options.output, result.weights, about)
     tell(official, result)
     print(f"{verdict}\n{options.output}: {compiled.name}, {parameter_count(compiled.module):,} parameters")
@@ -114,8 +108,6 @@ def advice(official: Mapping[str, Tensor], spec: Path | None) -> str:
     found = sizes_in(official, family)
     words = ", ".join(f"{name}={value}" for name, value in found.items())
     text = f"\nthe file is {family.name} (specs/{family.spec}) of {words}"
-    if family.outside and any(map(family.is_outside, official)):
-        text += "; --partial converts what both have, the rest starts anew"
     if spec is None or crate_dsl.compile_spec(spec).model.name != name_of(family):
         return text
     choice = choice_for(spec, found)
@@ -133,11 +125,6 @@ def tell(official: Mapping[str, Tensor], result: Converted) -> None:
         if name in official:
             why = "no forward pass reads it, officially neither; kept for the way back"
             print(f"unused: {name} {shape_text(official[name])} ({why})")
-    for name in result.kept:
-        if name not in result.family.unread:
-            print(f"kept:   {name} {shape_text(result.kept[name])} (no spec can state it; kept for the way back)")
-    for name in result.fresh:
-        print(f"fresh:  {name} {shape_text(result.weights[name])} (not in the file: as the spec initialises it)")
     for remark in result.remarks:
         print(remark)
 
@@ -163,7 +150,7 @@ def disagreement(result: Restored, weights: Mapping[str, Tensor], compiled: Comp
 
 
 def back(options: argparse.Namespace) -> None:
-    if options.spec or options.preset or options.sizes or options.partial:
+    if options.spec or options.preset or options.sizes:
         raise UserError("--to-official takes weights alone: they say which network they are of, and are written whole")
     found = network_of(options.weights)
     weights, about = checkpoint.load_weights(found.file)
@@ -180,8 +167,6 @@ def back(options: argparse.Namespace) -> None:
     for name in result.made:
         source = result.family.unread[name]
         print(f"made:   {name} {shape_text(result.state[name])} ({source}; nothing reads it, officially neither)")
-    for name in result.left:
-        print(f"left:   {name} (stands for entries of the official code, which are as they were kept)")
     print(compared(result, weights, compiled))
     print(f"{options.output}: {result.family.name}, {len(result.state)} entries")
 

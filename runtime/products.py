@@ -11,9 +11,11 @@ from dataclasses import dataclass
 from torch import nn
 
 from crate_dsl import Compilation
+from crate_dsl.language.model import ClassAttention
 from crate_dsl.operators.cost import operator_cost
 from crate_dsl.operators.graph import Graph, Operator, Type
 from crate_dsl.operators.kinds import SOFTMAX_FLOPS
+from crate_dsl.operators.summary import WAVES, convolution_sizes
 from crate_dsl.operators.uses import runs
 
 BOTH_FACTORS, ONE_FACTOR = 2, 1
@@ -52,10 +54,19 @@ def products(compilation: Compilation, network: nn.Module, batch: int) -> list[P
 
 
 def ends(compilation: Compilation, network: nn.Module, batch: int) -> Iterator[Product]:
-    """The embedding of patches and the linear head, which have no graphs."""
+    """The embedding of patches, class attention and the linear head, which have no graphs."""
     model = compilation.model
-    width = model.sizes[model.tokens.rows]
-    if "patches" in {word.name for word in model.tokens.words}:
+    width, words = model.sizes[model.tokens.rows], {word.name: word.arguments for word in model.tokens.words}
+    if "convolutions" in words:
+        yield from (
+            linear(batch * places, 9 * inner, outer, BOTH_FACTORS if number else ONE_FACTOR)
+            for number, (places, inner, outer) in enumerate(convolution_sizes(model))
+        )
+    if words.get("position") == ("fourier",):
+        yield linear(model.tokens.patches, WAVES, width, ONE_FACTOR)
+    for stage in (stage for stage in model.stages if isinstance(stage, ClassAttention)):
+        yield from of_class_attention(stage, model.tokens.count + 1, width, batch)
+    if "patches" in words:
         yield linear(batch * model.tokens.patches, network.patches.projection.in_features, width, ONE_FACTOR)
     match model.head.word.name:
         case "classify":
@@ -64,6 +75,17 @@ def ends(compilation: Compilation, network: nn.Module, batch: int) -> Iterator[P
             yield linear(batch * model.tokens.patches, width, network.head.out_features)
         case "vocabulary":
             yield linear(batch * model.tokens.count, width, network.vocabulary)
+
+
+def of_class_attention(stage: ClassAttention, tokens: int, width: int, batch: int) -> Iterator[Product]:
+    """Keys and values of all tokens; the query, what it reads and the perceptron of the class token alone."""
+    reading = ProductShape(batch * stage.heads, 1, width // stage.heads, tokens)
+    for _ in range(stage.blocks):
+        yield linear(batch * tokens, width, 2 * width)
+        yield from (linear(batch, width, width) for _ in range(2))
+        yield Product(reading, 4 * batch * width * tokens)
+        yield linear(batch, width, 4 * width)
+        yield linear(batch, 4 * width, width)
 
 
 def linear(rows: int, inner: int, columns: int, backward: int = BOTH_FACTORS) -> Product:

@@ -170,6 +170,9 @@ class Builder:
             raise fail(f'"stochastic {name.name}" is not understood here', name.span, hint)
         return syntax.DepthLine(span, word)
 
+    def reader(self, parts: list, span: Span) -> syntax.ClassLine:
+        return syntax.ClassLine(span, parts[0])
+
     # ---- blocks ------------------------------------------------------------------------------------------------------
 
     def block(self, parts: list, span: Span) -> syntax.BlockDeclaration:

@@ -9,6 +9,7 @@ from fractions import Fraction
 from crate_dsl.errors import CrateError, Span
 from crate_dsl.language import syntax
 from crate_dsl.language.blocks import File, check_blocks
+from crate_dsl.language.class_attention import check_class_attention
 from crate_dsl.language.declared import Declared, declare_matrices, warn_unused
 from crate_dsl.language.depth import check_depth
 from crate_dsl.language.energies import Surroundings, declare_energies, uses
@@ -16,7 +17,7 @@ from crate_dsl.language.front import Front, check_front
 from crate_dsl.language.include import resolved, sources, used_energies, with_included
 from crate_dsl.language.learned import Learned, declare_learned
 from crate_dsl.language.losses import check_loss
-from crate_dsl.language.model import Block, Model, NormStage, Shape
+from crate_dsl.language.model import Block, ClassAttention, Model, NormStage, Shape
 from crate_dsl.language.presets import learned_names, scope_of
 from crate_dsl.language.report import Report, TooMany, names_in, within
 from crate_dsl.language.roles import Tokens
@@ -59,9 +60,10 @@ def _checked(
     blocks = check_blocks(spec, file)
     if all(blocks.values()):
         warn_unused(declared, report)
-    stages = _stages(spec, blocks, file)
     sound = [block for block in blocks.values() if block]
     loss = check_loss(spec, front.head, sound, file)
+    attention = check_class_attention(spec, front, loss, scope, vocabulary, report)
+    stages = _stages(spec, blocks, attention, file)
     depth = check_depth(spec, sound, scope, vocabulary, report)
     _warn_unused(spec, scope, report)
     warnings = report.finish()
@@ -121,9 +123,11 @@ def _surroundings(
     return Surroundings(frozenset(axes), scalars, refused, any_axis=scope.tokens_axis is None)
 
 
-def _stages(spec: syntax.Spec, blocks: Mapping[int, Block | None], file: File) -> tuple[Block | NormStage, ...]:
-    """Blocks and norms in the order of the file."""
-    stages: list[Block | NormStage] = []
+def _stages(
+    spec: syntax.Spec, blocks: Mapping[int, Block | None], attention: ClassAttention | None, file: File
+) -> tuple[Block | NormStage | ClassAttention, ...]:
+    """Blocks, norms and class attention in the order of the file."""
+    stages: list[Block | NormStage | ClassAttention] = []
     names: set[str] = set()
     before = "tokens"
     for place, item in enumerate(spec.items):
@@ -131,6 +135,8 @@ def _stages(spec: syntax.Spec, blocks: Mapping[int, Block | None], file: File) -
             before = item.role
             if blocks[place] is not None:
                 stages.append(blocks[place])
+        elif isinstance(item, syntax.ClassLine) and attention:
+            stages.append(attention)
         elif isinstance(item, syntax.NormLine):
             word = word_of("norm", item.word, file.vocabulary.norms, file.scope, file.report)
             name, number = f"{before}_norm", 2

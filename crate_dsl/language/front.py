@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from crate_dsl.errors import Span, known
 from crate_dsl.language import syntax
+from crate_dsl.language.convolutions import check_convolutions
 from crate_dsl.language.inputs import HEADS, IMAGE, INPUT_KINDS, STEMS, VECTORS, WHOLE, InputKind
 from crate_dsl.language.model import TAKEN, Head, TokensModel, Word
 from crate_dsl.language.report import Report, within
@@ -55,6 +56,8 @@ def check_front(spec: syntax.Spec, scope: Scope, vocabulary: Vocabulary, report:
     kind = INPUT_KINDS.get(input_line.word.name) if input_line else None
     tokens = _tokens(tokens_line, given, kind, scope, vocabulary, report) if tokens_line else None
     stems = {term.name for term in tokens_line.terms} if tokens_line else set()
+    if any(isinstance(item, syntax.ClassLine) for item in spec.items):
+        stems.add("class_token")
     mask_line = only(spec, syntax.MaskLine, "mask", report)
     mask = word_of("mask", mask_line.word, vocabulary.masks, scope, report) if mask_line else None
     head_line = only(spec, syntax.HeadLine, "head", report)
@@ -98,8 +101,14 @@ def _tokens(
     if kind is VECTORS:
         if given is None or not check_vectors(line, words, given, scope, report):
             return None
+    elif position and kind is not IMAGE and "fourier" in position.arguments:
+        report.error("fourier positions are those of a grid", position.span, "write position(learned)")
     elif position and "sincos" in position.arguments:
         _check_sincos(position, STEMS[sources[0].name], rows, scope, report)
+    for second in sources[1:]:
+        report.error("the tokens come from two places", second.span, f"{sources[0].name} or {second.name}, one of them")
+    if sources[0].name == "convolutions" and not check_convolutions(sources[0], rows, scope, report):
+        return None
     fits = given is not None and kind is STEMS[sources[0].name]
     count = kind.count(sources[0], given, report) if fits else None
     if count is None:
@@ -172,7 +181,10 @@ def _check_mask(
     head: syntax.HeadLine | None,
     report: Report,
 ) -> None:
-    if kind.stem not in stems and stems:
+    if "convolutions" in stems:
+        hint = "they read its neighbours too, which would show it: write patches(patch)"
+        report.error("a mask does not hide a patch from convolutions", line.span, hint)
+    elif kind.stem not in stems and stems:
         hint = f"a mask removes what comes from the input: {kind.example}"
         report.error(f"there are no {kind.units} to mask", line.span, hint)
     elif kind is VECTORS:

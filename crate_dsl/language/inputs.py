@@ -75,6 +75,6 @@ TEXT = InputKind(
 )
 VECTORS = InputKind("vectors", "vectors", "tokens", "vectors", "tokens Z: d x N = vectors", _count, 0)
 INPUT_KINDS: Mapping[str, InputKind] = {"image": IMAGE, "text": TEXT, "vectors": VECTORS}
-STEMS = {kind.stem: kind for kind in INPUT_KINDS.values()}
+STEMS = {kind.stem: kind for kind in INPUT_KINDS.values()} | {"convolutions": IMAGE}
 WHOLE = VECTORS.head  # gives the tokens as they are, whatever they come from
 HEADS = {kind.head: kind for kind in INPUT_KINDS.values() if kind is not VECTORS}

@@ -15,7 +15,7 @@ from itertools import islice
 from lark import Token
 
 ITEM_WORDS = {"NETWORK", "SIZE", "REAL", "PRESET", "LEARN", "ENERGY", "INPUT", "TOKENS", "MASK", "NORM", "HEAD", "INIT",
-              "ENCODER", "DECODER", "INCLUDE", "LOSS", "STOCHASTIC"}  # fmt: skip
+              "ENCODER", "DECODER", "INCLUDE", "LOSS", "STOCHASTIC", "CLASS"}  # fmt: skip
 VERBS = {"COMPRESS", "SPARSIFY", "DENOISE", "DESCEND", "ASCEND", "PROX", "SOLVE", "PROJECT"}
 OPTION_WORDS = {"NORM", "FROM", "STEP", "STEPS", "ACCELERATE", "RESIDUAL", "READ", "CAUSAL", "INIT", "LET", "GIVEN"}
 BLOCK_WORDS = VERBS | OPTION_WORDS | {"LEARN", "SHARED"}

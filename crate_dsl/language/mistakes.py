@@ -33,7 +33,7 @@ EXAMPLES = {
     "head": "head classify(classes) of class_token", "init": "init U orthogonal",
     "encoder": "encoder repeat L { compress Z by rate(Z, U) }", "decoder": "decoder repeat L = inverse(encoder)",
     "include": 'include rates, or include "mine.crate"', "loss": "loss cross_entropy + 0.01 * rate(Z, U)",
-    "stochastic": "stochastic depth linear(0.1)",
+    "stochastic": "stochastic depth linear(0.1)", "class": "class attention(2, K, scale)",
     "shared": "shared U, D", "from": "from Z", "step": "step kappa", "steps": "steps 2 of eta", "read": "read D1",
     "given": "given Pi[k in K] ~ softmax(k in K) -lambda * column_norms(C[k] * Z)'",
     "causal": "compress Z by rate(Z, U) { causal }",

@@ -200,6 +200,22 @@ class NormStage:
 
 
 @dataclass(frozen=True)
+class ClassAttention:
+    """`class attention(blocks, heads, scale)`, the last stage but for norms: it puts a class token before the tokens.
+
+    Each block is attention of that token alone and a perceptron four times as wide; `scale` is that of both at the
+    start.
+    """
+
+    blocks: int
+    heads: int
+    scale: Fraction
+    word: Word
+    span: Span = field(repr=False, compare=False)
+    name: str = "class_attention"
+
+
+@dataclass(frozen=True)
 class TokensModel:
     """How tokens come about: the stem and what is added.
 
@@ -209,7 +225,7 @@ class TokensModel:
     name: str
     rows: str  # axis of the features, "d"
     cols: str  # axis of the tokens, "N"
-    words: tuple[Word, ...]  # patches or embedding, class_token, position in the order of the file
+    words: tuple[Word, ...]  # patches, convolutions or embedding, class_token, position in the order of the file
     patches: int
     count: int
 
@@ -280,7 +296,7 @@ class Model:
     input: Word
     tokens: TokensModel
     mask: Word | None
-    stages: tuple[Block | NormStage, ...]
+    stages: tuple[Block | NormStage | ClassAttention, ...]
     head: Head
     inits: Mapping[str, Word]  # of patches, embedding, class_token, position, mask_token and head
     scalars: tuple[LearnedScalar, ...]  # declared at the top: one for the whole network
@@ -294,6 +310,18 @@ class Model:
     def example(self) -> str:
         """One element of a batch, as messages call it: an image, a text, a sample of vectors."""
         return "sample" if self.input.name == "vectors" else self.input.name
+
+    @property
+    def patch(self) -> tuple[int, int]:
+        """Height and width of what becomes one token of an image."""
+        word = next(word for word in self.tokens.words if word.name in ("patches", "convolutions"))
+        sides = [side for side in word.arguments if isinstance(side, int)]
+        return sides[0], sides[-1]
+
+    @property
+    def pixels(self) -> int:
+        """Of one patch, all channels."""
+        return self.patch[0] * self.patch[1] * int(self.input.arguments[0])
 
     @property
     def blocks(self) -> tuple[Block, ...]:

@@ -219,6 +219,13 @@ class DepthLine(Node):
     word: Call
 
 
+@dataclass(frozen=True)
+class ClassLine(Node):
+    """`class attention(2, K, scale)`."""
+
+    word: Call
+
+
 # ---- blocks and steps --------------------------------------------------------------------------------------------
 
 

@@ -69,12 +69,13 @@ class Vocabulary:
     atoms: Mapping[str, AtomSignature]
     sites: Mapping[str, Mapping[str, WordSignature]]  # site -> rule -> signature
     inputs: Mapping[str, WordSignature]
-    stems: Mapping[str, WordSignature]  # words of the tokens line: patches, class_token, position
+    stems: Mapping[str, WordSignature]  # words of the tokens line: patches, position, ...
     masks: Mapping[str, WordSignature]
     norms: Mapping[str, WordSignature]
     heads: Mapping[str, WordSignature]
     pools: tuple[str, ...]  # what a head may read: class_token, mean
     inits: Mapping[str, WordSignature]
+    readers: Mapping[str, WordSignature] = field(default_factory=dict)  # of the `class` line
     depths: Mapping[str, WordSignature] = field(default_factory=dict)  # how stochastic depth goes over the layers
     losses: Mapping[str, LossSignature] = field(default_factory=dict)
     energies: Mapping[str, Path] = field(default_factory=dict)  # files of the standard library

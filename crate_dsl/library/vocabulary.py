@@ -36,10 +36,15 @@ VOCABULARY = Vocabulary(
         WordSignature(
             "patches", ("size",), ("size", "norm"), "patches(patch), patches(height, width), patches(patch, norm)"
         ),
+        WordSignature(
+            "convolutions", ("size",), usage="convolutions(patch): halve the image until one place is one patch (XCiT)"
+        ),
         WordSignature("embedding", usage="embedding: one learned vector for every word of the vocabulary of a text"),
         WordSignature("vectors", usage="vectors: the vectors of the input, as they are"),
         WordSignature("class_token", usage="class_token: one learned token in front"),
-        WordSignature("position", ("learned|sincos",), usage="position(learned) or position(sincos)"),
+        WordSignature(
+            "position", ("learned|sincos|fourier",), usage="position(learned), position(sincos) or position(fourier)"
+        ),
     ),
     masks=_words(WordSignature("random", ("fraction",), usage="random(0.75): remove this share of the tokens")),
     norms=_words(
@@ -61,6 +66,13 @@ VOCABULARY = Vocabulary(
         WordSignature("linear", usage="linear: uniform, bound 1 / sqrt(fan_in), the default of torch.nn.Linear"),
         WordSignature("zeros", usage="zeros"),
         WordSignature("constant", ("real",), usage="constant(0.1): every entry is this number"),
+    ),
+    readers=_words(
+        WordSignature(
+            "attention",
+            ("size", "size", "positive"),
+            usage="attention(blocks, heads, scale): a class token reads all tokens (CaiT), scaled so at the start",
+        )
     ),
     depths=_words(
         WordSignature("linear", ("rate",), usage="linear(0.1): from 0 in the first layer to this rate in the last"),

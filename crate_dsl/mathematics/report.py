@@ -8,7 +8,7 @@ from fractions import Fraction
 from math import prod
 
 from crate_dsl.errors import Span
-from crate_dsl.language.model import Block, LearnedScalar, Model, NormStage, Parameter, Step, Word
+from crate_dsl.language.model import Block, ClassAttention, LearnedScalar, Model, NormStage, Parameter, Step, Word
 from crate_dsl.mathematics.derivation import (
     APPROXIMATION,
     CHOICE,
@@ -161,9 +161,9 @@ def _loss_facts(derivation: Derivation) -> Iterator[tuple[str, str]]:
         yield from (("", line) for line in formulas(penalty))
 
 
-def _stage(stage: Block | NormStage) -> str:
-    if isinstance(stage, NormStage):
-        return f"norm {word(stage.word)}"
+def _stage(stage: Block | NormStage | ClassAttention) -> str:
+    if not isinstance(stage, Block):
+        return f"{'norm' if isinstance(stage, NormStage) else 'class'} {word(stage.word)}"
     return f"{stage.role} ({layers(stage.repeat)})"
 
 

@@ -6,11 +6,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 
-from crate_dsl.language.model import ONE, Block, LearnedScalar, Model, NormStage, Parameter
+from crate_dsl.language.convolutions import halvings
+from crate_dsl.language.model import ONE, Block, ClassAttention, LearnedScalar, Model, NormStage, Parameter
 from crate_dsl.operators.cost import BATCH, cost, quantity
+from crate_dsl.operators.kinds import SOFTMAX_FLOPS
 from crate_dsl.operators.program import BlockProgram, Program, StepProgram
 from crate_dsl.operators.uses import runs, step_parameters, step_scalars
 
+WAVES = 64  # that Fourier positions are made of
 NORM_FLOPS = 8  # per entry: mean, variance, quotient, and the affine part
 
 
@@ -65,12 +68,14 @@ def _line(row: tuple[str, ...], widths: list[int]) -> str:
 def summary(program: Program, batch: int = BATCH) -> Summary:
     """The table of a network, stem and head included; parameters that layers or steps share count once."""
     model = program.derivation.model
-    rows = [_stem(model)]
+    rows = [_stem(model, batch)]
     seen: set[str] = set()
     for stage in model.stages:
         if isinstance(stage, NormStage):
             entries = model.tokens.count * model.sizes[model.tokens.rows]
             rows.append(Row(stage.name, "norm", 1, 2 * model.sizes[model.tokens.rows], NORM_FLOPS * entries))
+        elif isinstance(stage, ClassAttention):
+            rows.append(_attention(stage, model))
         else:
             block = next(b for b in program.blocks if b.block.role == stage.role)
             rows += _block(block, model, seen, batch)
@@ -88,20 +93,15 @@ def _loss(program: Program, batch: int) -> str:
     return f"loss: {loss.text}{added}" if loss else ""
 
 
-def _pixels(model: Model) -> int:
-    patches = next(word for word in model.tokens.words if word.name == "patches")
-    sides = [side for side in patches.arguments if isinstance(side, int)]
-    return sides[0] * sides[-1] * int(model.input.arguments[0])
-
-
-def _stem(model: Model) -> Row:
+def _stem(model: Model, batch: int) -> Row:
     words = {word.name: word.arguments for word in model.tokens.words}
     d = model.sizes[model.tokens.rows]
     parameters, flops = _embedding(model, words)
     parameters += d * (("class_token" in words) + (model.mask is not None))
     if "position" in words:
-        parameters += model.tokens.count * d if words["position"][0] == "learned" else 0
+        parameters += {"learned": model.tokens.count, "fourier": WAVES + 1}.get(words["position"][0], 0) * d
         flops += model.tokens.count * d
+        flops += (2 * WAVES + 1) * model.tokens.patches * d // batch if words["position"][0] == "fourier" else 0
     return Row("stem", "tokens", 1, parameters, flops)
 
 
@@ -109,17 +109,48 @@ def _embedding(model: Model, words: Mapping[str, tuple[int | Fraction | str, ...
     """Parameters and operations of what makes tokens of the input; vectors are tokens as they are."""
     if "patches" in words:
         return _patches(model, words["patches"])
+    if "convolutions" in words:
+        return _convolutions(model)
     return (_vocabulary(model) * model.sizes[model.tokens.rows], 0) if "embedding" in words else (0, 0)
 
 
 def _patches(model: Model, arguments: tuple[int | Fraction | str, ...]) -> tuple[int, int]:
     """Parameters and operations of the embedding of patches."""
-    d, n, pixels = model.sizes[model.tokens.rows], model.tokens.patches, _pixels(model)
+    d, n, pixels = model.sizes[model.tokens.rows], model.tokens.patches, model.pixels
     parameters, flops = pixels * d + d, (2 * pixels + 1) * d * n
     if "norm" in arguments:
         parameters += 2 * pixels + 2 * d
         flops += NORM_FLOPS * n * (pixels + d)
     return parameters, flops
+
+
+def _convolutions(model: Model) -> tuple[int, int]:
+    """Parameters and operations of the convolutional stem."""
+    parameters, flops = 0, 0
+    for places, inner, outer in convolution_sizes(model):
+        parameters += (9 * inner + 2) * outer
+        flops += (2 * 9 * inner + NORM_FLOPS) * outer * places
+    return parameters, flops
+
+
+def convolution_sizes(model: Model) -> list[tuple[int, int, int]]:
+    """For every convolution of the stem how many places it gives, and features before and after it."""
+    channels, height, width = model.input.arguments
+    d, count = model.sizes[model.tokens.rows], halvings(model.patch[0])
+    widths = [channels, *(d >> n for n in reversed(range(count)))]
+    pairs = enumerate(zip(widths, widths[1:], strict=False), start=1)
+    return [((height >> n) * (width >> n), inner, outer) for n, (inner, outer) in pairs]
+
+
+def _attention(stage: ClassAttention, model: Model) -> Row:
+    """Class attention: all blocks; keys and values of every token, all else of the class token alone."""
+    d, tokens = model.sizes[model.tokens.rows], model.tokens.count + 1
+    parameters = 12 * d * d + 15 * d  # four maps d x d, a perceptron of 4 d, biases, norms and scales
+    flops = (4 * d + 2) * d * tokens  # keys and values
+    flops += 4 * d * tokens + SOFTMAX_FLOPS * stage.heads * tokens + 2 * NORM_FLOPS * d * tokens
+    flops += 2 * 10 * d * d + 7 * d  # query, read-out and perceptron
+    flops += 5 * d * tokens  # what is scaled and added
+    return Row(stage.name, "attention", stage.blocks, stage.blocks * parameters + d, stage.blocks * flops)
 
 
 def _vocabulary(model: Model) -> int:
@@ -138,7 +169,7 @@ def _head(model: Model) -> Row:
     if model.head.word.name == "classify":
         outputs, tokens = int(model.head.word.arguments[0]), 1
     else:
-        outputs, tokens = _pixels(model), model.tokens.patches
+        outputs, tokens = model.pixels, model.tokens.patches
     return Row("head", model.head.word.name, 1, (d + 1) * outputs, (2 * d + 1) * outputs * tokens)
 
 

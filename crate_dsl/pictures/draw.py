@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from crate_dsl.language.model import Model, NormStage
+from crate_dsl.language.model import ClassAttention, Model, NormStage
 from crate_dsl.mathematics.derivation import APPROXIMATION, CHOICE, EXACT
 from crate_dsl.mathematics.report import BlockReport, Report, report, word
 from crate_dsl.operators.cost import BATCH
@@ -50,6 +50,8 @@ def draw(program: Program, batch: int = BATCH) -> Drawing:
     for stage in model.stages:
         if isinstance(stage, NormStage):
             items.append(_norm(stage, figures))
+        elif isinstance(stage, ClassAttention):
+            items.append(_attention(stage, figures))
         else:
             items.append(_frame(programs[stage.role], reports[stage.role], model, figures))
     items += _end(model, page, figures)
@@ -117,6 +119,15 @@ def _norm(stage: NormStage, figures: Figures) -> Box:
     return Box("norm", (Node(stage.name, f"norm {word(stage.word)}", "norm"),), _cost(figures.stage(stage.name)))
 
 
+def _attention(stage: ClassAttention, figures: Figures) -> Box:
+    title = Text("title", f"class {word(stage.word)}")
+    return Box(
+        "attention",
+        (Node(stage.name, "class token reads all", "operator"),),
+        (title, *_cost(figures.stage(stage.name))),
+    )
+
+
 def _end(model: Model, page: Report, figures: Figures) -> Iterator[Box]:
     reads = f" of {model.head.of}" if model.head.of else ""
     title = Text("title", f"head {word(model.head.word)}{reads}")
@@ -154,11 +165,12 @@ def _unique(tags: tuple[Tag, ...]) -> tuple[Tag, ...]:
 def _arrows(program: Program, items: list[Box | Frame]) -> Iterator[Arrow]:
     """From box to box with the size of what flows, inside every box from node to node, and around the operators."""
     model = program.derivation.model
-    boxes = _boxes(items)
+    boxes, more = _boxes(items), 0
     for before, box in zip([None, *boxes], boxes, strict=False):
         if before is not None:
+            more += before.kind == "attention"  # the class token
             label = {"tokens": input_size(model), "head": pooled_size(model), "output": output_size(model),
-                     "loss": ""}.get(box.kind, tokens_size(model))  # fmt: skip
+                     "loss": ""}.get(box.kind, tokens_size(model, more))  # fmt: skip
             kind = "training" if box.kind == "loss" else "flow"
             yield Arrow(before.nodes[-1].name, box.nodes[0].name, label, kind)
         for first, second in zip(box.nodes, box.nodes[1:], strict=False):

@@ -37,9 +37,9 @@ def operations(flops: int) -> str:
 # ---- what flows ----------------------------------------------------------------------------------------------------
 
 
-def tokens_size(model: Model) -> str:
-    """Tokens by features, the order in which torch holds them."""
-    return sizes((model.tokens.count, model.sizes[model.tokens.rows]))
+def tokens_size(model: Model, more: int = 0) -> str:
+    """Tokens by features, the order in which torch holds them; `more` tokens have joined those of the tokens line."""
+    return sizes((model.tokens.count + more, model.sizes[model.tokens.rows]))
 
 
 def input_size(model: Model) -> str:
@@ -64,7 +64,7 @@ def output_size(model: Model) -> str:
         case "classify":
             return sizes(word.arguments)
         case "patches":
-            return sizes((model.tokens.patches, pixels(model)))
+            return sizes((model.tokens.patches, model.pixels))
         case "vocabulary":
             return sizes((model.tokens.count, model.input.arguments[-1]))
         case "features":
@@ -72,10 +72,3 @@ def output_size(model: Model) -> str:
         case "tokens":
             return tokens_size(model)
     return ""
-
-
-def pixels(model: Model) -> int:
-    """Of one patch, all channels."""
-    sides = [side for word in model.tokens.words if word.name == "patches" for side in word.arguments
-             if isinstance(side, int)]  # fmt: skip
-    return sides[0] * sides[-1] * int(model.input.arguments[0])

@@ -186,6 +186,28 @@ def sincos_positions(rows: int, cols: int, width: int) -> Tensor:
     row = encoded(rows).unsqueeze(1).expand(rows, cols, -1)
     return torch.cat((column, row), dim=2).flatten(0, 1)
 ''',
+    "fourier_places": '''
+def fourier_places(rows: int, cols: int) -> Tensor:
+    """The waves of XCiT's positions (El-Nouby et al. 2021), (rows * cols, 64): 32 of the row, then 32 of the column.
+
+    Row and column go up to 2 pi; sines and cosines of 16 frequencies take turns. In float32, as in the official code.
+    """
+    number = torch.arange(32, dtype=torch.float32)
+    period = 10000 ** (2 * (number // 2) / 32)
+
+    def encoded(count: int) -> Tensor:  # (count, 32)
+        place = torch.arange(1, count + 1, dtype=torch.float32)
+        angle = (place / (place[-1:] + 1e-6) * (2 * torch.pi)).unsqueeze(1) / period
+        return torch.stack((angle[:, 0::2].sin(), angle[:, 1::2].cos()), dim=2).flatten(1)
+
+    row, column = encoded(rows).unsqueeze(1).expand(-1, cols, -1), encoded(cols).expand(rows, -1, -1)
+    return torch.cat((row, column), dim=2).flatten(0, 1)
+''',
+    "halving": '''
+def halving(inner: int, outer: int) -> nn.Sequential:
+    """A convolution that halves rows and columns, and its norm over the batch."""
+    return nn.Sequential(nn.Conv2d(inner, outer, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(outer))
+''',
     "sincos_places": '''
 def sincos_places(count: int, width: int) -> Tensor:
     """The fixed positions of a sequence (Vaswani et al. 2017), (count, width): all sines, then all cosines."""

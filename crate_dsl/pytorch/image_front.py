@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from crate_dsl.pytorch.convolutions import convolutions_class
 from crate_dsl.pytorch.stem import token_lines, weight_lines
 from crate_dsl.pytorch.steps import File, indented
 
@@ -16,10 +17,9 @@ class ImageFront:
         self._file, model = file, file.model
         words = {word.name: word for word in model.tokens.words}
         self._channels, self._height, self._width = model.input.arguments
-        patches = words["patches"].arguments
-        sides = [side for side in patches if not isinstance(side, str)]
-        self._patch_height, self._patch_width = sides[0], sides[-1]
-        self._normed = "norm" in patches
+        self._patch_height, self._patch_width = model.patch
+        self._convolutions = "convolutions" in words
+        self._normed = "patches" in words and "norm" in words["patches"].arguments
         self._position = words["position"].arguments[0] if "position" in words else None
         self.class_token = "class_token" in words
         self._patches, self.outputs = file.names.new("Patches"), file.names.new("pixels")
@@ -32,11 +32,16 @@ class ImageFront:
     # ---- the stem's own module ----------------------------------------------------------------------------------
 
     def constants(self) -> list[str]:
+        if self._convolutions and self._file.model.head.word.name != "patches":
+            return []
         return [f"{self.outputs} = {self._patch_height} * {self._patch_width} * {self._channels}  # of one patch"]
 
     def classes(self) -> list[list[str]]:
-        """Pixels of patches to tokens: a linear map, between two norms where stated."""
+        """Pixels of patches to tokens: convolutions, or a linear map, between two norms where stated."""
         d, pixels = self._d, self.outputs
+        if self._convolutions:
+            self._file.helpers.add("halving")
+            return [convolutions_class(self._patches, self._patch_height, self._channels, d, self._rows * self._cols)]
         init = [f"self.projection = nn.Linear({pixels}, {d})"]
         call = "self.projection(patches)"
         if self._normed:
@@ -73,16 +78,28 @@ class ImageFront:
             return token_lines("position", f"1, {n}, {self._d}", inits.get("position"), 1.0)
         if self._position is None:
             return []
+        if self._position == "fourier":
+            self._file.helpers.add("fourier_places")
+            places = f"fourier_places({self._rows}, {self._cols}).to(self.position.weight)"
+            return [
+                f"self.position = nn.Linear(64, {self._d})",
+                f'self.register_buffer("places", {places}, persistent=False)',
+            ]
         self._file.helpers.add("sincos_positions")
         lines = [f"position = sincos_positions({self._rows}, {self._cols}, {self._d}).unsqueeze(0)"]
         if self.class_token:
             lines.append("position = F.pad(position, (0, 0, 1, 0))  # none for the class token")
-        return [*lines, 'self.register_buffer("position", position.to(self.patches.projection.weight))']
+        weight = "self.patches.projection[0][0].weight" if self._convolutions else "self.patches.projection.weight"
+        return [*lines, f'self.register_buffer("position", position.to({weight}))']
 
     def embedded(self) -> str:
-        return f"self.patches(self.patchify(images))  # (batch, patches, {self._d})"
+        images = "images" if self._convolutions else "self.patchify(images)"
+        return f"self.patches({images})  # (batch, patches, {self._d})"
 
     def placed(self) -> str:
+        if self._position == "fourier":
+            position = "self.position(self.places)"
+            return f"z + F.pad({position}, (0, 0, 1, 0))" if self.class_token else f"z + {position}"
         return "z + self.position" if self._position else "z"
 
     def methods(self) -> list[str]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 
-from crate_dsl.language.model import Block, Model, NormStage
+from crate_dsl.language.model import Block, ClassAttention, Model, NormStage
 from crate_dsl.operators.columns import is_causal
 from crate_dsl.operators.program import BlockProgram, Program
 from crate_dsl.operators.uses import step_parameters, step_scalars
+from crate_dsl.pytorch.class_attention import class_attention_classes
 from crate_dsl.pytorch.comments import docstring, escaped
 from crate_dsl.pytorch.depth import StochasticDepth
 from crate_dsl.pytorch.fitting import layer_fit, network_fit
@@ -37,12 +38,13 @@ RUN = "    z = checkpoint(layer, z, use_reentrant=False) if self.checkpointing e
 
 @dataclass(frozen=True)
 class Stage:
-    """A stage of the network as the class sees it: a list of layers, or a norm."""
+    """A stage of the network as the class sees it: a list of layers, a norm, or class attention."""
 
     name: str
     block: BlockProgram | None
-    layer: str = ""  # class of a layer
+    layer: str = ""  # class of a layer, or of class attention
     norm: NormStage | None = None
+    attention: ClassAttention | None = None
 
 
 class NetworkWriter:
@@ -58,9 +60,11 @@ class NetworkWriter:
         self._depth = StochasticDepth(program, file)
         self._folds: dict[str, list[str]] = {}  # labels of the steps that compute something once, by stage
 
-    def _stage(self, stage: Block | NormStage) -> Stage:
+    def _stage(self, stage: Block | NormStage | ClassAttention) -> Stage:
         if isinstance(stage, NormStage):
             return Stage(stage.name, None, norm=stage)
+        if isinstance(stage, ClassAttention):
+            return Stage(stage.name, None, self._file.names.new(camel(stage.name)), attention=stage)
         block = next(b for b in self._program.blocks if b.block.role == stage.role)
         return Stage(stage.role, block, self._file.names.new(f"{camel(stage.role)}Layer"))
 
@@ -74,6 +78,8 @@ class NetworkWriter:
         for stage in self._stages:
             if stage.block:
                 parts += self._layer_classes(stage)
+            elif stage.attention:
+                parts += class_attention_classes(stage.attention, self._file, stage.layer)
         return [*parts, self._network()]
 
     # ---- layers -------------------------------------------------------------------------------------------------
@@ -203,6 +209,8 @@ class NetworkWriter:
             if stage.norm:
                 width = self._file.constants.size(self._model.tokens.rows)
                 lines.append(norm_line(stage.name, stage.norm.word, width))
+            elif stage.attention:
+                lines.append(f"self.{stage.name} = {stage.layer}()")
             else:
                 lines.append(f"self.{stage.name} = nn.ModuleList({self._depth.layers(stage.layer, stage.block)})")
         lines += [*self._shared(), *head_lines(self._file, self._front)]
@@ -242,6 +250,8 @@ class NetworkWriter:
                     lines.append(f"z = {pool}")
                     pool = ""
                 lines.append(f"z = self.{stage.name}(z)")
+            elif stage.attention:
+                lines.append(f"z = self.{stage.name}(z)")
             elif not penalties and pruned_step(stage.block):
                 lines += [f"for layer in self.{stage.name}[:-1]:", run]
                 lines.append(f"z = self.{stage.name}[-1](z, only_first=True)  # all that the head reads")
@@ -277,7 +287,7 @@ class NetworkWriter:
     def _features(self) -> list[str]:
         lines = [self._start(), 'found = {"tokens": z}']
         for stage in self._stages:
-            if stage.norm:
+            if not stage.block:
                 lines += [f"z = self.{stage.name}(z)", f'found["{stage.name}"] = z']
             else:
                 lines += self._walk(stage, ["z = step(z)", f'found[f"{stage.name}.{{number}}.{{label}}"] = z'])
@@ -290,7 +300,7 @@ class NetworkWriter:
         for stage in self._stages:
             if stage.norm:
                 lines += [f"z = self.{stage.name}(z)"]
-            else:
+            elif stage.block:
                 call = f'found[f"{stage.name}.{{number}}.{{label}}"] = step.energies(z, raw)'
                 lines += self._walk(stage, [call, "z = step(z)"])
         about = '"""The stated energy before and after every step, (batch,) each, by name."""'

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import prod
 from typing import Literal, get_args
 
 import torch
@@ -40,11 +41,15 @@ class Reading:
         if self.pool == "output":
             return network(images)
         tokens = network.features(images)[self.step]
-        return tokens[:, 0] if self.pool == "class_token" else tokens[:, int(has_class_token(network)) :].mean(dim=1)
+        return tokens[:, 0] if self.pool == "class_token" else tokens[:, before_patches(network, tokens) :].mean(dim=1)
 
 
-def has_class_token(network: nn.Module) -> bool:
-    return hasattr(network, "class_token")
+def before_patches(network: nn.Module, tokens: Tensor) -> int:
+    """How many of these tokens (batch, tokens, features) stand before those of the patches: none, or the class token.
+
+    Class attention has one only behind the blocks.
+    """
+    return tokens.shape[1] - prod(network.image_size) // prod(network.patch_size)
 
 
 def reading(network: nn.Module, example: Tensor, step: str | None = None, pool: Pool | None = None) -> Reading:
@@ -57,15 +62,15 @@ def reading(network: nn.Module, example: Tensor, step: str | None = None, pool: 
         return Reading("", "output")
     if pool == "output":
         raise UserError('the output of a network is read of a "head features" only: choose class_token or mean')
-    pool = pool or ("class_token" if has_class_token(network) else "mean")
-    if pool == "class_token" and not has_class_token(network):
-        raise UserError("this network has no class token: choose the mean")
     with torch.no_grad():
-        steps = list(unmasked(network).features(example))
+        steps = unmasked(network).features(example)
     if step is not None and step not in steps:
         raise UserError(f'no step "{step}"; {known("steps", step, steps)}')
-    ends = [name for name in steps if name.startswith("encoder")] or steps
-    return Reading(step or ends[-1], pool)
+    step = step or ([name for name in steps if name.startswith("encoder")] or list(steps))[-1]
+    has_class_token = before_patches(network, steps[step]) > 0
+    if pool == "class_token" and not has_class_token:
+        raise UserError(f"there is no class token after {step}: choose the mean")
+    return Reading(step, pool or ("class_token" if has_class_token else "mean"))
 
 
 def unmasked(network: nn.Module) -> nn.Module:

@@ -82,9 +82,11 @@ class Distillation(nn.Module):
 
     @torch.no_grad()
     def follow(self, momentum: float) -> None:
-        """teacher <- momentum teacher + (1 - momentum) student."""
+        """teacher <- momentum teacher + (1 - momentum) student; statistics of batch norms are the student's own."""
         for average, source in zip(self.averages(), self.sources(), strict=True):
             average.lerp_(source, 1 - momentum)
+        for average, source in zip(self.teacher.buffers(), self.network.buffers(), strict=True):
+            average.copy_(source)
         self.steps += 1
 
     @torch.no_grad()

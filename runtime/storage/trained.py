@@ -137,7 +137,8 @@ def require_fit(file: Path, compilation: Compilation, weights: Mapping[str, Tens
     A spec of a few lines may state a network that no machine holds, but a file that fits it is as large as it is.
     """
     tokens, total = compilation.model.tokens, sum(value.numel() for value in weights.values())
-    positions = [word for word in tokens.words if word.name == "position"]  # a table is made at once, learned or not
+    tables = ("learned",), ("sincos",)  # made at once
+    positions = [word for word in tokens.words if word.name == "position" and word.arguments in tables]
     if positions and tokens.count * compilation.model.sizes[tokens.rows] > total:
         raise UserError(f"{file}: holds {total:,} numbers, fewer than the positions that its spec states")
     with torch.device("meta"):

@@ -119,9 +119,12 @@ def hidden(network: nn.Module) -> set[str]:
 
 def width_of(network: nn.Module) -> int | None:
     """The features of a token: of what embeds it, or of vectors themselves."""
+    widths = [
+        value.shape[0] for name, value in network.named_parameters() if own(name).startswith("patches.projection")
+    ]
+    if widths:  # of one map, or of the last convolution
+        return widths[-1]
     for name, value in network.named_parameters():
-        if own(name) == "patches.projection.weight":
-            return value.shape[0]
         if own(name) == "embedding.weight":
             return value.shape[1]
     return getattr(network, "vector_length", None)
@@ -137,4 +140,4 @@ def own(name: str) -> str:
 
 
 def is_matrix(name: str, value: Tensor) -> bool:
-    return value.ndim >= 2 and not set(name.split(".")) & set(UNDECAYED)
+    return value.ndim >= 2 and name.rpartition(".")[2] not in UNDECAYED

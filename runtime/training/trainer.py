@@ -25,6 +25,7 @@ from runtime.storage.log import Log, Silence
 from runtime.storage.run_folder import RunFolder, origin
 from runtime.training import sharding
 from runtime.training.average import Average
+from runtime.training.batch_norms import BatchNorms
 from runtime.training.meter import Meter
 from runtime.training.objective import Objective
 from runtime.training.penalty import Call
@@ -179,14 +180,16 @@ class Trainer:
         draw = recipe.task.draw(self.network, recipe.batch, seeds.torch_generator(seeds.DRAW, recipe.seed, self.step))
         rate = self.rates.apply(self.optimizer, self.step)
         self.optimizer.zero_grad(set_to_none=True)
-        seen, losses = [], []
+        seen, losses, norms = [], [], BatchNorms(self.objective)
         for part in own:
             rows = slice(part * share, (part + 1) * share)
             batch, key = self.next_batch(batches), (recipe.seed, self.step)
             batch = recipe.augmentation.apply(batch, recipe.data, key, rows, recipe.batch, self.splits.classes)
             seen.append((batch, None if draw is None else draw[rows].to(self.device)))
             losses.append(self.backward(*seen[-1], part, last=part == own[-1]))
+            norms.end_share()
         sharding.average_numbers(self.objective)
+        norms.end_step(len(own))
         gradients = [value.grad for value in self.trained.parameters() if value.grad is not None]
         figures = self.agreed(torch.stack(losses).sum(0) / self.parts, sharding.gradient_norm(gradients))
         if not all(map(math.isfinite, figures.values())):

@@ -15,8 +15,9 @@ from crate_dsl.language.model import Model
 from runtime.baselines.alpha import CrateAlpha
 from runtime.baselines.official import Crate, CrateMae, CrateText
 from runtime.baselines.tost_text import TostText
+from runtime.baselines.tost_vision import TostVision
 from runtime.errors import UserError
-from runtime.weights.names import CRATE, CRATE_ALPHA, CRATE_MAE, CRATE_TEXT, TOST_TEXT, Family
+from runtime.weights.names import CRATE, CRATE_ALPHA, CRATE_MAE, CRATE_TEXT, TOST, TOST_TEXT, Family
 
 CLOSE = 1e-6  # in float64, relative; an epsilon of a norm that is another is about 1e-5
 
@@ -65,6 +66,9 @@ def form_of(
     if family is TOST_TEXT:
         width = official["transformer.wpe.weight"].shape[1]
         return TostText(network.token_count, network.vocabulary, width, depth, heads[0])
+    if family is TOST:
+        width, facts = network.encoder_norm.weight.numel(), (network.channels, network.patch_size[0], network.classes)
+        return TostVision(*facts, width, depth, heads[0])
     if family is CRATE_MAE:
         decoder, width = depth_of(official, "decoder", family), official["cls_token"].shape[-1]
         image = network.image_size, network.patch_size, network.channels

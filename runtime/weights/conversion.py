@@ -25,7 +25,6 @@ class Converted:
     weights: dict[str, Tensor]
     kept: dict[str, Tensor]
     remarks: tuple[str, ...]
-    fresh: tuple[str, ...]  # weights that the file lacks and that are as the network was built
 
 
 def convert_state(official: Mapping[str, Tensor], network: nn.Module, complete: bool = True) -> dict[str, Tensor]:
@@ -36,10 +35,8 @@ def convert_state(official: Mapping[str, Tensor], network: nn.Module, complete: 
     return converted(official, network, complete).weights
 
 
-def converted(
-    official: Mapping[str, Tensor], network: nn.Module, complete: bool = True, partial: bool = False
-) -> Converted:
-    """As `convert_state`, with what is left over; `partial` allows for what official code and specs do not share.
+def converted(official: Mapping[str, Tensor], network: nn.Module, complete: bool = True) -> Converted:
+    """As `convert_state`, with what is left over.
 
     Learned positions of images of another size are interpolated, a fixed table is that of the network.
 
@@ -50,7 +47,7 @@ def converted(
     if family is None:
         known, first = ", ".join(family.name for family in FAMILIES), ", ".join(list(official)[:3])
         raise UserError(f"these are the weights of no architecture known here ({known}); their names are {first}, ...")
-    return Reader(family, network).read(official, complete, partial)
+    return Reader(family, network).read(official, complete)
 
 
 class Reader:
@@ -65,24 +62,20 @@ class Reader:
         self.problems: list[str] = []
         self.remarks: list[str] = []
 
-    def read(self, official: Mapping[str, Tensor], complete: bool, partial: bool) -> Converted:
+    def read(self, official: Mapping[str, Tensor], complete: bool) -> Converted:
         for name, value in official.items():
             if name in self.family.tied:
                 self._tied(name, value, official)
             elif name in self.family.unread:
                 self._unread(name, value, official)
-            elif partial and self.family.is_outside(name):
-                self.kept[name] = value
             else:
                 self._place(name, value)
         lacking = [name for name in self.values if name not in self.weights] if complete else []
-        if not partial:
-            self.problems += [f"missing:    {name} {shape_text(self.values[name])}" for name in lacking]
+        self.problems += [f"missing:    {name} {shape_text(self.values[name])}" for name in lacking]
         if self.problems:
             raise UserError(f"{STRANGE}:{listed(self.problems)}")
-        every = self.weights | {name: self.values[name] for name in lacking}
-        weights = {name: every[name].contiguous() for name in self.values if name in every}
-        return Converted(self.family, weights, self.kept, tuple(self.remarks), tuple(lacking))
+        weights = {name: self.weights[name].contiguous() for name in self.values if name in self.weights}
+        return Converted(self.family, weights, self.kept, tuple(self.remarks))
 
     def _tied(self, name: str, value: Tensor, official: Mapping[str, Tensor]) -> None:
         source = self.family.tied[name]
@@ -100,11 +93,12 @@ class Reader:
         place = rule.to_ours(name) if rule else None
         target = self.names.get(place, place) if place else None
         if target not in self.values:
-            why = f", for {target}" if target else ", which no spec can state" if self.family.is_outside(name) else ""
+            why = f", for {target}" if target else ""
             self.problems.append(f"unexpected: {name} {shape_text(value)}{why}")
             return
-        if not value.is_floating_point():
-            self.problems.append(f"unexpected: {name} holds {value.dtype}, not real numbers")
+        if value.is_floating_point() != self.values[target].is_floating_point():
+            wanted = "real" if self.values[target].is_floating_point() else "whole"
+            self.problems.append(f"unexpected: {name} holds {value.dtype}, not {wanted} numbers")
             return
         wanted = self.values[target].shape
         tensor = self._fitted(target, rule.layout.ours(value, wanted), wanted)

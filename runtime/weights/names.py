@@ -23,6 +23,7 @@ from runtime.weights.layouts import (
     CONVOLUTION,
     FAMILY_OF_VECTORS,
     NEGATED,
+    POINTWISE,
     TABLE,
     TRANSPOSED,
     Layout,
@@ -44,11 +45,10 @@ class Rule:
         return pattern(self.official), pattern(self.ours)
 
     def instances(self, official: Sequence[str]) -> list[str]:
-        """The official names of this rule for as many layers as some names have."""
+        """The official names of this rule for all the layers that some names have."""
         before, layered, _ = self.official.partition("{layer}")
-        numbers = [name.removeprefix(before).partition(".")[0] for name in official if name.startswith(before)]
-        count = 1 + max((int(number) for number in numbers if number.isdecimal()), default=-1)
-        layers = range(count) if layered else range(1)
+        numbers = {name.removeprefix(before).partition(".")[0] for name in official if name.startswith(before)}
+        layers = sorted(int(number) for number in numbers if number.isdecimal()) if layered else [0]
         kinds = ("weight", "bias") if "{kind}" in self.official else ("",)
         return [self.official.format(layer=layer, kind=kind) for layer in layers for kind in kinds]
 
@@ -73,8 +73,7 @@ class Family:
     """The entries of one official architecture; `marker` is one that no other architecture has.
 
     `unread` are official entries that no forward pass reads, each with what it is made of where nothing was kept: the
-    name of another entry, "identity" or "zeros"; `tied` are those that are the same matrix as another. Entries that
-    begin with one of `outside` no spec can state; `stand_ins` are what its spec has in their place.
+    name of another entry, "identity" or "zeros"; `tied` are those that are the same matrix as another.
     """
 
     name: str
@@ -83,17 +82,12 @@ class Family:
     rules: tuple[Rule, ...]
     unread: Mapping[str, str] = field(default_factory=dict)
     tied: Mapping[str, str] = field(default_factory=dict)
-    outside: tuple[str, ...] = ()
-    stand_ins: tuple[str, ...] = ()
 
     def rule_for(self, official: str) -> Rule | None:
         return next((rule for rule in self.rules if rule.to_ours(official)), None)
 
     def rule_of(self, place: str) -> Rule | None:
         return next((rule for rule in self.rules if rule.to_official(place)), None)
-
-    def is_outside(self, official: str) -> bool:
-        return official.startswith(self.outside)
 
     def wanted(self, official: Iterable[str]) -> list[str]:
         """Every name of the table for as many layers as these names have."""
@@ -196,18 +190,37 @@ CRATE_ALPHA = Family(
     ),
 )
 
+CLASS_BLOCK = {
+    "norm1": "norm1", "attn.qkv": "qkv", "attn.proj": "out", "norm2": "norm2", "mlp.fc1": "fc1", "mlp.fc2": "fc2",
+}  # fmt: skip
+STATISTICS = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")  # of BatchNorm
+
 TOST = Family(
     "ToST",
-    "tost.crate",
+    "tost_vision.crate",
     "blocks.{layer}.attn.temp",
     (
+        Rule("cls_token", "class_attention.class_token"),
+        Rule("patch_embed.proj.{layer}.0.weight", "patches.projection.{layer}.0.weight"),
+        *(
+            Rule(f"patch_embed.proj.{{layer}}.1.{name}", f"patches.projection.{{layer}}.1.{name}")
+            for name in STATISTICS
+        ),
+        Rule("pos_embeder.token_projection.weight", "position.weight", POINTWISE),
+        Rule("pos_embeder.token_projection.bias", "position.bias"),
         *statistics("blocks.{layer}", "encoder.{layer}.0", "norm1", "qkv", "to_out.0"),
         *feed_forward("blocks.{layer}", "encoder.{layer}.1", "norm2", "fc1", "fc2"),
+        *(
+            Rule(f"cls_attn_blocks.{{layer}}.{theirs}.{{kind}}", f"class_attention.blocks.{{layer}}.{ours}.{{kind}}")
+            for theirs, ours in CLASS_BLOCK.items()
+        ),
+        *(
+            Rule(f"cls_attn_blocks.{{layer}}.{name}", f"class_attention.blocks.{{layer}}.{name}")
+            for name in ("gamma1", "gamma2")
+        ),
         Rule("norm.{kind}", "encoder_norm.{kind}"),
         Rule("head.{kind}", "head.{kind}"),
     ),
-    outside=("cls_token", "patch_embed.", "pos_embeder.", "cls_attn_blocks."),
-    stand_ins=("position", "patches.projection.weight", "patches.projection.bias"),
 )
 
 TOST_TEXT = Family(

@@ -17,12 +17,11 @@ from runtime.weights.tensors import listed, shape_text
 
 @dataclass(frozen=True)
 class Restored:
-    """A whole official state dict; its entries that were made up; entries of ours that it has no place for."""
+    """A whole official state dict; its entries that were made up."""
 
     family: Family
     state: dict[str, Tensor]
     made: tuple[str, ...]
-    left: tuple[str, ...]
 
 
 def restored(weights: Mapping[str, Tensor], network: nn.Module, kept: Mapping[str, Tensor]) -> Restored:
@@ -38,30 +37,24 @@ def restored(weights: Mapping[str, Tensor], network: nn.Module, kept: Mapping[st
     """
     places = places_of(network.state_dict())  # in the network's order, which a file need not keep
     family = family_for([place for found in places.values() for place in found])
-    kept = {name: value for name, value in kept.items() if name in family.unread or family.is_outside(name)}
-    gone = [entry for entry in family.outside if not any(name.startswith(entry) for name in kept)]
+    kept = {name: value for name, value in kept.items() if name in family.unread}
     patch = Patch(*network.patch_size, network.channels) if network.input == "image" else None
     state: dict[str, Tensor] = {}
-    problems, left = [], []
+    problems = []
     for name, found in places.items():
         value, (rule, place) = weights[name], placed(family, found)
         if rule:
             state[rule.to_official(place)] = rule.layout.official(value, patch).contiguous()
-        elif name in family.stand_ins and not gone:
-            left.append(name)
         else:
             problems.append(f"unexpected: {name} {shape_text(value)} has no official name")
     problems += [f"missing:    {name}" for name in family.wanted(state) if name not in state]
-    problems += [f"missing:    {entry}..., which no spec can state and which was not kept" for entry in gone]
     if problems:
         about = f"this network is not {family.name} as its official code has it (specs/{family.spec})"
         raise UserError(f"{about}:{listed(problems)}")
     made = {name: made_of(source, state) for name, source in family.unread.items()}
-    fitting = {name: value for name, value in kept.items() if name not in made or value.shape == made[name].shape}
+    fitting = {name: value for name, value in kept.items() if value.shape == made[name].shape}
     ties = {name: state[source] for name, source in family.tied.items()}
-    return Restored(
-        family, state | made | fitting | ties, tuple(name for name in made if name not in fitting), tuple(left)
-    )
+    return Restored(family, state | made | fitting | ties, tuple(name for name in made if name not in fitting))
 
 
 def placed(family: Family, places: tuple[str, ...]) -> tuple[Rule | None, str]:

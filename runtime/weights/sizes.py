@@ -62,7 +62,10 @@ def layer(family: Family, name: str) -> str | None:
 def image_sizes(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, int]:
     """Patch, channels and image, all square; a patch without a convolution is taken for one of three channels."""
     found: dict[str, int] = {}
-    if convolution := shape_among(CONVOLUTIONS, shapes, 4):
+    if stem := shape_among(["patch_embed.proj.0.0.weight"], shapes, 4):  # each of its convolutions halves the image
+        count = sum(name.startswith("patch_embed.proj.") and len(shape) == 4 for name, shape in shapes.items())
+        found = {"patch": 2**count, "channels": stem[1]}
+    elif convolution := shape_among(CONVOLUTIONS, shapes, 4):
         found = {"patch": convolution[2], "channels": convolution[1]}
     elif normed := shape_among(["to_patch_embedding.1.weight"], shapes, 1):
         channels = 3 if isqrt(normed[0] // 3) ** 2 * 3 == normed[0] else 1

@@ -37,7 +37,7 @@ def test_every_block_and_step_is_there_in_order(path: Path) -> None:
     ]
     kinds = [item.kind if isinstance(item, Box) else "frame" for item in shown.items]
     assert kinds[:2] == ["input", "tokens"]
-    assert kinds.count("norm") == len(model.stages) - len(model.blocks)
+    assert kinds.count("norm") + kinds.count("attention") == len(model.stages) - len(model.blocks)
     assert kinds.index("head") < kinds.index("output")
 
 

@@ -24,6 +24,7 @@ RECIPES = {
     "crate_gpt": "gpt_text",
     "crate_bert": "bert_text",
     "tost": "classify_digits",
+    "tost_vision": "classify_digits",
 }
 TINY = ["sizes.d=8", "sizes.K=2", "sizes.L=1", "batch=64", "log_every=2", "evaluate_every=4", "checkpoint_every=3"]
 

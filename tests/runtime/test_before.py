@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from crate_dsl import Compilation
@@ -17,6 +17,7 @@ from crate_dsl.errors import Source
 from runtime import train
 from runtime.errors import UserError
 from runtime.network import Compiled, Shape, built, compile_network, parameter_count
+from runtime.products import ends
 from runtime.recipe import recipes
 from runtime.recipe.schema import Recipe
 from runtime.storage.log import read_metrics
@@ -47,6 +48,7 @@ OVERRIDES = {
     "crate_dino": ["task.head.hidden=16", "task.views.local=1"],
     "crate_gpt": ["optimizer=lion"],
     "tost": ["sizes.drop=0.3"],
+    "tost_vision": ["accumulate=2"],
 }
 
 
@@ -159,6 +161,17 @@ def bare(name: str, *overrides: str) -> Recipe:
 def test_operations_are_those_that_torch_counts() -> None:
     run, counter = measured(WIDE, "classify(classes)", bare("classify_digits"))
     assert run.flops * run.count == counter.get_total_flops() > 0
+
+
+def test_operations_of_convolutions_and_class_attention_too() -> None:
+    """Of all but the layers. Torch has no count for the fused attention of processors: 17 tokens, 96 features."""
+    compiled = compile_network(SPECS / "tost_vision.crate", "digits", {"image": 32, "patch": 8})
+    compiled.module.encoder = nn.ModuleList()
+    with FlopCounterMode(display=False) as counter:
+        compiled.module(torch.randn(16, 1, 32, 32)).sum().backward()
+    counted = [(1 + product.backward) * product.flops for product in ends(compiled.compilation, compiled.module, 16)]
+    fused = 2 * 3 * (2 * 16 * 2 * 96 * 17)
+    assert sum(counted) == counter.get_total_flops() + fused > 2 * fused
 
 
 def test_operations_of_all_views_are_counted() -> None:

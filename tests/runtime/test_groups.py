@@ -109,6 +109,7 @@ def test_decay_by_layers_needs_layers() -> None:
         ("crate_exact", "digits", {"U", "D"}),
         ("crate_dino", "digits", {"U", "U_out", "D"}),
         ("tost", "digits", {"U", "U_out", "W", "W_out"}),
+        ("tost_vision", "digits", {"U", "U_out", "W", "W_out"}),
         ("tost_causal", "text", {"U", "U_out", "W", "W_out"}),
     ],
 )
@@ -133,3 +134,17 @@ def test_muon_and_adamw_have_rates_of_their_own() -> None:
 def test_the_vectors_of_a_network_without_a_stem() -> None:
     network = crate_dsl.load(SPECS / "aot.crate", preset="small")
     assert hidden(network) == {"encoder.0.compress.U", "encoder.1.compress.U"}
+
+
+def test_what_decays_around_the_layers_of_tost() -> None:
+    """Convolutions, the map of the positions and the matrices of class attention; vectors and the token do not."""
+    network = network_of("tost_vision")
+    names = {id(value): name for name, value in network.named_parameters()}
+    decayed, *_ = AdamW(lr=0.1, weight_decay=0.3).build(network).param_groups
+    around = {names[id(value)] for value in decayed["params"] if not names[id(value)].startswith("encoder.")}
+    blocks = [f"class_attention.blocks.{n}.{name}.weight" for n in (0, 1) for name in ("qkv", "out", "fc1", "fc2")]
+    assert decayed["weight_decay"] == 0.3
+    assert around == {"patches.projection.0.0.weight", "position.weight", "head.weight", *blocks}
+    depth = Depth.of(names.values())
+    layers = [depth.layer(f"{name}.weight") for name in ("patches.projection.0.0", "position", "class_attention.norm1")]
+    assert layers == [0, 0, depth.top]

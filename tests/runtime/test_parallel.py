@@ -18,6 +18,7 @@ SIZES = ["sizes.d=8", "sizes.K=2", "sizes.L=2", "batch=60", "log_every=1", "eval
 CASES = {  # spec and overrides
     "classify": ("crate", ["ema=0.9", "clip=1"]),
     "accumulated": ("crate", ["ema=0.9", "clip=1", "accumulate=6"]),
+    "batch norm": ("tost_vision", ["ema=0.9", "accumulate=6"]),  # of shares, so of equal ones
     "mae": ("crate_mae", []),
     "tied": ("crate_autoencoder", ["task=reconstruct"]),
     "penalised": ("crate_srr", []),
@@ -31,8 +32,8 @@ CASES = {  # spec and overrides
     "text": ("crate_gpt", ["sizes.length=16"]),
 }
 WAYS = {"ddp2": (2, "ddp"), "fsdp3": (3, "fsdp"), "ddp3": (3, "ddp"), "fsdp2": (2, "fsdp")}
-BY_DDP = ("accumulated", "mae", "tied", "simdino", "dino", "augmented", "text")
-BY_FSDP = ("penalised", "exact", "dino", "augmented")
+BY_DDP = ("accumulated", "batch norm", "mae", "tied", "simdino", "dino", "augmented", "text")
+BY_FSDP = ("batch norm", "penalised", "exact", "dino", "augmented")
 PAIRS = [("classify", way) for way in WAYS] + [(c, "ddp2") for c in BY_DDP] + [(c, "fsdp3") for c in BY_FSDP]
 SHARED = {"crate_srr": "crate", "crate_exact": "crate", "crate_autoencoder": "crate_mae"}  # whose recipe serves
 
@@ -90,6 +91,16 @@ def test_losses_and_figures_are_those_of_one_process(case: str, way: str, runs: 
         assert mine.keys() == theirs.keys()
         assert mine.pop("split") == theirs.pop("split")
         assert theirs == pytest.approx(mine, rel=1e-5, abs=2e-6)
+
+
+@pytest.mark.parametrize("way", ["ddp2", "fsdp3"])
+def test_batch_norms_gather_what_they_gather_in_one_process(way: str, runs: Path) -> None:
+    one, several = (checkpoint.read_state(runs / "batch norm" / x / "checkpoint.pt")["network"] for x in ("one", way))
+    names = [name for name in one if name.endswith(("running_mean", "running_var", "num_batches_tracked"))]
+    assert len(names) == 3 and one[names[2]] == several[names[2]] == 6
+    for name in names:
+        assert torch.allclose(one[name], several[name], rtol=1e-5, atol=1e-6), name
+    assert not torch.allclose(one[names[0]], torch.zeros(()), atol=1e-3)
 
 
 @pytest.mark.parametrize("processes", [2, 3])

@@ -96,6 +96,18 @@ def test_a_head_of_features_is_read_itself() -> None:
         reading(network, IMAGES[:1], pool="class_token")
 
 
+def test_the_token_of_class_attention_is_read_behind_it_alone() -> None:
+    network = crate_dsl.load(SPECS / "tost_vision.crate", classes=10, **SIZES).eval()
+    assert reading(network, IMAGES[:1]) == Reading("encoder_norm", "class_token")
+    step, found = "encoder.0.compress_feed_forward", network.features(IMAGES)
+    assert reading(network, IMAGES[:1], step) == Reading(step, "mean")
+    assert torch.equal(Reading(step, "mean").of(network, IMAGES), found[step].mean(1))
+    read = reading(network, IMAGES[:1], "class_attention", "mean")
+    assert torch.equal(read.of(network, IMAGES), found["class_attention"][:, 1:].mean(1))
+    with pytest.raises(UserError, match=f"no class token after {step}: choose the mean"):
+        reading(network, IMAGES[:1], step, "class_token")
+
+
 def test_nothing_is_masked(tmp_path: Path) -> None:
     """Features of a masked network are those of the same network without a mask."""
     spec = (SPECS / "crate_mae.crate").read_text(encoding="utf-8")

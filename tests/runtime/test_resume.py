@@ -58,6 +58,7 @@ def stop_after(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
         ("crate_gpt", ["batch=128", "ema=0.9"]),
         ("crate_bert", ["batch=128", "accumulate=2"]),
         ("tost", ["sizes.drop=0.3", "accumulate=2"]),
+        ("tost_vision", ["ema=0.9", "accumulate=2", "augmentation={erasing: 0.3}"]),
     ],
 )
 def test_stopped_and_resumed_equals_straight(

@@ -12,12 +12,13 @@ from torch import Tensor, nn
 from runtime import convert
 from runtime.baselines.alpha import CrateAlpha
 from runtime.baselines.official import Crate, CrateMae
-from runtime.baselines.tost_text import Block, TostText
+from runtime.baselines.tost_text import Block as TextBlock
+from runtime.baselines.tost_text import TostText
+from runtime.baselines.tost_vision import Block, Statistics, TostVision
 from runtime.errors import UserError
 from runtime.network import compile_network
 from runtime.storage import checkpoint
 from runtime.storage.run_folder import origin
-from runtime.storage.trained import network_of
 from runtime.weights import kept
 from runtime.weights.conversion import converted
 from runtime.weights.files import read_official
@@ -32,8 +33,10 @@ FORMS = {
     "crate": lambda: Crate(*SQUARE, 5, 24, 2, 3, 8, "cls"),
     "crate_mae": lambda: CrateMae(*SQUARE, 32, 2, 4, 2, 4),
     "crate_alpha": lambda: CrateAlpha(*SQUARE, 5, 24, 2, 3, 8),
+    "tost_vision": lambda: TostVision(3, 8, 5, 24, 2, 3),
     "tost_causal": lambda: TostText(16, 64, 24, 2, 3),
 }
+VISION_SIZES = {"patch": 8, "classes": 5, "d": 24, "K": 3, "L": 2}
 TEXT_SIZES = {"length": 16, "vocabulary": 64, "d": 24, "K": 3, "L": 2}
 
 
@@ -43,6 +46,10 @@ def perturbed(form: nn.Module) -> nn.Module:
     for parameter in form.parameters():
         if parameter.requires_grad:
             parameter.data += 0.1 * torch.randn_like(parameter)
+    for number, norm in enumerate(module for module in form.modules() if isinstance(module, nn.BatchNorm2d)):
+        norm.running_mean += torch.rand_like(norm.running_mean)
+        norm.running_var += torch.rand_like(norm.running_var)
+        norm.num_batches_tracked += 7 + number
     return form
 
 
@@ -59,7 +66,8 @@ def saved(spec: Path, file: Path, **about: str) -> None:
 
 
 def sizes(spec: str) -> list[str]:
-    return ["--set", *(f"{name}={value}" for name, value in SIZES.get(spec, TEXT_SIZES).items())]
+    own = {**SIZES, "tost_vision": VISION_SIZES | {"image": 16}, "tost_causal": TEXT_SIZES}[spec]
+    return ["--set", *(f"{name}={value}" for name, value in own.items())]
 
 
 def there_and_back(folder: Path, official: Path, *words: str) -> dict[str, Tensor]:
@@ -124,7 +132,7 @@ def test_alpha_is_the_stored_official_one() -> None:
 
 
 def test_the_text_block_of_tost_is_the_stored_official_one() -> None:
-    block, stored = Block(24, 3, 16).double(), Golden("tost_lang_block")
+    block, stored = TextBlock(24, 3, 16).double(), Golden("tost_lang_block")
     block.load_state_dict(stored("param"))
     assert_close(block(stored("in")["x"]), stored("out")["y"])
 
@@ -166,54 +174,45 @@ def test_an_exact_network_has_no_official_form(tmp_path: Path) -> None:
         convert.main([str(tmp_path / "ours.safetensors"), "--to-official", "-o", str(tmp_path / "again.pth")])
 
 
-# ---- ToST on images: only its layers and its head have a place ------------------------------------------------------
+# ---- ToST on images --------------------------------------------------------------------------------------------------
 
 
-def tost_vision() -> dict[str, Tensor]:
-    """Two blocks, the stored one and another, between a stem and class attention as tost_vision/tost.py has them."""
-    torch.manual_seed(0)
-    stored = {name: value.float() for name, value in golden("tost_block", "param").items()}
-    state = {f"blocks.{layer}.{name}": value + layer for layer in range(2) for name, value in stored.items()}
-    linear = {"norm.weight": 24, "norm.bias": 24, "head.bias": 5, "cls_attn_blocks.0.gamma1": 24}
-    stem = {
-        "cls_token": (1, 1, 24), "patch_embed.proj.0.0.weight": (3, 3, 3, 3), "patch_embed.proj.0.1.running_var": (3,),
-        "pos_embeder.token_projection.weight": (24, 64, 1, 1), "cls_attn_blocks.0.attn.qkv.weight": (72, 24),
-        "head.weight": (5, 24),
-    }  # fmt: skip
-    state |= {name: torch.randn(size) for name, size in (linear | stem).items()}
-    return state | {"patch_embed.proj.0.1.num_batches_tracked": torch.tensor(7)}
+def test_the_block_of_tost_on_images_is_the_stored_official_one() -> None:
+    block, stored = Block(24, Statistics(24, 3), 1.0).double(), Golden("tost_block")
+    block.load_state_dict(stored("param"))
+    assert_close(block(stored("in")["x"]), stored("out")["y"])
 
 
-TOST_WORDS = [str(SPECS / "tost.crate"), "--set", "image=16", "patch=4", "classes=5", "d=24", "K=3", "L=2"]
-
-
-def test_what_no_spec_states_is_listed(tmp_path: Path) -> None:
-    torch.save(tost_vision(), tmp_path / "official.pth")
+def test_other_stand_ins_are_no_official_network(tmp_path: Path) -> None:
+    """The spec with linear patches and learned positions has places for the layers alone, and says so both ways."""
+    official, _ = official_file("tost_vision", tmp_path)
+    words = [str(SPECS / "tost.crate"), "--set", "image=16", "patch=8", "classes=5", "d=24", "K=3", "L=2"]
     with pytest.raises(UserError) as error:
-        there_and_back(tmp_path, tmp_path / "official.pth", *TOST_WORDS)
-    text = str(error.value)
-    outside = [name for name in tost_vision() if name.startswith(("cls_", "patch_embed", "pos_embeder"))]
-    assert [name for name in outside if f"unexpected: {name} " not in text] == [] and "--partial" in text
-    missing = [line.split()[1] for line in text.splitlines() if "missing:" in line]
+        there_and_back(tmp_path, official, *words)
+    lines = [line.split()[:2] for line in str(error.value).splitlines()]
+    missing = [name for kind, name in lines if kind == "missing:"]
     assert missing == ["position", "patches.projection.weight", "patches.projection.bias"]
-
-
-def test_layers_of_tost(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    state = tost_vision()
-    torch.save(state, tmp_path / "official.pth")
-    found = there_and_back(tmp_path, tmp_path / "official.pth", *TOST_WORDS, "--partial")
-    assert_same(found, state)
-    printed = capsys.readouterr().out
-    assert "fresh:  position" in printed and "left:   position" in printed
-    module = network_of(tmp_path / "ours.safetensors").compiled.module
-    stored = Golden("tost_block")
-    assert_close(module.double().eval().encoder[0](stored("in")["x"]), stored("out")["y"], 1e-6)  # rounded to float32
-
-
-def test_layers_alone_are_no_official_file(tmp_path: Path) -> None:
+    assert ["unexpected:", "cls_attn_blocks.1.gamma2"] in lines and "specs/tost_vision.crate" in str(error.value)
     compiled = compile_network(SPECS / "tost.crate", "digits", {})
-    with pytest.raises(UserError, match="cls_attn_blocks.*which no spec can state and which was not kept"):
+    with pytest.raises(UserError, match=r"specs/tost_vision.crate(.|\n)*unexpected: position"):
         restored(compiled.module.state_dict(), compiled.module, {})
+
+
+def test_counts_and_real_numbers_are_not_mixed_up(tmp_path: Path) -> None:
+    official, state = official_file("tost_vision", tmp_path)
+    count, mean = "patch_embed.proj.2.1.num_batches_tracked", "patch_embed.proj.2.1.running_mean"
+    torch.save(dict(state) | {count: state[count].double(), mean: state[mean].long()}, official)
+    with pytest.raises(UserError) as error:
+        there_and_back(tmp_path, official, str(SPECS / "tost_vision.crate"), *sizes("tost_vision"))
+    assert f"{count} holds torch.float64, not whole numbers" in str(error.value)
+    assert f"{mean} holds torch.int64, not real numbers" in str(error.value)
+
+
+def test_no_size_of_image_is_in_the_file_of_tost(tmp_path: Path) -> None:
+    """Its positions are made of the grid, so the weights fit any, and nothing is interpolated."""
+    official, state = official_file("tost_vision", tmp_path)
+    words = [*sizes("tost_vision"), "image=32"]
+    assert_same(there_and_back(tmp_path, official, str(SPECS / "tost_vision.crate"), *words), state)
 
 
 # ---- what the files say --------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from runtime.storage import checkpoint
 from runtime.weights.names import FAMILIES, family_of
 from runtime.weights.sizes import choice_for, sizes_in
 from tests.runtime.conftest import SPECS
-from tests.weights.test_round_trip import FORMS, TEXT_SIZES, official_file, sizes
+from tests.weights.test_round_trip import FORMS, TEXT_SIZES, VISION_SIZES, official_file, sizes
 
 
 @pytest.mark.parametrize(
@@ -23,6 +23,7 @@ from tests.weights.test_round_trip import FORMS, TEXT_SIZES, official_file, size
         ("crate", {"d": 24, "L": 2, "classes": 5, "patch": 4, "channels": 3, "image": 16}),
         ("crate_mae", {"d": 32, "L": 2, "patch": 4, "channels": 3, "image": 16}),
         ("crate_alpha", {"d": 24, "L": 2, "classes": 5, "patch": 4, "channels": 3, "image": 16}),
+        ("tost_vision", VISION_SIZES | {"channels": 3}),
         ("tost_causal", TEXT_SIZES),
     ],
 )
