@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 # One stream per use, so that no two uses share numbers.
-ORDER, AUGMENT, DRAW, HELD_OUT, APPARATUS, SAMPLE, FORWARD, BATCH, FOLDER = range(9)
+ORDER, AUGMENT, DRAW, HELD_OUT, APPARATUS, SAMPLE, FORWARD, BATCH, FOLDER, COMPOSE = range(10)
 
 
 def numpy_generator(*key: int) -> np.random.Generator:

@@ -38,12 +38,9 @@ class Digits(DataSource):
         """Images (1, 8, 8), or enlarged, with values 0..16 mapped to [-1, 1]."""
         side = 8 * self.enlarge
         require_shape("digits", Shape(1, side, side), shape)
-        values, labels = load_digits(return_X_y=True)
-        images = self.enlarged(torch.as_tensor(values, dtype=torch.float32).reshape(-1, 1, 8, 8) / 8 - 1)
-        train, held_out = train_test_split(range(len(labels)), test_size=0.2, random_state=0, stratify=labels)
-        targets = torch.as_tensor(labels)
-        warped = Warped(images[train], targets[train], math.radians(self.turn), self.zoom, self.shift / 4)
-        return Splits(warped, InMemory(images[held_out], targets[held_out]), classes=10)
+        (images, labels), (held_out, held_out_labels) = halves()
+        warped = Warped(self.enlarged(images), labels, math.radians(self.turn), self.zoom, self.shift / 4)
+        return Splits(warped, InMemory(self.enlarged(held_out), held_out_labels), classes=10)
 
     def enlarged(self, images: Tensor) -> Tensor:
         side = 8 * self.enlarge
@@ -56,6 +53,14 @@ class Digits(DataSource):
         images = self.enlarged(values[None, None])
         require_shape("digits", Shape(*images.shape[1:]), shape)
         return images[0]
+
+
+def halves() -> list[tuple[Tensor, Tensor]]:
+    """The training and the held-out digits: images (count, 1, 8, 8) in [-1, 1], ink is 1, and classes (count,)."""
+    values, labels = load_digits(return_X_y=True)
+    images = torch.as_tensor(values, dtype=torch.float32).reshape(-1, 1, 8, 8) / 8 - 1
+    parts = train_test_split(range(len(labels)), test_size=0.2, random_state=0, stratify=labels)
+    return [(images[part], torch.as_tensor(labels)[part]) for part in parts]
 
 
 @dataclass(frozen=True)

@@ -53,6 +53,7 @@ def train(compiled: Compiled, recipe: Recipe, splits: Splits, path: Path, spec_n
     elif trainer.folder.state.exists():
         trainer.load(checkpoint.load_state(trainer.folder.state)[0])
     seconds = timed(trainer, path / "seconds.json")
+    trainer.refresh_judged()  # of a run whose last step was done before, nothing else has
     reference = reference_of(recipe.task, trainer.judged, splits.train, recipe.evaluate_batch)
     judged, batch = trainer.judged, recipe.evaluate_batch
     figures = measure(recipe.task, judged, splits.held_out, batch, recipe.precision, reference)
