@@ -22,12 +22,13 @@ LINKED, APART = 1.0, 1e-5  # weights of links, and of what is none, so that the 
 # ---- class-token maps ----------------------------------------------------------------------------------------------
 
 
-def class_maps(weights: Tensor, grid: tuple[int, int], class_token: bool) -> Tensor:
+def class_maps(weights: Tensor, grid: tuple[int, int]) -> Tensor:
     """How much of every patch is attended to, (batch, heads, rows, columns), from (batch, heads, N, N) weights.
 
-    By the class token, which is the first; by all tokens on average where there is none.
+    By the class token, which is the first and one more than there are patches; by all tokens on average without one.
     """
-    taken = weights[:, :, 0, 1:] if class_token else weights.mean(dim=2)
+    has_class_token = weights.shape[-1] > grid[0] * grid[1]
+    taken = weights[:, :, 0, 1:] if has_class_token else weights.mean(dim=2)
     return taken.unflatten(-1, grid)
 
 

@@ -15,7 +15,7 @@ from runtime.instruments.drawing import attention as drawing
 from runtime.instruments.looking import Look, grid_of, in_encoder, looked, scene_of
 from runtime.instruments.section import Curve, Section, Sheet
 from runtime.instruments.subject import Subject
-from runtime.probing.features import has_class_token, unmasked
+from runtime.probing.features import unmasked
 
 NAME, TITLE = "attention", "Attention and segmentation"
 RANDOM = "random maps"
@@ -53,9 +53,9 @@ def overlaps(subject: Subject) -> dict[str, Tensor]:
         found = attention_maps(network, subject.held_out.images)
     except Inapplicable:
         return {}
-    grid, class_token = grid_of(network), has_class_token(network)
+    grid = grid_of(network)
     ious = {
-        name: segmentation.coarse_ious(segmentation.class_maps(weights, grid, class_token), subject.masks).cpu()
+        name: segmentation.coarse_ious(segmentation.class_maps(weights, grid), subject.masks).cpu()
         for name, weights in found.items()
         if in_encoder(name)
     }
@@ -98,7 +98,8 @@ def shown_sheet(look: Look) -> Sheet:
 
 
 def text(subject: Subject, look: Look, ious: Mapping[str, Tensor]) -> tuple[str, ...]:
-    query = "the class token" if has_class_token(subject.network) else "all tokens on average (there is no class token)"
+    token = hasattr(subject.network, "class_token")
+    query = "the class token" if token else "all tokens on average (no class token is among them)"
     said = [
         f"Maps are those of {look.step}, the encoder's last step that mixes tokens ({look.kind}): how much {query} "
         "takes of every patch, computed again beside the fused product.",

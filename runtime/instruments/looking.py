@@ -21,7 +21,7 @@ from runtime.inspection.places import Place, array, places
 from runtime.inspection.rates import family_of, projected
 from runtime.instruments.subject import Subject
 from runtime.network import SHAPES
-from runtime.probing.features import has_class_token, unmasked
+from runtime.probing.features import before_patches, unmasked
 
 OWN = 4  # held-out images that are shown
 PHOTOGRAPHS = ("astronaut", "chelsea", "coffee", "rocket")
@@ -84,8 +84,7 @@ def looked(subject: Subject, scene: Scene) -> Look:
     """By the network with nothing masked."""
     network = unmasked(subject.network)
     step, kind, weights = last_weights(subject.compilation, network, scene.images)
-    class_token = has_class_token(network)
-    maps = segmentation.class_maps(weights, grid_of(network), class_token)
+    maps = segmentation.class_maps(weights, grid_of(network))
     return Look(
         scene, step, kind, maps.cpu(), *objects(projections(subject.compilation, network, scene.images), network)
     )
@@ -134,7 +133,7 @@ def projections(compilation: Compilation, network: nn.Module, images: Tensor) ->
     except Inapplicable:
         return None
     found = projected(place.read(tokens), family_of(place)).transpose(1, 2).flatten(2)
-    return array(found[:, int(has_class_token(network)) :])
+    return array(found[:, before_patches(network, tokens) :])
 
 
 def objects(

@@ -90,9 +90,9 @@ def test_a_step_that_mixes_no_tokens_has_no_factor() -> None:
 
 def test_class_maps() -> None:
     weights = torch.rand(2, 3, 7, 7)
-    by_class = segmentation.class_maps(weights, (2, 3), class_token=True)
+    by_class = segmentation.class_maps(weights, (2, 3))
     assert torch.equal(by_class[1, 2, 1, 0], weights[1, 2, 0, 4])
-    without = segmentation.class_maps(weights[:, :, 1:, 1:], (2, 3), class_token=False)
+    without = segmentation.class_maps(weights[:, :, 1:, 1:], (2, 3))
     assert torch.allclose(without[0, 1, 1, 2], weights[0, 1, 1:, 6].mean())
 
 
