@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from runtime.errors import Inapplicable
-from runtime.instruments import dictionaries, overview
+from runtime.instruments import dictionaries, overview, tokens
 from runtime.instruments.section import Section
 from runtime.instruments.subject import Subject
 
@@ -27,7 +27,7 @@ class Instrument:
             return Section(self.name, self.title, absent=str(reason))
 
 
-MODULES = (overview, dictionaries)
+MODULES = (overview, dictionaries, tokens)
 INSTRUMENTS: Mapping[str, Instrument] = {
     module.NAME: Instrument(module.NAME, module.TITLE, module.measured) for module in MODULES
 }
