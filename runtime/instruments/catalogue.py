@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from runtime.errors import Inapplicable
-from runtime.instruments import attention, dictionaries, energies, overview, prediction, rates, reconstruction
+from runtime.instruments import attention, dictionaries, energies, overview, prediction, rates, reconstruction, tokens
 from runtime.instruments.section import Section
 from runtime.instruments.subject import Subject
 
@@ -27,7 +27,7 @@ class Instrument:
             return Section(self.name, self.title, absent=str(reason))
 
 
-MODULES = (overview, energies, rates, dictionaries, attention, reconstruction, prediction)
+MODULES = (overview, energies, rates, dictionaries, tokens, attention, reconstruction, prediction)
 INSTRUMENTS: Mapping[str, Instrument] = {
     module.NAME: Instrument(module.NAME, module.TITLE, module.measured) for module in MODULES
 }

@@ -39,7 +39,9 @@ STEPS = (
     "A proximal step of size eta is a step of ISTA on the stated energy. With L, the Lipschitz constant of the smooth "
     "part's gradient (|D|^2 for 1/2 |X - D A|^2, by the largest singular value), a step of at most 1/L minimises a "
     "majorant, and none of at most 2/L raises the energy (Beck and Teboulle 2009). Beyond 2/L there is no such "
-    "guarantee. The bound does not depend on the tokens: a step may lower the energy of given tokens without it."
+    "guarantee, though a step may still lower the energy of given tokens. Where the code is to be nonnegative and the "
+    "step starts from tokens that are not, the guarantee begins with the first iterate, which is: of the one step of "
+    "CRATE the bound alone says nothing about the energy without that constraint."
 )
 
 
@@ -129,7 +131,8 @@ def subspace_charts(found: Measures) -> list[Chart]:
     if found.families:
         made += [
             chart("bases from orthonormal, up to scale (mean and range over k)", found.families,
-                  lambda f: float(np.mean(f.scaled)), lambda f: f.scaled, curve="U_k'U_k from the identity, up to scale"),
+                  lambda f: float(np.mean(f.scaled)), lambda f: f.scaled,
+                  curve="U_k'U_k from the identity, up to scale"),
             chart("sum_k U_k U_k' from the identity, up to scale", found.families, lambda f: f.frame.scaled,
                   curve="sum_k U_k U_k' from the identity, up to scale"),
         ]  # fmt: skip

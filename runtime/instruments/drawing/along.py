@@ -9,6 +9,7 @@ from textwrap import fill
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogFormatter
 
 from runtime.images.palette import COLOURS
 
@@ -21,7 +22,8 @@ WIDTH = 9.0  # inches of a figure that is as wide as the page
 class Chart:
     """Values of every state over the same places; `bands` hold the lowest and the highest at each place.
 
-    `references` are levels with their names; `curve` is the quantity by which networks are compared, if they are. On a logarithmic axis what is not positive is left out.
+    `references` are levels with their names; `curve` is the quantity by which networks are compared, if they are. On a
+    logarithmic axis what is not positive is left out.
     """
 
     quantity: str
@@ -63,7 +65,7 @@ def draw(axis: Axes, chart: Chart) -> None:
         if state in chart.bands:
             axis.fill_between(range(len(values)), *chart.bands[state], color=colour, alpha=0.15, linewidth=0)
     if chart.logarithmic:
-        axis.set_yscale("log", nonpositive="mask")
+        logarithmic(axis)
     for name, level in chart.references.items():
         axis.axhline(level, color="0.35", linewidth=1, linestyle=":", zorder=0)
         axis.annotate(name, (1, level), (-2, 2), xycoords=("axes fraction", "data"), textcoords="offset points",
@@ -82,7 +84,16 @@ def name_places(axis: Axes, labels: Sequence[str]) -> None:
     axis.set_xlim(-0.4, len(labels) - 0.6)
 
 
+def logarithmic(axis: Axes) -> None:
+    """A logarithmic vertical axis, with numbers between the powers of ten where it spans few of them."""
+    axis.set_yscale("log", nonpositive="mask")
+    axis.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(1.5, 0.6)))
+    low, high = axis.get_ylim()
+    if high < low * 100:
+        axis.yaxis.set_major_formatter(LogFormatter())
+
+
 def finish(axis: Axes) -> None:
-    axis.tick_params(labelsize=8)
+    axis.tick_params(which="both", labelsize=8)
     axis.grid(alpha=0.25)
     axis.spines[["top", "right"]].set_visible(False)

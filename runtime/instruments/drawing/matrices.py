@@ -12,6 +12,7 @@ from torch import Tensor
 
 from runtime.images.palette import COLOURS, DIVERGING, MARKERS, SEQUENTIAL, STYLES
 from runtime.instruments.drawing.along import WIDTH, finish, short
+from runtime.instruments.drawing.along import logarithmic as log_scale
 
 PRINTED = 6  # subspaces whose angles are written into the cells
 Grid = Mapping[str, Mapping[str, np.ndarray]]  # state, then label
@@ -76,7 +77,7 @@ def falling(curves: Mapping[str, Mapping[str, Sequence[float]]], x: str, y: str,
             axis.plot(range(1, len(values) + 1), values, style, color=colour, marker=marker, markersize=4.5,
                       markevery=every, linewidth=1.4, label=label)  # fmt: skip
         if logarithmic:
-            axis.set_yscale("log", nonpositive="mask")
+            log_scale(axis)
         axis.set_title(state, fontsize=9, loc="left")
         axis.set_xlabel(x, fontsize=9)
         finish(axis)
