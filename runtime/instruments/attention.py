@@ -116,5 +116,5 @@ def text(subject: Subject, look: Look, ious: Mapping[str, Tensor]) -> tuple[str,
 def curves(ious: Mapping[str, Tensor]) -> Iterator[Curve]:
     steps = [name for name in ious if name != RANDOM]
     if steps:
-        labels = tuple(str(number + 1) for number in range(len(steps)))
+        labels = tuple(str(number) for number in range(len(steps)))
         yield Curve("coarse mIoU of the best head, held out", labels, tuple(best_heads(ious[name]) for name in steps))

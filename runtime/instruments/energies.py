@@ -156,7 +156,7 @@ def curves(moves: Moves) -> Iterator[Curve]:
         step = layers[0].place.derived.step
         values = tuple(float(each.after.mean()) for each in layers)
         spread = tuple(deviation(each.after) for each in layers)
-        names = tuple(str(each.place.layer + 1) for each in layers)
+        names = tuple(str(each.place.layer) for each in layers)
         yield Curve(f"{step.energy.name} after {label}, held out", names, values, spread)
 
 

@@ -111,10 +111,10 @@ def panel(found: Found) -> Panel:
 
 
 def names(found: list[Layer]) -> list[str]:
-    """`1`, `2`, ... of a network with one block, else `encoder 1`, `decoder 1`."""
+    """`0`, `1`, ... of a network with one block, else `encoder 0`, `decoder 0`."""
     roles = {layer.place.block.role for layer in found}
     return [
-        str(layer.place.layer + 1) if len(roles) == 1 else f"{layer.place.block.role[0]}{layer.place.layer + 1}"
+        str(layer.place.layer) if len(roles) == 1 else f"{layer.place.block.role} {layer.place.layer}"
         for layer in found
     ]
 

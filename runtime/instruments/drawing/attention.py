@@ -80,7 +80,7 @@ def overlaps(ious: Mapping[str, Tensor]) -> Panel:
         Line("mean over heads", mean, colour=2),
         Line("best of as many random maps", level, dashed=True, colour=5),
     ]
-    ticks = [str(number + 1) for number in range(len(steps))]
+    ticks = [str(number) for number in range(len(steps))]
     chart = Chart("Class-token maps beside the masks", "coarse mIoU", ticks, lines)
     return Panel("miou", "Coarse mIoU by layer, held out.", charts([chart]))
 

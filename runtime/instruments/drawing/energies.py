@@ -82,7 +82,7 @@ def mixed(found: list[Mixture]) -> Panel:
 
 
 def ticks(found: Iterable[Movement | Departure | Mixture]) -> list[str]:
-    return [str(each.place.layer + 1) for each in found]
+    return [str(each.place.layer) for each in found]
 
 
 def means(values: Iterable[Tensor]) -> list[float]:
