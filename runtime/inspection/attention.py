@@ -61,7 +61,8 @@ def attention_maps(network: nn.Module, *arguments: Tensor) -> Mapping[str, Tenso
 
     Row i holds how much token i takes of every token. Raises Inapplicable where the network has no fused attention.
     """
-    own = {name: module for name, module in network.named_modules() if name in set(network.features(*arguments))}
+    names = set(network.features(*(argument[:1] for argument in arguments)))
+    own = {name: module for name, module in network.named_modules() if name in names}
     found: dict[str, Tensor] = {}
     recorder = Recorder()
 

@@ -1,0 +1,1 @@
+"""What the operators of a layer do to where its attention looks: measured, tabulated, drawn."""
