@@ -19,7 +19,7 @@ DASHES = ("-", "--", "-.", (0, (1, 1)))
 
 def plot(ablation: Ablation, folder: Path) -> list[Path]:
     """plot.svg and plot.png: after training and before; returns the files."""
-    figure = Figure(figsize=(7.5, 3.8), layout="constrained")
+    figure = Figure(figsize=(7.5, 4.2), layout="constrained")
     after, before = figure.subplots(1, 2, sharey=True)
     for row, style in zip(ablation.trained, zip(COLOURS, MARKERS, DASHES, strict=False), strict=False):
         draw(after, [gained.overlaps for gained in row.gained.values()], row.operators, *style)
@@ -34,7 +34,7 @@ def plot(ablation: Ablation, folder: Path) -> list[Path]:
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         axis.grid(alpha=0.25)
         axis.spines[["top", "right"]].set_visible(False)
-    figure.legend(loc="outside lower center", ncols=5, fontsize=9, frameon=False, handlelength=4)
+    figure.legend(loc="outside lower center", ncols=3, fontsize=9, frameon=False, handlelength=4)
     figure.suptitle(ablation.title, fontsize=9)
     return [save(figure, folder / f"plot.{ending}") for ending in ("svg", "png")]
 
