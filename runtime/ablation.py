@@ -24,6 +24,7 @@ from runtime.explore import seeds_of
 from runtime.network import Compiled, compile_network, parameter_count
 from runtime.recipe import recipes
 from runtime.recipe.schema import Recipe
+from runtime.scoring.measure import pick_device
 from runtime.storage import checkpoint
 from runtime.storage.log import console
 from runtime.storage.run_folder import RunFolder, unused
@@ -112,12 +113,13 @@ def train_all(spec: Path, recipe: Recipe, splits: Splits, out: Path, rows: Seque
 
 def train(compiled: Compiled, recipe: Recipe, splits: Splits, path: Path, spec: Path) -> Gained:
     """A whole run, or what one has left, with the overlap of its attention and the held-out masks."""
-    network = compiled.module
+    network = compiled.module.to(pick_device(recipe.device))
     print(f"-- {compiled.name}, seed {recipe.seed}: {parameter_count(network):,} parameters", flush=True)
+    initial = overlaps(network, splits.held_out, recipe.evaluate_batch)
     outcome = side_by_side.train(compiled, recipe, splits, path, spec.name)
     weights, _ = checkpoint.load_weights(RunFolder(path).weights)
     network.load_state_dict(weights)  # where weights are averaged, these are not those of the last step
-    return Gained(outcome, overlaps(network, splits.held_out, recipe.evaluate_batch))
+    return Gained(outcome, overlaps(network, splits.held_out, recipe.evaluate_batch), initial)
 
 
 def keep(found: Ablation, out: Path) -> None:

@@ -18,20 +18,25 @@ from runtime.variants.side_by_side import Outcome
 
 NOTE = f"""mIoU: of the class token's attention, binarised to the fewest patches with {SHARE:.0%} of its mass, with the
 object's mask, over all held-out images; of every image the best head counts, as in Yu et al. 2023 (arXiv 2308.16271).
-"Shuffled" has the patches of every map in random order, "one head" is the head that is best on average. With
-several seeds the mean, and the least to the greatest."""
+"Untrained" is the last layer as initialised, "shuffled" has the patches of every map in random order, "one head" is
+the head that is best on average. With several seeds the mean, and the least to the greatest."""
 
 
 @dataclass(frozen=True)
 class Gained:
-    """One trained network: its size and figures, and the overlap of every layer with the masks."""
+    """One trained network: its size and figures, every layer's overlap with the masks, after training and before."""
 
     outcome: Outcome
     overlaps: Sequence[Overlap]
+    initial: Sequence[Overlap]
 
     @property
     def last(self) -> float:
         return self.overlaps[-1].best
+
+    @property
+    def last_untrained(self) -> float:
+        return self.initial[-1].best
 
     @property
     def last_shuffled(self) -> float:
@@ -102,8 +107,8 @@ class Ablation:
     @property
     def header(self) -> tuple[str, ...]:
         return (
-            "operators", "parameters", f"{self.metric}, %", "mIoU, last layer, %", "shuffled, %", "one head, %",
-            "mIoU, best layer, %", "which layer", "seconds",
+            "operators", "parameters", f"{self.metric}, %", "mIoU, last layer, %", "untrained, %", "shuffled, %",
+            "one head, %", "mIoU, best layer, %", "which layer", "seconds",
         )  # fmt: skip
 
     def cells(self, row: Row) -> tuple[str, ...]:
@@ -113,6 +118,7 @@ class Ablation:
             f"{first.outcome.parameters:,}",
             row.cell(lambda each: each.outcome.figures[self.metric]),
             row.cell(lambda each: each.last),
+            row.cell(lambda each: each.last_untrained),
             row.cell(lambda each: each.last_shuffled),
             row.cell(lambda each: each.last_one_head),
             row.cell(lambda each: each.best),
@@ -143,17 +149,21 @@ def markdown(ablation: Ablation) -> str:
 
 
 def comma_separated(ablation: Ablation) -> str:
-    """One line per combination, seed, layer and head; the head is empty where the best of every image counts."""
+    """One line per combination, seed, layer and head; the head is empty where the best of every image counts.
+
+    `maps` are those of the attention after training or before, or those after training with shuffled patches.
+    """
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(["operators", "seed", "layer", "maps", "head", "coarse_miou"])
     for row in ablation.trained:
         for seed, gained in row.gained.items():
-            for number, each in enumerate(gained.overlaps, 1):
+            for number, (each, before) in enumerate(zip(gained.overlaps, gained.initial, strict=True), 1):
                 place = (row.operators, seed, number)
-                writer.writerow([*place, "attention", "", each.best])
                 writer.writerow([*place, "shuffled", "", each.shuffled])
-                writer.writerows([*place, "attention", head, value] for head, value in enumerate(each.heads, 1))
+                for maps, overlap in (("attention", each), ("untrained", before)):
+                    writer.writerow([*place, maps, "", overlap.best])
+                    writer.writerows([*place, maps, head, value] for head, value in enumerate(overlap.heads, 1))
     return out.getvalue()
 
 

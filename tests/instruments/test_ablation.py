@@ -18,6 +18,7 @@ from runtime.data.composites import Composites
 from runtime.errors import UserError
 from runtime.inspection.attention import attention_maps
 from runtime.network import Shape, compile_network
+from runtime.recipe import recipes
 from runtime.storage.log import read_metrics
 from tests.runtime.conftest import SPECS
 
@@ -144,23 +145,37 @@ def test_the_table_is_what_the_runs_have_left(out: Path) -> None:
             gained = row["runs"][seed]
             assert gained["outcome"]["figures"]["accuracy"] == pytest.approx(last["accuracy"], abs=1e-6)
             assert [each["layer"] for each in gained["overlaps"]] == ["encoder.0", "encoder.1"]
-            for each in gained["overlaps"]:
+            assert gained["initial"] != gained["overlaps"]
+            for each in [*gained["overlaps"], *gained["initial"]]:
                 assert len(each["heads"]) == 2 and 0 <= max(each["heads"]) <= each["best"] < found["bounds"]["ceiling"]
+
+
+def test_what_was_before_training_is_the_compiled_network(out: Path) -> None:
+    recipe = recipes.load(out / "runs" / "mssa-ista" / "seed-1" / "recipe.yaml")
+    network = compile_network(SPECS / "crate.crate", recipe.preset, recipe.sizes, seed=1).module
+    expected = overlaps(network, recipe.splits(Shape(3, 32, 32)).held_out, 10)
+    found = json.loads((out / "table.json").read_text())["combinations"][0]["runs"]["1"]["initial"]
+    for each, overlap in zip(found, expected, strict=True):
+        assert each["best"] == pytest.approx(overlap.best, abs=1e-6)
+        assert each["heads"] == pytest.approx(overlap.heads, abs=1e-6)
 
 
 def test_every_number_is_in_the_csv_and_in_the_markdown(out: Path) -> None:
     found = json.loads((out / "table.json").read_text())
     lines = list(csv.DictReader((out / "table.csv").open()))
-    assert len(lines) == 4 * 2 * 2 * (2 + 2)  # combinations, seeds, layers; best and shuffled, and two heads
+    assert len(lines) == 4 * 2 * 2 * 7  # combinations, seeds, layers; shuffled, and twice the best and two heads
     text = (out / "table.md").read_text()
     for row in found["combinations"]:
         for seed, gained in row["runs"].items():
-            for number, each in enumerate(gained["overlaps"], 1):
+            for number, (each, start) in enumerate(zip(gained["overlaps"], gained["initial"], strict=True), 1):
                 place = {"operators": row["operators"], "seed": seed, "layer": str(number)}
                 here = [line for line in lines if place.items() <= line.items()]
                 values = {(line["maps"], line["head"]): float(line["coarse_miou"]) for line in here}
-                expected = {("attention", ""): each["best"], ("shuffled", ""): each["shuffled"]}
-                assert values == expected | {("attention", str(h)): v for h, v in enumerate(each["heads"], 1)}
+                expected = {("shuffled", ""): each["shuffled"]}
+                for maps, overlap in {"attention": each, "untrained": start}.items():
+                    expected |= {(maps, ""): overlap["best"]}
+                    expected |= {(maps, str(head)): value for head, value in enumerate(overlap["heads"], 1)}
+                assert values == expected
         last = [100 * gained["overlaps"][-1]["best"] for gained in row["runs"].values()]
         assert f"| {np.mean(last):.1f} ({min(last):.1f} to {max(last):.1f}) |" in text
     assert (out / "plot.svg").read_text().count("<svg") == 1 and (out / "plot.png").stat().st_size > 5000
