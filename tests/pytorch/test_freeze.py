@@ -34,7 +34,8 @@ def executed(compilation: Compilation) -> nn.Module:
 def randomised(network: nn.Module) -> nn.Module:
     """Every weight, also gains and shifts of norms, and what starts as zero."""
     with torch.no_grad():
-        for tensor in (*network.parameters(), *(b for n, b in network.named_buffers() if n in network.state_dict())):
+        kept = (b for n, b in network.named_buffers() if n in network.state_dict() and b.is_floating_point())
+        for tensor in (*network.parameters(), *kept):
             tensor += 0.3 * torch.randn_like(tensor) * (tensor.std() + 0.01 if tensor.ndim > 1 else 1)
     return network
 

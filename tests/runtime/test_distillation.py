@@ -171,6 +171,22 @@ def test_the_teacher_is_the_moving_average(name: str, batch: Batch) -> None:
     assert [momentum_of(0.996, step, 8) for step in (0, 4)] == pytest.approx([0.996, 0.998])
 
 
+def test_the_teacher_has_the_students_statistics(batch: Batch) -> None:
+    """It is evaluated, so its batch norms gather none of their own."""
+    text = (SPECS / "crate_dino.crate").read_text().replace("patches(patch)", "convolutions(patch)")
+    compilation = crate_dsl.Compilation(Source("convolutional.crate", text), None, SIZES)
+    network = getattr(crate_dsl.module_of(compilation.text, compilation.class_name), compilation.class_name)()
+    task = task_of("simdino")
+    trained = task.apparatus(network).double().train()
+    task.loss(trained.network, trained, batch, draw_of(task, trained))
+    of_student, of_teacher = (dict(part.named_buffers()) for part in (trained.network, trained.teacher))
+    name = "patches.projection.0.1.running_mean"
+    assert of_student[name].any() and not of_teacher[name].any()
+    task.after_step(trained, 0, 6)
+    assert of_student.keys() == of_teacher.keys()
+    assert all(torch.equal(value, of_teacher[key]) for key, value in of_student.items())
+
+
 def test_the_centre_is_the_moving_average_of_the_teachers_outputs(batch: Batch) -> None:
     task = task_of("dino", centre_momentum=0.7)
     trained = trained_of(task)

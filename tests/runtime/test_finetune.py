@@ -67,6 +67,17 @@ def test_an_autoencoders_encoder_becomes_a_classifier(
     assert "encoder.*.compress.U " in printed and "mask_token" in printed and "left over" in printed
 
 
+@pytest.mark.parametrize("freeze", [True, False])
+def test_statistics_of_batch_norms_freeze_too(freeze: bool, weights_of: Weights, tmp_path: Path) -> None:
+    sizes = {**SIZES, "drop": 0}
+    file, words = weights_of("tost_vision", **sizes), ["--freeze"] if freeze else []
+    run = finetuned(file, SPECS / "tost_vision.crate", tmp_path / "run", *words, "ema=null", steps=2)
+    source, _ = checkpoint.load_weights(file)
+    weights, _ = checkpoint.load_weights(run / "weights.safetensors")
+    names = [name for name in weights if name.endswith(("running_mean", "running_var"))]
+    assert len(names) == 4 and all(torch.equal(weights[name], source[name]) is freeze for name in names)
+
+
 def test_without_freeze_everything_learns(weights_of: Weights, classifier: Path, tmp_path: Path) -> None:
     file = weights_of("crate_mae", **SIZES)
     run = finetuned(file, classifier, tmp_path / "run", "ema=null", "schedule.warmup=0")
