@@ -200,7 +200,6 @@ def test_what_a_report_says_of_a_masked_network(tmp_path: Path) -> None:
     asked = Asked(None, None, [], "digits", sizes, count=3)
     subject = subject_named(Named("mae", None, SPECS / "crate_mae.crate"), asked)
     sections = [INSTRUMENTS[name].of(subject) for name in ("dictionaries", "tokens")]
-    (tmp_path / "tables").mkdir()
     write_numbers([Measured("mae", sections, {})], None, tmp_path)
     (network,) = json.loads((tmp_path / "report.json").read_text())["networks"]
     named = {curve["quantity"]: curve for section in network["sections"] for curve in section["curves"]}

@@ -9,7 +9,7 @@ from textwrap import fill
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogFormatter
+from matplotlib.ticker import NullFormatter, StrMethodFormatter
 
 from runtime.images.palette import COLOURS
 
@@ -64,12 +64,12 @@ def draw(axis: Axes, chart: Chart) -> None:
         )
         if state in chart.bands:
             axis.fill_between(range(len(values)), *chart.bands[state], color=colour, alpha=0.15, linewidth=0)
-    if chart.logarithmic:
-        logarithmic(axis)
     for name, level in chart.references.items():
         axis.axhline(level, color="0.35", linewidth=1, linestyle=":", zorder=0)
         axis.annotate(name, (1, level), (-2, 2), xycoords=("axes fraction", "data"), textcoords="offset points",
                       ha="right", va="bottom", fontsize=8, color="0.25")  # fmt: skip
+    if chart.logarithmic:
+        logarithmic(axis)
     axis.set_title(fill(chart.quantity, 52), fontsize=9, loc="left")
     name_places(axis, [short(label) for label in chart.labels])
     finish(axis)
@@ -85,12 +85,13 @@ def name_places(axis: Axes, labels: Sequence[str]) -> None:
 
 
 def logarithmic(axis: Axes) -> None:
-    """A logarithmic vertical axis, with numbers between the powers of ten where it spans few of them."""
+    """A logarithmic vertical axis, with plain numbers also between the powers of ten where it spans few of them."""
     axis.set_yscale("log", nonpositive="mask")
-    axis.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(1.5, 0.6)))
     low, high = axis.get_ylim()
-    if high < low * 100:
-        axis.yaxis.set_major_formatter(LogFormatter())
+    if high < 100 * low:
+        axis.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    narrow = high < 10 * low
+    axis.yaxis.set_minor_formatter(StrMethodFormatter("{x:g}") if narrow else NullFormatter())
 
 
 def finish(axis: Axes) -> None:

@@ -15,11 +15,13 @@ from runtime.instruments.drawing.along import WIDTH, finish, short
 from runtime.instruments.drawing.along import logarithmic as log_scale
 
 PRINTED = 6  # subspaces whose angles are written into the cells
+COSINE = 0.5  # where the scale of cosines ends: most are far smaller
+FLOOR = 1e-8  # of values over the largest: float32 has no more digits
 Grid = Mapping[str, Mapping[str, np.ndarray]]  # state, then label
 
 
-def squares(grid: Grid, colour_bar: str, top: float, numbers: bool) -> Figure:
-    """A row of square matrices for every state, a column for every label; all on the scale from 0 to `top`."""
+def squares(grid: Grid, colour_bar: str, top: float, numbers: bool = False, beyond: bool = False) -> Figure:
+    """A row of square matrices for every state, a column for every label, on one scale from 0 to `top`, or `beyond`."""
     columns = max(len(row) for row in grid.values())
     figure = Figure(figsize=(min(WIDTH, 1.2 + 2.1 * columns), 0.3 + 2.2 * len(grid)), layout="constrained")
     axes = figure.subplots(len(grid), columns, squeeze=False)
@@ -31,7 +33,7 @@ def squares(grid: Grid, colour_bar: str, top: float, numbers: bool) -> Figure:
             axis.tick_params(labelsize=8)
             if numbers:
                 write_in(axis, matrix, top)
-    bar = figure.colorbar(image, ax=axes, shrink=0.8, pad=0.02)
+    bar = figure.colorbar(image, ax=axes, shrink=0.8, pad=0.02, extend="max" if beyond else "neither")
     bar.set_label(colour_bar, fontsize=8)
     bar.ax.tick_params(labelsize=8)
     return figure
@@ -55,7 +57,7 @@ def angles(grid: Grid) -> Figure:
 
 def cosines(grid: Grid, members: int) -> Figure:
     """|cosines| of all columns, with lines between the subspaces where they can be told apart."""
-    figure = squares(grid, "|cosine|", 1, False)
+    figure = squares(grid, "|cosine|", COSINE, beyond=True)
     for axis in figure.axes:
         for image in axis.get_images():
             size = image.get_array().shape[0]
@@ -78,6 +80,7 @@ def falling(curves: Mapping[str, Mapping[str, Sequence[float]]], x: str, y: str,
                       markevery=every, linewidth=1.4, label=label)  # fmt: skip
         if logarithmic:
             log_scale(axis)
+            axis.set_ylim(bottom=max(axis.get_ylim()[0], FLOOR))
         axis.set_title(state, fontsize=9, loc="left")
         axis.set_xlabel(x, fontsize=9)
         finish(axis)
@@ -90,7 +93,7 @@ def falling(curves: Mapping[str, Mapping[str, Sequence[float]]], x: str, y: str,
 def filters(states: Mapping[str, Tensor], features: Sequence[int]) -> Figure:
     """Filters (count, channels, height, width) of the same features in every state, the features' numbers above them.
 
-    One channel: grey-violet to orange around zero. Three: as colours around grey. Scaled by the largest entry of each.
+    One channel: violet to orange around zero. Three: as colours around grey. Scaled by the largest entry of each.
     """
     count = len(features)
     columns = min(8, count)
