@@ -10,13 +10,12 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from runtime import seeds
 from runtime.data.source import Images
 from runtime.errors import UserError
 from runtime.inspection.attention import attention_maps
-from runtime.inspection.segmentation import class_maps, coarse_iou, coarse_ious
+from runtime.inspection.segmentation import ceiling, class_maps, coarse_iou, coarse_ious
 
 
 @dataclass(frozen=True)
@@ -79,17 +78,6 @@ def bounds(masks: Tensor, heads: int, grid: tuple[int, int]) -> Bounds:
     """For masks (images, height, width)."""
     maps = torch.rand((len(masks), heads, *grid), generator=seeds.torch_generator(seeds.HELD_OUT, len(masks)))
     return Bounds(float(coarse_iou(maps, masks).double().mean()), float(ceiling(masks, grid).double().mean()))
-
-
-def ceiling(masks: Tensor, grid: tuple[int, int]) -> Tensor:
-    """(images,): the largest IoU of masks (images, height, width), none empty, with a union of patches.
-
-    A ratio of sums over the chosen patches is largest for some number of those that the mask covers most.
-    """
-    covered = F.adaptive_avg_pool2d(masks[:, None].double(), grid).flatten(1)
-    both = covered.sort(dim=1, descending=True).values.cumsum(1)
-    chosen = torch.arange(1, both.shape[1] + 1, device=masks.device)
-    return (both / (chosen + covered.sum(1, keepdim=True) - both)).amax(1)
 
 
 def every_mask(images: Images, batch: int) -> Tensor:
