@@ -15,6 +15,7 @@ from runtime import seeds
 from runtime.data.source import Images
 from runtime.errors import UserError
 from runtime.inspection.attention import attention_maps
+from runtime.inspection.class_maps import grid_of
 from runtime.inspection.segmentation import ceiling, class_maps, coarse_iou, coarse_ious
 
 
@@ -38,12 +39,6 @@ class Bounds:
 
     random: float
     ceiling: float
-
-
-def grid_of(network: nn.Module) -> tuple[int, int]:
-    """Rows and columns of patches."""
-    (height, width), (rows, columns) = network.image_size, network.patch_size
-    return height // rows, width // columns
 
 
 @torch.no_grad()
