@@ -10,13 +10,13 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from runtime import seeds
 from runtime.data.source import Images
 from runtime.errors import UserError
 from runtime.inspection.attention import attention_maps
-from runtime.inspection.segmentation import class_maps, coarse_iou, coarse_ious
+from runtime.inspection.class_maps import grid_of
+from runtime.inspection.segmentation import ceiling, class_maps, coarse_iou, coarse_ious
 
 
 @dataclass(frozen=True)
@@ -39,12 +39,6 @@ class Bounds:
 
     random: float
     ceiling: float
-
-
-def grid_of(network: nn.Module) -> tuple[int, int]:
-    """Rows and columns of patches."""
-    (height, width), (rows, columns) = network.image_size, network.patch_size
-    return height // rows, width // columns
 
 
 @torch.no_grad()
@@ -79,17 +73,6 @@ def bounds(masks: Tensor, heads: int, grid: tuple[int, int]) -> Bounds:
     """For masks (images, height, width)."""
     maps = torch.rand((len(masks), heads, *grid), generator=seeds.torch_generator(seeds.HELD_OUT, len(masks)))
     return Bounds(float(coarse_iou(maps, masks).double().mean()), float(ceiling(masks, grid).double().mean()))
-
-
-def ceiling(masks: Tensor, grid: tuple[int, int]) -> Tensor:
-    """(images,): the largest IoU of masks (images, height, width), none empty, with a union of patches.
-
-    A ratio of sums over the chosen patches is largest for some number of those that the mask covers most.
-    """
-    covered = F.adaptive_avg_pool2d(masks[:, None].double(), grid).flatten(1)
-    both = covered.sort(dim=1, descending=True).values.cumsum(1)
-    chosen = torch.arange(1, both.shape[1] + 1, device=masks.device)
-    return (both / (chosen + covered.sum(1, keepdim=True) - both)).amax(1)
 
 
 def every_mask(images: Images, batch: int) -> Tensor:

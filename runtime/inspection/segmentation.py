@@ -16,6 +16,7 @@ from torch.nn import functional as F
 SHARE = 0.6  # of the attention mass that a mask holds
 TAU = 0.15  # affinities above count as links
 OBJECTS = 3
+LEAST = 0.01  # of the image, that a later object is larger than
 LINKED, APART = 1.0, 1e-5  # weights of links, and of what is none, so that the graph stays connected
 
 
@@ -33,7 +34,10 @@ def class_maps(weights: Tensor, grid: tuple[int, int]) -> Tensor:
 
 
 def top_mass(maps: Tensor, share: float = SHARE) -> Tensor:
-    """The fewest patches (..., rows, columns) that hold `share` of a map's mass, as in the code of DINO."""
+    """The fewest patches (..., rows, columns) that hold `share` of a map's mass.
+
+    This is how DINO's code (Caron et al. 2021) keeps 60 % of the mass; the P = 60 % of 2308.16271 is read so.
+    """
     flat = maps.flatten(-2)
     values, order = flat.sort(dim=-1, descending=True)
     held = values.cumsum(-1) / values.sum(-1, keepdim=True)
@@ -63,6 +67,26 @@ def coarse_ious(maps: Tensor, masks: Tensor, share: float = SHARE) -> Tensor:
 def coarse_iou(maps: Tensor, masks: Tensor, share: float = SHARE) -> Tensor:
     """(batch,): that of the best head of every image, which is what the paper averages to its coarse mIoU."""
     return coarse_ious(maps, masks, share).amax(dim=1)
+
+
+def centred_box(share: float, shape: tuple[int, int]) -> Tensor:
+    """A boolean mask of the image's proportions around its centre that holds `share` of its pixels, rounded."""
+    mask = torch.zeros(shape, dtype=torch.bool)
+    height, width = (max(1, round(side * share**0.5)) for side in shape)
+    top, left = (shape[0] - height) // 2, (shape[1] - width) // 2
+    mask[top : top + height, left : left + width] = True
+    return mask
+
+
+def ceiling(masks: Tensor, grid: tuple[int, int]) -> Tensor:
+    """(images,): the largest IoU of masks (images, height, width), none empty, with a union of patches.
+
+    A ratio of sums over the chosen patches is largest for some number of those that the mask covers most.
+    """
+    covered = F.adaptive_avg_pool2d(masks[:, None].double(), grid).flatten(1)
+    both = covered.sort(dim=1, descending=True).values.cumsum(1)
+    chosen = torch.arange(1, both.shape[1] + 1, device=masks.device)
+    return (both / (chosen + covered.sum(1, keepdim=True) - both)).amax(1)
 
 
 # ---- components of the projections ---------------------------------------------------------------------------------
@@ -97,7 +121,9 @@ def mask_cut(
 
     Links are affinities above `tau`. The second generalised eigenvector of (D - W) x = lambda D x is cut at its mean;
     the object is the side with the entry of largest modulus, or the other where that one holds most corners of the
-    image, and of it the connected part with that entry. What has been found loses its links.
+    image, and of it the connected part with that entry. What has been found loses its links, and later objects of at
+    most a hundredth of the image are none, as in CutLER's code. There the side also depends on the sign that the
+    eigenvector happens to have; here it does not.
     """
     found: list[np.ndarray] = []
     painted = np.zeros(len(similarity), dtype=bool)
@@ -105,7 +131,7 @@ def mask_cut(
         free = np.where(painted[:, None] | painted[None, :], 0.0, similarity)
         vector = second_eigenvector(np.where(free > tau, LINKED, APART))
         mask = one_object(vector, painted, grid)
-        if not mask.any():
+        if not mask.any() or (found and mask.mean() <= LEAST):
             break
         found.append(mask)
         painted |= mask.ravel()

@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 from itertools import product
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+from sklearn.kernel_ridge import KernelRidge
 from torch.nn import functional as F
 
+from crate_dsl.library.form import Form, Leaf, Word
+from crate_dsl.mathematics.evaluate import form_value
 from runtime.errors import Inapplicable
-from runtime.inspection import segmentation
+from runtime.inspection import class_maps, segmentation
 from runtime.inspection.attention import Recorder, attention_maps
-from runtime.inspection.derived_maps import derived_maps, factor_values, token_factor
+from runtime.inspection.derived_maps import derived_maps, mixing, mixing_values, split
 from runtime.inspection.descent import states_before
 from runtime.inspection.places import columns, places
-from runtime.instruments import attention
+from runtime.instruments import attention, overlaps
 from runtime.instruments.naming import Asked, Named, subject_named
 from tests.instruments.small import inputs_of, small
 from tests.runtime.conftest import SPECS
 
-ASKED = Asked(None, None, ["batch=4"], None, {}, 5)
+ASKED = Asked(None, None, ["batch=4", "sizes.d=12", "sizes.K=2", "sizes.L=2"], None, {}, 5)
 
 
 @pytest.mark.parametrize("mask", [None, "boolean", "added"])
@@ -52,7 +57,7 @@ def test_looking_leaves_nothing_behind() -> None:
 
 @pytest.mark.parametrize("spec", ["crate", "crate_alpha", "crate_paper", "crate_mae"])
 def test_derived_maps_are_the_attention_maps(spec: str) -> None:
-    """The factor of the formula in numpy is what the written network's fused product weighs with."""
+    """The matrix of the formula in numpy is what the written network's fused product weighs with."""
     compilation, network = small(spec)
     inputs = inputs_of(network)
     found = attention_maps(network, inputs)
@@ -64,28 +69,87 @@ def test_derived_maps_are_the_attention_maps(spec: str) -> None:
     assert met == len(found) > 0
 
 
-@pytest.mark.parametrize("spec", ["crate_exact", "tost", "crate_bisoftmax"])
-def test_the_factor_makes_the_step(spec: str) -> None:
-    """What stands left of the factor times the factor is the step's displacement, up to what has no factor."""
+@pytest.mark.parametrize("spec", ["crate", "crate_exact", "crate_bisoftmax", "crate_neumann2", "tost"])
+def test_the_matrix_makes_the_step(spec: str) -> None:
+    """With its numbers in the place of T, the formula gives the tokens that the written network gives."""
     compilation, network = small(spec)
     features = network.features(inputs_of(network))
     place, tokens = next(iter(states_before(features, places(compilation, network))))
-    values = factor_values(place, columns(place.read(tokens))[0])
-    assert values.shape == (2, 17 if spec != "tost" else 16, values.shape[1])
-    if spec == "crate_exact":
-        z, matrices, scalars = columns(place.read(tokens))[0], place.matrices(), place.scalars()
-        whole = sum(u @ u.T @ z @ value for u, value in zip(matrices["U"], values, strict=True))
-        moved = columns(features[place.name] - tokens)[0]
-        np.testing.assert_allclose(moved, -scalars["beta"] * scalars["kappa"] * whole, atol=1e-11)
-    elif spec == "tost":
-        assert np.allclose(values.sum(0).diagonal(), 1) and not (values - values * np.eye(16)).any()
+    found, axis = mixing(place), place.derived.raw.cols
+    read, raw = columns(place.read(tokens))[0], columns(tokens)[0]
+    values = mixing_values(place, read)
+    assert values.shape == (2, raw.shape[1], raw.shape[1])
+    ((index, _),) = found.first.over
+    leaf = Leaf("T", axis, axis, index)
+    point = place.point(read).with_matrix("T", values).with_matrix(place.derived.raw.name, raw)
+    for number, assignment in enumerate(place.derived.assignments):
+        value, others = assignment.value, assignment.value.words
+        if number == found.number:
+            members = [word for word, prefix, _ in split(others, axis) if prefix == found.prefix]
+            assert len(members) == len(found.words)
+            mixed = Word(found.first.coefficient, (*found.prefix, leaf), found.first.over)
+            value = Form(value.rows, value.cols, (*(word for word in others if word not in members), mixed))
+        point = point.with_matrix(assignment.target.name, form_value(value, point))
+    made = point.matrices[place.derived.result.name]
+    np.testing.assert_allclose(made, columns(features[place.name])[0], atol=1e-10)
+    assert np.abs(made - raw).max() > 1e-3
 
 
-def test_a_step_that_mixes_no_tokens_has_no_factor() -> None:
+def test_the_map_of_an_inverse_is_a_ridge_regression() -> None:
+    """Row i of I - (I + a G)^-1 = G (G + I / a)^-1 holds the weights of token i's fit, as scikit-learn makes it."""
+    compilation, network = small("crate_exact")
+    features = network.features(inputs_of(network))
+    place, tokens = next(iter(states_before(features, places(compilation, network))))
+    read, beta = place.read(tokens)[0].numpy(), place.scalars()["beta"]
+    found = derived_maps(place, tokens[:1])[0].numpy()
+    for head, basis in enumerate(place.matrices()["U"]):
+        gram = read @ basis @ basis.T @ read.T
+        fitted = KernelRidge(alpha=1 / beta, kernel="precomputed").fit(gram, np.eye(len(read)))
+        np.testing.assert_allclose(found[head], np.abs(fitted.predict(gram)), atol=1e-10)
+
+
+def test_memberships_are_the_map_where_statistics_move_tokens() -> None:
+    """Softmax over the heads of the squared lengths, by hand."""
+    compilation, network = small("tost")
+    features = network.features(inputs_of(network))
+    place, tokens = next(iter(states_before(features, places(compilation, network))))
+    found = derived_maps(place, tokens)
+    torch.testing.assert_close(found.sum(dim=1), torch.ones_like(found[:, 0]))
+    assert torch.equal(found[:, :, :1].expand_as(found), found) and found[0, 0, 0].std() > 0
+
+
+def test_a_step_that_mixes_no_tokens_has_no_matrix() -> None:
     compilation, network = small("crate")
     _, sparsify, *_ = places(compilation, network)
     with pytest.raises(Inapplicable):
-        token_factor(sparsify)
+        mixing(sparsify)
+
+
+@pytest.mark.parametrize("parts", [1, 3])
+def test_step_maps_do_not_depend_on_how_many_images_go_at_once(monkeypatch: pytest.MonkeyPatch, parts: int) -> None:
+    """Fused and derived maps of the class token, of the encoder alone."""
+    compilation, network = small("crate_mae")
+    images = inputs_of(network)
+    monkeypatch.setattr(class_maps, "WEIGHTS", len(images) // parts * sum(
+        weights[0].numel() for name, weights in attention_maps(network, images).items() if name.startswith("encoder.")
+    ))  # fmt: skip
+    assert len(class_maps.batches(compilation, network, images)) == parts
+    found = class_maps.step_maps(compilation, network, images)
+    assert list(found) == ["encoder.0.compress", "encoder.1.compress"]
+    expected = attention_maps(network, images)["encoder.1.compress"][:, :, 0, 1:].unflatten(-1, (4, 4))
+    torch.testing.assert_close(found["encoder.1.compress"].maps, expected)
+    assert found["encoder.1.compress"].queries == "the class token"
+
+
+def test_projections_are_those_of_the_patches() -> None:
+    compilation, network = small("crate")
+    images = inputs_of(network)
+    found = list(class_maps.projections(compilation, network, images))
+    assert [place.name for place, _ in found] == ["encoder.0.compress", "encoder.1.compress"]
+    place, values = found[0]
+    tokens = place.read(network.features(images)["tokens"])[:, 1:].numpy()
+    expected = np.concatenate([tokens @ basis for basis in place.matrices()["U"]], axis=2)
+    np.testing.assert_allclose(values, expected, atol=1e-12)
 
 
 def test_class_maps() -> None:
@@ -167,16 +231,109 @@ def test_the_second_eigenvector_is_the_relaxed_cut() -> None:
         assert quotient(found) <= quotient(other) + 1e-12
 
 
-@pytest.mark.parametrize("spec", ["crate", "crate_exact", "tost", "crate_mae", "crate_dino", "aot_vision"])
+def test_a_cut_does_not_depend_on_the_sign_of_an_eigenvector(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = np.random.default_rng(2).standard_normal((36, 4))
+    similarity, own = segmentation.affinity(values), segmentation.second_eigenvector
+    found = segmentation.mask_cut(similarity, (6, 6))
+    monkeypatch.setattr(segmentation, "second_eigenvector", lambda weights: -own(weights))
+    turned = segmentation.mask_cut(similarity, (6, 6))
+    assert found and all(np.array_equal(a, b) for a, b in zip(found, turned, strict=True))
+
+
+def test_later_objects_that_are_specks_are_none() -> None:
+    """A square and one patch of 144, which is less than a hundredth of the image."""
+    grid = np.zeros((12, 12), dtype=int)
+    grid[2:6, 2:6], grid[9, 9] = 1, 2
+    found = segmentation.mask_cut(segmentation.affinity(np.eye(3)[grid.ravel()]), (12, 12))
+    assert (grid == 1).tobytes() in {mask.tobytes() for mask in found}
+    assert (grid == 2).tobytes() not in {mask.tobytes() for mask in found[1:]}
+
+
+def test_what_needs_no_network() -> None:
+    box = segmentation.centred_box(0.25, (8, 12))
+    assert box[2:6, 3:9].all() and box.sum() == 24
+    masks = torch.zeros(1, 4, 4, dtype=torch.bool)
+    masks[0, 0, :], masks[0, 1, 0] = True, True  # of the four patches: 3/4, 2/4, 0, 0
+    found = overlaps.beside(masks, (2, 2), heads=3, seed=0)
+    assert found["whole image"].item() == pytest.approx(5 / 16)
+    assert found["best choice of patches"].item() == pytest.approx(
+        5 / 8
+    )  # both upper ones; 3/6 with the left one alone
+    assert found["a random map"] < found["best of 3 random maps"] < 5 / 8 + 1e-6
+
+
+# ---- the section ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("spec", ["crate_exact", "crate_mae", "crate_decoder", "tost_vision"])
 def test_the_section_of_a_spec(spec: str) -> None:
     subject = subject_named(Named(spec, None, SPECS / f"{spec}.crate"), ASKED)
     ratio = subject.network.mask_ratio
     section = attention.measured(subject)
-    assert section.panels[0].name == "maps" and "No mIoU" in section.text[-1]
+    assert {"maps-last", "maps-last-but-one", "depth"} < {panel.name for panel in section.panels}
+    assert "no mIoU" in section.text[-1] and [sheet.name for sheet in section.sheets] == ["heads"]
     assert subject.network.mask_ratio == ratio
+    (curve,) = section.curves
+    heads = section.sheets[0].rows
+    assert curve.labels[:2] == ("0", "1")
+    for step, value in zip(dict.fromkeys(row[0] for row in heads), curve.values, strict=True):
+        assert value == pytest.approx(np.mean([row[3] for row in heads if row[0] == step]))
 
 
-def test_text_has_no_place_in_an_image() -> None:
+def test_overlaps_with_masks_by_brute_force(tmp_path: Path) -> None:
+    """Digits over photographs and a picture of the user: numpy counts pixels of the kept patches, image by image."""
+    asked = Asked(None, "classify_digits", ["data=composites", "data.held_out_images=6", "data.held_out_crops=4"], None,
+                  SMALL | {"channels": 3}, 6, *pictures(tmp_path))  # fmt: skip
+    subject = subject_named(Named("crate", None, SPECS / "crate.crate"), asked)
+    section = attention.measured(subject)
+    sheets = {sheet.name: sheet.rows for sheet in section.sheets}
+    names = {curve.quantity: curve for curve in section.curves}
+    weights = attention_maps(subject.network, subject.held_out.images)
+    for step, best in zip(weights, names["coarse mIoU of the best head, held out"].values, strict=True):
+        ious = np.array([
+            [brute_force(head[0, 1:].numpy().reshape(4, 4), mask.numpy()) for head in image]
+            for image, mask in zip(weights[step], subject.masks, strict=True)
+        ])  # fmt: skip
+        assert best == pytest.approx(ious.max(axis=1).mean(), abs=1e-6)
+        rows = [row[4:] for row in sheets["images"] if row[0] == "held out" and row[2] == step]
+        np.testing.assert_allclose([row[0] for row in rows], ious.max(axis=1), atol=1e-6)
+        found = {row[1]: row[4] for row in sheets["miou"] if row[0] == "held out" and row[2] == step}
+        assert found["mean over heads"] == pytest.approx(ious.mean(), abs=1e-6)
+        assert found["best single head"] == pytest.approx(ious.mean(axis=0).max(), abs=1e-6)
+        assert found["best cut object"] == pytest.approx(np.mean([row[1] for row in rows]), abs=1e-6)
+    whole = {row[0]: row[4] for row in sheets["miou"] if row[1] == "whole image"}
+    assert whole == {"held out": pytest.approx(subject.masks.double().mean().item()), "pictures": pytest.approx(0.25)}
+    assert {"miou-held-out", "miou-pictures", "objects"} < {panel.name for panel in section.panels}
+
+
+SMALL = {"image": 16, "patch": 4, "d": 12, "K": 2, "L": 2, "classes": 10}
+
+
+def pictures(folder: Path) -> tuple[list[Path], Path]:
+    """A picture of noise and, of the same name in another folder, the mask of its upper left quarter."""
+    (folder / "masks").mkdir()
+    noise = np.random.default_rng(0).integers(0, 256, (16, 16, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(folder / "noise.png")
+    mask = np.zeros((16, 16), dtype=np.uint8)
+    mask[:8, :8] = 255
+    Image.fromarray(mask).save(folder / "masks" / "noise.png")
+    return [folder / "noise.png"], folder / "masks"
+
+
+def brute_force(values: np.ndarray, mask: np.ndarray) -> float:
+    """IoU at pixel size of the fewest patches, the largest first, that hold 60 %."""
+    kept, held = np.zeros(mask.shape, dtype=bool), 0.0
+    size = mask.shape[0] // values.shape[0]
+    for place in np.argsort(-values.ravel()):
+        row, column = divmod(int(place), values.shape[1])
+        kept[row * size : (row + 1) * size, column * size : (column + 1) * size] = True
+        held += values[row, column] / values.sum()
+        if held >= 0.6:
+            break
+    return (kept & mask).sum() / (kept | mask).sum()
+
+
+def test_what_is_no_image_has_no_maps() -> None:
     subject = subject_named(Named("crate_gpt", None, SPECS / "crate_gpt.crate"), ASKED)
     with pytest.raises(Inapplicable, match="no images"):
         attention.measured(subject)
