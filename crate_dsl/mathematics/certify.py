@@ -304,14 +304,20 @@ def _energy_finding(place: str, step: DerivedStep, point: Point) -> Finding:
 
 def _verdict(step: DerivedStep, values: list[float], point: Point) -> str:
     """Whether the energy moved as it should; a start outside the constraints has an infinite energy."""
+    if starts_outside(step, point):
+        return "the start lies outside the constraint, which these values leave out"
+    return _direction(step, *values)
+
+
+def starts_outside(step: DerivedStep, point: Point) -> bool:
+    """Whether a proximal step starts where a constraint of its energy does not hold, so that it is infinite there."""
+    if not any(line.rule == "prox" for line in step.record):
+        return False
     stated = step.record[0].after
     start = form_value(step.objective.before, point)
     held = {step.raw.name: point.matrices[step.read.name]}
     at = replace(point, matrices={**point.matrices, **held, step.objective.variable.name: start})
-    proximal = any(line.rule == "prox" for line in step.record)
-    if proximal and np.isinf(tree_value(stated, at)):
-        return "the start lies outside the constraint, which these values leave out"
-    return _direction(step, *values)
+    return bool(np.isinf(tree_value(stated, at)))
 
 
 def _held(step: DerivedStep, tokens: np.ndarray, point: Point) -> Point:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from crate_dsl import Compilation
-from crate_dsl.mathematics.certify import cosine, operator_columns, spectral_radius
+from crate_dsl.mathematics.certify import cosine, operator_columns, spectral_radius, starts_outside
 from crate_dsl.mathematics.derivation import DerivationStep
 from runtime.errors import Inapplicable
 from runtime.inspection.places import Place, columns, places
@@ -58,6 +58,26 @@ def states_before(features: Mapping[str, Tensor], found: Iterable[Place]) -> Ite
 
 
 @dataclass(frozen=True)
+class Start:
+    """Of how many inputs, `outside` of `inputs`, a proximal step starts outside the constraint of its energy.
+
+    The stated energy is infinite there; `energies` leaves the constraint out of what it gives.
+    """
+
+    place: Place
+    outside: int
+    inputs: int
+
+
+def start_of(place: Place, tokens: Tensor) -> Start | None:
+    """For the tokens (inputs, N, d) that come into a step; None where the step has no proximal map."""
+    if not any(line.rule == "prox" for line in place.derived.record):
+        return None
+    found = [starts_outside(place.derived, place.point(each)) for each in columns(place.read(tokens))]
+    return Start(place, sum(found), len(found))
+
+
+@dataclass(frozen=True)
 class Departure:
     """How far an approximation takes the step from the exact one, at one layer, averaged over some inputs.
 
@@ -70,6 +90,7 @@ class Departure:
     error: float
     cosine: float
     radius: float | None
+    inputs: int
 
 
 def departures(place: Place, tokens: Tensor) -> Iterator[Departure]:
@@ -85,7 +106,7 @@ def departures(place: Place, tokens: Tensor) -> Iterator[Departure]:
     for number, line in enumerate(lines):
         errors, cosines, radii = zip(*(result[number] for result in results), strict=True)
         radius = None if radii[0] is None else float(np.mean(radii))
-        yield Departure(place, line.rule, float(np.mean(errors)), float(np.mean(cosines)), radius)
+        yield Departure(place, line.rule, float(np.mean(errors)), float(np.mean(cosines)), radius, len(results))
 
 
 def departures_at(

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from crate_dsl.library.tree import Apply, Tree, children
 from runtime.inspection.places import Place
 from runtime.scoring.coding_rate import coding_rate
 
@@ -34,6 +35,28 @@ def family_of(place: Place) -> Tensor | None:
         if shape.family and shape.rows == axis and shape.cols != "1" and parameter.origin is None:
             return torch.as_tensor(place.matrix(parameter))
     return None
+
+
+def states_a_rate(place: Place) -> bool:
+    """Whether the energy of a step is a coding rate as the papers write it, with a log-determinant."""
+    derived = place.derived
+    return derived.step.unknown is None and family_of(place) is not None and has_logdet(derived.objective.energy)
+
+
+def has_logdet(tree: Tree) -> bool:
+    return (isinstance(tree, Apply) and tree.atom == "logdet") or any(map(has_logdet, children(tree)))
+
+
+def by_own_formula(place: Place, tokens: Tensor) -> Tensor | None:
+    """R^c (batch,) of tokens (batch, N, d) as they are, by the formula of the spec; None where it states no rate."""
+    return place.module.energy(tokens) if states_a_rate(place) else None
+
+
+def leaves_a_code(place: Place) -> bool:
+    """Whether what leaves the step is its sparse code itself: a proximal map that nothing is read from or added to."""
+    step = place.derived.step
+    proximal = any(line.rule == "prox" for line in place.derived.record)
+    return proximal and step.unknown is not None and step.read is None and step.residual is None
 
 
 def projected(tokens: Tensor, family: Tensor) -> Tensor:

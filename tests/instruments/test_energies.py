@@ -2,50 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy.integrate
+import scipy.stats
 import torch
 from torch.nn import functional as F
 
 import crate_dsl
-from crate_dsl.mathematics.evaluate import step_result
 from runtime.errors import Inapplicable
-from runtime.inspection.descent import Movement, departures, movements, states_before
-from runtime.inspection.mixing import adds_its_operator, mixture
+from runtime.inspection.descent import Movement, departures, movements, start_of, states_before
+from runtime.inspection.mixing import RAW, READ, Mixture, adds_its_operator, mixtures
 from runtime.inspection.places import columns, places
-from runtime.inspection.rates import as_plotted, as_stated, family_of, share_of_nonzeros
+from runtime.inspection.rates import (
+    as_plotted,
+    as_stated,
+    by_own_formula,
+    family_of,
+    leaves_a_code,
+    share_of_nonzeros,
+)
 from runtime.instruments import energies, rates
 from runtime.instruments.naming import Asked, Named, subject_named
 from tests.instruments.small import inputs_of, small
 from tests.runtime.conftest import DATA, SPECS, Train, tiny_run  # noqa: F401
-
-TEXT = {"length": 6, "vocabulary": 11}
 
 
 def logdet(matrix: np.ndarray) -> float:
     sign, value = np.linalg.slogdet(matrix)
     assert sign > 0
     return value
-
-
-@pytest.mark.parametrize(
-    "spec",
-    ["crate", "crate_exact", "crate_paper", "crate_mae", "crate_alpha", "tost", "crate_bisoftmax", "crate_decoder"],
-)
-def test_places_have_the_meaning_of_the_written_network(spec: str) -> None:
-    """The derivation, evaluated in numpy with a network's own weights, gives what the network gives."""
-    compilation, network = small(spec)
-    features = network.features(inputs_of(network))
-    met = 0
-    for place, tokens in states_before(features, places(compilation, network)):
-        point = place.point(columns(place.read(tokens))[0])
-        point = point.with_matrix(place.derived.raw.name, columns(tokens)[0])
-        found, expected = step_result(place.derived, point), columns(features[place.name])[0]
-        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-10 * max(1, abs(expected).max()))
-        met += 1
-    assert met == sum(len(block.steps) * block.block.repeat for block in compilation.derivation.blocks)
 
 
 def rate(tokens: np.ndarray, family: np.ndarray, scale: float) -> float:
@@ -95,6 +84,79 @@ def test_energies_against_numpy(spec: str, raw: bool) -> None:
             assert each.after[image].item() == pytest.approx(expected[1], rel=1e-10)
 
 
+def test_energies_of_the_token_statistics_against_numpy() -> None:
+    """The variational rate, whose memberships are held at the tokens before the step, and the feed-forward energy."""
+    compilation, network = small("tost")
+    inputs = inputs_of(network)
+    features = network.features(inputs)
+    before = {place.name: tokens for place, tokens in states_before(features, places(compilation, network))}
+    for each in movements(compilation, network, (inputs,), raw=False):
+        place, matrices = each.place, each.place.matrices()
+        for image in range(len(inputs)):
+            z = norm(columns(before[place.name])[image], place.module.norm)
+            after = norm(columns(features[place.name])[image], place.module.norm)
+            if place.derived.step.energy.name == "variational_rate":
+                pi = memberships(z, matrices["U"], matrices["b"], place.scalars()["temp"])
+                expected = [variational_rate(x, pi, matrices["U"], matrices["b"]) for x in (z, after)]
+            else:
+                expected = [-gelu_potential(matrices["W"].T @ x + matrices["c"]).sum() for x in (z, after)]
+            assert each.before[image].item() == pytest.approx(expected[0], rel=1e-10)
+            assert each.after[image].item() == pytest.approx(expected[1], rel=1e-10)
+
+
+def memberships(z: np.ndarray, family: np.ndarray, biases: np.ndarray, temperatures: np.ndarray) -> np.ndarray:
+    """K x N: softmax over the members of temp_k times the squared norms of columns, every row of unit length."""
+    logits = []
+    for u, b, temperature in zip(family, biases, temperatures, strict=True):
+        w = u.T @ z + b
+        w = w / np.linalg.norm(w, axis=1, keepdims=True)
+        logits.append(temperature * (w**2).sum(0))
+    powers = np.exp(logits)
+    return powers / powers.sum(0)
+
+
+def variational_rate(z: np.ndarray, pi: np.ndarray, family: np.ndarray, biases: np.ndarray) -> float:
+    total = 0.0
+    for share, u, b in zip(pi, family, biases, strict=True):
+        mass = share.sum() + 1e-8
+        total += mass / z.shape[1] * np.log(1 + ((u.T @ z + b) ** 2 @ share) / mass).sum() / 2
+    return total
+
+
+def gelu_potential(x: np.ndarray) -> np.ndarray:
+    """The antiderivative of t Phi(t) that vanishes at minus infinity."""
+    return ((x**2 - 1) * scipy.stats.norm.cdf(x) + x * scipy.stats.norm.pdf(x)) / 2
+
+
+def test_the_formula_of_the_potential() -> None:
+    for x in (-1.3, 0.0, 2.1):
+        integral, _ = scipy.integrate.quad(lambda t: t * scipy.stats.norm.cdf(t), -np.inf, x)
+        assert gelu_potential(np.array(x)) == pytest.approx(integral, abs=1e-9)
+
+
+def test_energies_of_an_overcomplete_code_against_numpy() -> None:
+    """Two proximal steps from zero, carried out here: the energy of the code, not of the tokens read out of it."""
+    compilation, network = small("crate_alpha")
+    inputs = inputs_of(network)
+    features = network.features(inputs)
+    before = {place.name: tokens for place, tokens in states_before(features, places(compilation, network))}
+    found = [
+        each for each in movements(compilation, network, (inputs,), False) if each.place.label.endswith("sparsify")
+    ]
+    assert len(found) == 2
+    eta, weight = (float(compilation.model.reals[name]) for name in ("eta", "lambda"))
+    for each in found:
+        dictionary = each.place.matrices()["D"]
+        for image in range(len(inputs)):
+            x = norm(columns(before[each.place.name])[image], each.place.module.norm)
+            code = np.zeros((dictionary.shape[1], x.shape[1]))
+            for _ in range(2):
+                code = np.maximum(code - eta * dictionary.T @ (dictionary @ code - x) - eta * weight, 0)
+            expected = 0.5 * np.linalg.norm(x - dictionary @ code) ** 2 + weight * code.sum()
+            assert each.before[image].item() == pytest.approx(0.5 * np.linalg.norm(x) ** 2, rel=1e-10)
+            assert each.after[image].item() == pytest.approx(expected, rel=1e-10)
+
+
 def test_a_step_goes_as_meant_by_its_direction() -> None:
     compilation, network = small("crate_mae")
     found = {each.place.label: each.place for each in movements(compilation, network, (inputs_of(network),), False)}
@@ -136,16 +198,37 @@ def test_an_exact_step_departs_from_nothing() -> None:
 
 
 def test_mixtures_by_hand() -> None:
+    """Raw tokens and those read, with what the network itself adds to them."""
     compilation, network = small("crate")
     features = network.features(inputs_of(network))
     place, tokens = next(iter(states_before(features, places(compilation, network))))
-    found = mixture(place, tokens)
-    read, operator = place.module.norm(tokens), features[place.name] - tokens
-    family = place.matrices()["U"]
+    raw, read = mixtures(place, tokens)
+    assert (raw.tokens, read.tokens) == (RAW, READ)
+    operator, family = features[place.name] - tokens, place.matrices()["U"]
     for image in range(len(tokens)):
-        v, o = columns(read)[image], columns(operator)[image]
-        for value, made in [(found.start, v), (found.added, v + o), (found.averaged[0.1], 0.9 * v + 0.1 * o)]:
-            assert value[image].item() == pytest.approx(rate(made, family, 1.0), rel=1e-10)
+        o, after = columns(operator)[image], columns(features[place.name])[image]
+        assert raw.added[image].item() == pytest.approx(rate(after, family, 1.0), rel=1e-10)
+        for found, x in [(raw, columns(tokens)[image]), (read, norm(columns(tokens)[image], place.module.norm))]:
+            made = [
+                (found.start, x),
+                (found.added, x + o),
+                (found.renormed, norm(x + o, place.module.norm)),
+                (found.averaged[0.1], 0.9 * x + 0.1 * o),
+                (found.averaged[0.5], 0.5 * x + 0.5 * o),
+                (found.shrunk[0.1], 0.9 * x),
+            ]
+            for value, tokens_made in made:
+                assert value[image].item() == pytest.approx(rate(tokens_made, family, 1.0), rel=1e-10)
+
+
+def test_what_a_mixture_says_of_its_tokens() -> None:
+    compilation, network = small("crate")
+    place = next(places(compilation, network))
+    low, high = torch.tensor([1.0, 2.0]), torch.tensor([1.5, 2.5])
+    raises = Mixture(place, RAW, low, high, low, {0.1: low - 1}, {0.1: low})
+    falls = Mixture(place, RAW, high, low, low, {0.1: high + 1}, {0.1: low})
+    assert raises.adding_raises and raises.averaging_lowers(0.1) and raises.averaging_lowers_more_than_shrinking(0.1)
+    assert not (falls.adding_raises or falls.averaging_lowers(0.1) or falls.averaging_lowers_more_than_shrinking(0.1))
 
 
 def test_what_adds_no_operator_is_not_mixed() -> None:
@@ -153,7 +236,26 @@ def test_what_adds_no_operator_is_not_mixed() -> None:
     place = next(places(compilation, network))
     assert not adds_its_operator(place)
     with pytest.raises(Inapplicable):
-        mixture(place, torch.zeros(1, 17, 12, dtype=torch.float64))
+        next(mixtures(place, torch.zeros(1, 17, 12, dtype=torch.float64)))
+
+
+def test_starts_outside_a_constraint() -> None:
+    """A code that starts at the tokens is outside where one of them is negative, one that starts at zero never is."""
+    compilation, network = small("crate")
+    compress, sparsify, *_ = places(compilation, network)
+    tokens = network.features(inputs_of(network))["encoder.0.compress"]
+    assert start_of(compress, tokens) is None
+    with torch.no_grad():
+        sparsify.module.norm.bias += 10 * torch.arange(3.0).repeat(4)  # a third of the entries may still be negative
+    expected = int((sparsify.module.norm(tokens) < 0).flatten(1).any(1).sum())
+    found = start_of(sparsify, tokens)
+    assert (found.outside, found.inputs) == (expected, 3) and expected
+    with torch.no_grad():
+        sparsify.module.norm.bias += 100
+    assert start_of(sparsify, tokens).outside == 0
+    compilation, network = small("crate_alpha")  # from 0
+    place, tokens = list(states_before(network.features(inputs_of(network)), places(compilation, network)))[1]
+    assert start_of(place, tokens).outside == 0
 
 
 def test_the_official_plot() -> None:
@@ -181,6 +283,36 @@ def test_rates_as_stated_against_numpy() -> None:
         assert found.compressed[image].item() == pytest.approx(rate(z, family.numpy(), 3 / (7 * 0.25)), rel=1e-10)
         whole = 0.5 * logdet(np.eye(6) + 6 / (7 * 0.25) * z @ z.T)
         assert found.whole[image].item() == pytest.approx(whole, rel=1e-10)
+
+
+@pytest.mark.parametrize(("spec", "constant"), [("crate", lambda n, beta: 1.0), ("crate_exact", lambda n, beta: beta),
+                                               ("crate_paper", lambda n, beta: 6 / (n * 0.5**2)),
+                                               ("crate_neumann2", lambda n, beta: beta / n)])  # fmt: skip
+def test_rates_by_the_specs_own_formula(spec: str, constant: Callable[[int, float], float]) -> None:
+    compilation, network = small(spec)
+    place = next(places(compilation, network))
+    tokens = network.features(inputs_of(network))["encoder.0.sparsify"]
+    found, beta = by_own_formula(place, tokens), place.scalars().get("beta", 0.0)
+    for image, z in enumerate(columns(tokens)):
+        expected = rate(z, place.matrices()["U"], constant(z.shape[1], beta))
+        assert found[image].item() == pytest.approx(expected, rel=1e-10)
+
+
+def test_what_states_no_rate_and_what_is_no_code() -> None:
+    found = {}
+    for spec in ("crate", "crate_bisoftmax", "tost", "crate_alpha", "crate_decoder"):
+        compilation, network = small(spec)
+        tokens = network.features(inputs_of(network))["tokens"]
+        layer = [place for place in places(compilation, network) if place.layer == 0]
+        family = next(place for place in layer if family_of(place) is not None)
+        found[spec] = (by_own_formula(family, tokens) is not None, leaves_a_code(layer[-1]))
+    assert found == {
+        "crate": (True, True),
+        "crate_bisoftmax": (False, True),  # an attraction of tokens
+        "tost": (False, False),  # a variational form, and no dictionary
+        "crate_alpha": (True, False),  # read out, and added to the tokens
+        "crate_decoder": (True, False),
+    }
 
 
 def test_shares_of_nonzeros() -> None:
@@ -223,6 +355,9 @@ def test_the_sections_of_a_run(tiny_run: Train) -> None:  # noqa: F811
         )
         for label in ("encoder.compress", "encoder.sparsify")
     }
+    raw = {row[1]: row[3:5] for row in sheets["mixing"].rows if row[2] == RAW}
+    own = subject.network.energies(*subject.arguments(subject.held_out), raw=True)
+    assert raw == {n: tuple(e.mean().item() for e in own[f"encoder.{n}.compress"]) for n in range(2)}
     nonzeros = [row for row in rates.measured(subject).sheets[0].rows if row[0] == "share of non-zero entries"]
     features = subject.network.features(*subject.arguments(subject.held_out))
     expected = [(features[f"encoder.{n}.sparsify"] != 0).double().mean().item() for n in range(2)]

@@ -60,25 +60,30 @@ def departed(away: Mapping[str, list[Departure]]) -> Panel:
 
 
 def mixed(found: list[Mixture]) -> Panel:
+    """An axis for raw tokens and one for those read, of every step that adds its operator."""
     drawn = []
     for label in dict.fromkeys(each.place.label for each in found):
-        layers = [each for each in found if each.place.label == label]
-        lines = [
-            Line("V, as read", means(each.start for each in layers), dashed=True, colour=5),
-            Line("V + MSSA(V)", means(each.added for each in layers), colour=1),
-            Line("norm of V + MSSA(V)", means(each.renormed for each in layers), colour=0),
-        ]
-        for number, a in enumerate(layers[0].averaged):
-            lines.append(
-                Line(f"{1 - a:g} V + {a:g} MSSA(V)", means(each.averaged[a] for each in layers), colour=2 + number)
-            )
-        energy = layers[0].place.derived.step.energy.name
-        drawn.append(Chart(f"{label}: {energy} of what is made of V", energy, ticks(layers), lines))
+        for tokens in dict.fromkeys(each.tokens for each in found):
+            layers = [each for each in found if (each.place.label, each.tokens) == (label, tokens)]
+            energy = layers[0].place.derived.step.energy.name
+            drawn.append(Chart(f"{label}: X are the tokens {tokens}", energy, ticks(layers), list(made_of(layers))))
     caption = (
-        "Adding the operator, as the official code does, beside averaging it with the tokens, as the paper's convex "
-        "form does: the stated energy of the result, without and with the norm that follows."
+        "Adding the operator to the tokens X, as the official code does, beside averaging it with them, as the paper's "
+        "convex form does: the stated energy of the result, held out. Raw tokens are what the layer adds to; tokens as "
+        "read are what the operator is derived at. The norm is that of the step, applied to what was added."
     )
     return Panel("mixing", caption, charts(drawn))
+
+
+def made_of(layers: list[Mixture]) -> Iterable[Line]:
+    yield Line("X", means(each.start for each in layers), dashed=True, colour=5)
+    yield Line("X + operator", means(each.added for each in layers), colour=1)
+    yield Line("norm of X + operator", means(each.renormed for each in layers), colour=0)
+    for number, a in enumerate(layers[0].averaged):
+        values = means(each.averaged[a] for each in layers)
+        yield Line(f"{1 - a:g} X + {a:g} operator", values, colour=2 + number)
+        alone = means(each.shrunk[a] for each in layers)
+        yield Line(f"{1 - a:g} X alone", alone, dashed=True, colour=2 + number, faint=True)
 
 
 def ticks(found: Iterable[Movement | Departure | Mixture]) -> list[str]:
