@@ -50,13 +50,15 @@ def step_maps(compilation: Compilation, network: nn.Module, images: Tensor) -> M
     """By the name of the step in `features`, in their order, on the CPU; a decoder behind an encoder is left out.
 
     From the fused attention where a step has one, else from its derived formula. `network` hides no patch. Raises
-    Inapplicable where no step mixes tokens by a matrix of their own.
+    Inapplicable where no step mixes tokens by a matrix of their own, and where weights are not finite.
     """
     grid, parts, kinds = grid_of(network), {}, {}
     for part in batches(compilation, network, images):
         for name, (kind, weights) in mixed(compilation, network, part).items():
             class_token = weights.shape[-1] > prod(grid)
             kinds[name] = kind, "the class token" if class_token else "all tokens on average"
+            if not weights.isfinite().all():
+                raise Inapplicable(f"its weights at {name} are not finite")
             parts.setdefault(name, []).append(class_maps(weights, grid).cpu())
     return {name: StepMaps(*kinds[name], torch.cat(found)) for name, found in parts.items()}
 

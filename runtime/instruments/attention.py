@@ -67,9 +67,9 @@ def overlaps_of(subject: Subject, network: nn.Module, whole: Mapping[str, StepMa
 
 def looked(compilation: Compilation, network: nn.Module, group: Group) -> Look:
     """The maps of all steps, and what the last projections show, of the images of one group together."""
+    steps = step_maps(compilation, network, group.images)
     found = list(projections(compilation, network, group.images))
     last = (found[-1][0].name, *segmented(found[-1][1], grid_of(network))) if found else None
-    steps = step_maps(compilation, network, group.images)
     return Look(group.names, group.images, group.masks, steps, Objects(*last) if last else None)
 
 

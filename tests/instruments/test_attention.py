@@ -333,6 +333,13 @@ def brute_force(values: np.ndarray, mask: np.ndarray) -> float:
     return (kept & mask).sum() / (kept | mask).sum()
 
 
+def test_a_network_that_has_diverged_has_no_maps() -> None:
+    compilation, network = small("crate")
+    network.encoder[1].compress.U.fill_(float("nan"))
+    with pytest.raises(Inapplicable, match=r"encoder\.1\.compress are not finite"):
+        class_maps.step_maps(compilation, network, inputs_of(network))
+
+
 def test_what_is_no_image_has_no_maps() -> None:
     subject = subject_named(Named("crate_gpt", None, SPECS / "crate_gpt.crate"), ASKED)
     with pytest.raises(Inapplicable, match="no images"):
