@@ -7,18 +7,19 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
-from torch import Tensor, nn
+from torch import Tensor
 
 from runtime.errors import Inapplicable
 from runtime.inspection.filters import patch_filters, strongest
 from runtime.inspection.geometry import Atoms, Family, Outer, dictionaries, families, outers
 from runtime.inspection.matrices import spread
 from runtime.inspection.subspaces import cosines_of_columns
-from runtime.instruments import geometry_tables as tables
 from runtime.instruments.drawing import matrices as pictures
-from runtime.instruments.drawing.along import Chart, charts, short
-from runtime.instruments.section import Curve, Panel, Section, Sheet
+from runtime.instruments.drawing.charts import charts, short
+from runtime.instruments.section import Panel, Section, Sheet
+from runtime.instruments.states import Along, along, curves, kept
 from runtime.instruments.subject import Subject
+from runtime.instruments.tables import geometry as tables
 
 T = TypeVar("T")
 NAME, TITLE = "dictionaries", "Subspaces and dictionaries"
@@ -60,7 +61,14 @@ def measured(subject: Subject) -> Section:
     if not (found.families or found.atoms or found.outers):
         raise Inapplicable("no step of this network has learned subspaces or a dictionary")
     text = (*READING, STEPS) if with_bounds(found.atoms) else READING
-    return Section(NAME, TITLE, text, list(panels(subject, found)), sheets(found), list(curves(found)))
+    return Section(
+        NAME,
+        TITLE,
+        text,
+        list(panels(subject, found)),
+        sheets(found),
+        list(curves([*subspace_charts(found), *dictionary_charts(found)])),
+    )
 
 
 def numbers(subject: Subject) -> Measures:
@@ -74,11 +82,6 @@ def numbers(subject: Subject) -> Measures:
             states,
         ),
     )
-
-
-def kept(of: Callable[[nn.Module], Sequence[T]], states: Mapping[str, nn.Module]) -> dict[str, Sequence[T]]:
-    """What there is in every state, without states that have nothing."""
-    return {state: values for state, network in states.items() if (values := of(network))}
 
 
 def where(states: Mapping[str, Sequence[T]], chosen: Callable[[T], bool]) -> dict[str, list[T]]:
@@ -110,21 +113,15 @@ def chart(
     quantity: str,
     states: Mapping[str, Sequence[T]],
     value: Callable[[T], float],
-    band: Callable[[T], Sequence[float]] | None = None,
+    several: Callable[[T], Sequence[float]] | None = None,
     **look: object,
-) -> Chart:
+) -> Along:
     """One number of every record along depth, with the range of several where they have them."""
-    first = next(iter(states.values()))
-    values = {state: [value(each) for each in found] for state, found in states.items()}
-    bands = {
-        state: ([min(band(each)) for each in found], [max(band(each)) for each in found])
-        for state, found in states.items()
-        if band
-    }
-    return Chart(quantity, [each.at.label for each in first], values, bands, **look)
+    band = None if several is None else lambda each: (min(several(each)), max(several(each)))
+    return along(quantity, states, lambda each: each.at.label, value, band, **look)
 
 
-def subspace_charts(found: Measures) -> list[Chart]:
+def subspace_charts(found: Measures) -> list[Along]:
     several = where(found.families, lambda family: bool(family.angles.pairs))
     outer = where(found.outers, lambda each: bool(each.members))
     made = []
@@ -153,7 +150,7 @@ def subspace_charts(found: Measures) -> list[Chart]:
     return made
 
 
-def dictionary_charts(found: Measures) -> list[Chart]:
+def dictionary_charts(found: Measures) -> list[Along]:
     if not found.atoms:
         return []
     least = next(iter(found.atoms.values()))[0].numbers.welch
@@ -172,26 +169,19 @@ def dictionary_charts(found: Measures) -> list[Chart]:
     return made
 
 
-def curves(found: Measures) -> Iterator[Curve]:
-    """Of the network itself, trained where it is."""
-    for each in (*subspace_charts(found), *dictionary_charts(found)):
-        if each.curve:
-            yield Curve(each.curve, tuple(each.labels), tuple(next(iter(each.states.values()))))
-
-
 # ---- figures -------------------------------------------------------------------------------------------------------
 
 
 def panels(subject: Subject, found: Measures) -> Iterator[Panel]:
     if all_of_them := subspace_charts(found):
         caption = "Subspaces along depth; shaded: from the least to the greatest of the K members."
-        yield Panel("subspaces", caption, charts(all_of_them))
+        yield Panel("subspaces", caption, charts([each.chart for each in all_of_them]))
     several = where(found.families, lambda family: bool(family.angles.pairs))
     if shown := {state: spread(each, SHOWN) for state, each in several.items()}:
         yield angle_panel(shown)
         yield cosine_panel(shown)
     if all_of_them := dictionary_charts(found):
-        yield Panel("dictionaries", "Dictionaries along depth.", charts(all_of_them))
+        yield Panel("dictionaries", "Dictionaries along depth.", charts([each.chart for each in all_of_them]))
         yield spectrum_panel(found.atoms)
     if (filters := filter_panel(subject)) is not None:
         yield filters

@@ -19,7 +19,9 @@ from runtime.inspection.descent import (
 from runtime.inspection.mixing import RAW, READ, Mixture, adds_its_operator, mixtures
 from runtime.inspection.places import Place, places
 from runtime.instruments.drawing import energies as drawing
-from runtime.instruments.energy_tables import (
+from runtime.instruments.section import Curve, Section
+from runtime.instruments.subject import Subject
+from runtime.instruments.tables.energies import (
     Moves,
     by_label,
     departure_sheet,
@@ -29,8 +31,6 @@ from runtime.instruments.energy_tables import (
     mixture_sheet,
     start_sheet,
 )
-from runtime.instruments.section import Curve, Section
-from runtime.instruments.subject import Subject
 
 NAME, TITLE = "energies", "Energies along depth"
 FEW = 4  # inputs for what takes an inverse of the size of the tokens

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from matplotlib.figure import Figure
+
 from runtime.data.source import Batch
 from runtime.inspection.pairs import Match, Pairs, compared
 from runtime.instruments.drawing import pairs as drawing
-from runtime.instruments.drawing.depth import Line
+from runtime.instruments.drawing.charts import Chart, Line, charts
 from runtime.instruments.section import Cell, Curve, Panel, Sheet
 from runtime.instruments.subject import Subject
 
@@ -108,9 +110,14 @@ def pair_panels(both: Found) -> list[Panel]:
     pairs = "Tokens before encoder layer l against those after decoder layer L - 1 - l, in the network."
     round_trip = "Each decoder layer right behind its encoder layer, and the encoder layer alone; visible tokens."
     return [
-        Panel("pairs", pairs, drawing.along(layers, lines, "encoder layer l")),
-        Panel("round-trips", round_trip, drawing.along(layers, trips, "encoder layer l")),
+        Panel("pairs", pairs, of_pairs(layers, lines)),
+        Panel("round-trips", round_trip, of_pairs(layers, trips)),
     ]
+
+
+def of_pairs(layers: Sequence[str], quantities: Mapping[str, Sequence[Line]]) -> Figure:
+    """A chart for each quantity, over the pairs of layers from the outermost to the innermost."""
+    return charts([Chart(name, layers, lines, of="encoder layer l") for name, lines in quantities.items()], columns=3)
 
 
 def lines_of(both: Found, value: Callable[[Pairs, int], float]) -> list[Line]:

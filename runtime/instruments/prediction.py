@@ -16,7 +16,7 @@ from runtime.inspection.layers import layers
 from runtime.inspection.workload import affordable
 from runtime.instruments import neighbourhood
 from runtime.instruments.drawing import effects as drawing
-from runtime.instruments.drawing.depth import Line
+from runtime.instruments.drawing.charts import Line
 from runtime.instruments.section import Curve, Panel, Section, Sheet
 from runtime.instruments.subject import Subject, spread
 
@@ -141,7 +141,7 @@ def removed_lines(effects: Effects, look: Examination) -> tuple[list[str], list[
     for kind, scores in kinds.items():
         values = [scores[name].mean if name in scores else None for name in names]
         errors = [scores[name].rise(look.whole)[1] if name in scores else None for name in names]
-        lines.append(Line(kind, values, errors, joined=False))
+        lines.append(Line(kind, values, bars=errors, joined=False))
     return names, lines
 
 

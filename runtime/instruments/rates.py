@@ -21,12 +21,13 @@ from runtime.inspection.rates import (
     leaves_a_code,
     share_of_nonzeros,
 )
-from runtime.instruments.drawing.charts import Chart, Line, charts
+from runtime.instruments.drawing.charts import Chart, Line, around, charts
 from runtime.instruments.section import Cell, Curve, Panel, Section, Sheet
 from runtime.instruments.subject import Subject
 
 NAME, TITLE = "rates", "Compression and sparsity"
 WEIGHT = 0.1  # lambda of the shipped encoders, where a spec names none
+UNITS = {"nonzeros": "share"}  # of what is not measured in nats
 FIELDS = ("plotted", "stated", "compressed", "whole", "nonzeros", "objective")  # in the order of figures and tables
 
 
@@ -152,7 +153,9 @@ def panel(found: Found, weight: float) -> Panel:
     """One axis per quantity; held out and training, as trained and as initialised."""
     first = next(iter(found.values()))
     drawn = [
-        Chart(title(field, weight), "share" if field == "nonzeros" else "nats", names(first), lines(found, field))
+        Chart(
+            title(field, weight), names(first), lines(found, field), "share" if field == "nonzeros" else "nats", "layer"
+        )
         for field in FIELDS
         if values_of(first, field)
     ]
@@ -165,9 +168,10 @@ def lines(found: Found, field: str) -> list[Line]:
     drawn = []
     for (state, split), layers_found in found.items():
         values = values_of(layers_found, field) or []
-        spread = deviations(values) if split == "held out" else None
-        dashed = split == "training"
-        drawn.append(Line(f"{state}, {split}", means(values), spread, dashed=dashed, colour=states.index(state)))
+        held_out = split == "held out"
+        band = around(means(values), deviations(values)) if held_out else None
+        colour = states.index(state)
+        drawn.append(Line(f"{state}, {split}", means(values), band, colour=colour, dash=0 if held_out else 1))
     return drawn
 
 

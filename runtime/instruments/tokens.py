@@ -12,13 +12,15 @@ from torch import Tensor, nn
 
 from runtime.data.source import Batch
 from runtime.inspection import token_numbers
+from runtime.inspection.matrices import spread
 from runtime.inspection.token_numbers import Activity, Nearest, Ranks
-from runtime.instruments import token_tables as tables
 from runtime.instruments.drawing import token_maps as pictures
-from runtime.instruments.drawing.along import Chart, charts
+from runtime.instruments.drawing.charts import charts
 from runtime.instruments.drawing.matrices import falling
-from runtime.instruments.section import Curve, Panel, Section, Sheet
+from runtime.instruments.section import Panel, Section, Sheet
+from runtime.instruments.states import Along, along, curves, kept
 from runtime.instruments.subject import Subject
+from runtime.instruments.tables import tokens as tables
 
 T = TypeVar("T", Ranks, Nearest, Activity)
 NAME, TITLE = "tokens", "Tokens"
@@ -57,20 +59,15 @@ def measured(subject: Subject) -> Section:
     arguments = subject.arguments(subject.held_out)
     compilation = subject.compilation
     found = Numbers(
-        kept(subject, lambda network: token_numbers.ranks(network, arguments)),
-        kept(subject, lambda network: token_numbers.nearest(compilation, network, arguments)),
-        kept(subject, lambda network: token_numbers.activity(compilation, network, arguments)),
+        kept(lambda network: token_numbers.ranks(network, arguments), subject.states),
+        kept(lambda network: token_numbers.nearest(compilation, network, arguments), subject.states),
+        kept(lambda network: token_numbers.activity(compilation, network, arguments), subject.states),
     )
     maps = image_maps(subject) if found.nearest else None
     shown = [*rank_panels(found), *subspace_panels(found), *(maps.panels if maps else ())]
     shown += code_panels(subject, found, arguments)
     sheets = [*sheets_of(found), *(maps.sheets if maps else ())]
-    return Section(NAME, TITLE, text(subject, found), shown, sheets, list(curves(found)))
-
-
-def kept(subject: Subject, of: Callable[[nn.Module], Sequence[T]]) -> dict[str, Sequence[T]]:
-    """What there is in every state, without states that have nothing."""
-    return {state: values for state, network in subject.states.items() if (values := of(network))}
+    return Section(NAME, TITLE, text(subject, found), shown, sheets, list(curves(all_charts(found))))
 
 
 def text(subject: Subject, found: Numbers) -> tuple[str, ...]:
@@ -90,29 +87,27 @@ def sheets_of(found: Numbers) -> Iterator[Sheet]:
         yield from (tables.activity(found.activity), tables.features(found.activity))
 
 
-def chart(quantity: str, states: Mapping[str, Sequence[T]], value: Callable[[T], float], curve: str = "") -> Chart:
-    first = next(iter(states.values()))
-    values = {state: [value(each) for each in found] for state, found in states.items()}
-    return Chart(quantity, [each.label for each in first], values, curve=curve)
+def chart(quantity: str, states: Mapping[str, Sequence[T]], value: Callable[[T], float], curve: str = "") -> Along:
+    return along(quantity, states, lambda each: each.label, value, curve=curve)
 
 
-def rank_charts(found: Numbers) -> list[Chart]:
+def rank_charts(found: Numbers) -> list[Along]:
     """With one standard deviation over the inputs around the mean."""
-    made = []
-    for quantity, of in (("effective rank", lambda r: r.effective), ("stable rank", lambda r: r.stable)):
-        line = chart(
-            f"{quantity} after every step (mean and deviation)", found.ranks,
-            lambda r, of=of: float(of(r).mean()), f"{quantity} of the tokens, held out",
-        )  # fmt: skip
-        bands = {
-            state: ([of(r).mean() - of(r).std() for r in each], [of(r).mean() + of(r).std() for r in each])
-            for state, each in found.ranks.items()
-        }
-        made.append(Chart(line.quantity, line.labels, line.states, bands, curve=line.curve))
-    return made
+    return [
+        along(
+            f"{quantity} after every step (mean and deviation)", found.ranks, lambda r: r.label,
+            lambda r, of=of: float(of(r).mean()), lambda r, of=of: around_mean(of(r)),
+            f"{quantity} of the tokens, held out",
+        )
+        for quantity, of in (("effective rank", lambda r: r.effective), ("stable rank", lambda r: r.stable))
+    ]  # fmt: skip
 
 
-def neighbour_charts(found: Numbers) -> list[Chart]:
+def around_mean(values: np.ndarray) -> tuple[float, float]:
+    return float(values.mean() - values.std()), float(values.mean() + values.std())
+
+
+def neighbour_charts(found: Numbers) -> list[Along]:
     if not all(each.ordered for states in found.nearest.values() for each in states):
         return []
     return [
@@ -122,7 +117,7 @@ def neighbour_charts(found: Numbers) -> list[Chart]:
     ]  # fmt: skip
 
 
-def code_charts(found: Numbers) -> list[Chart]:
+def code_charts(found: Numbers) -> list[Along]:
     return [
         chart("entries of the code that are not zero", found.activity, lambda a: a.active,
               "entries of the sparse code that are not zero, held out"),
@@ -130,34 +125,21 @@ def code_charts(found: Numbers) -> list[Chart]:
     ]  # fmt: skip
 
 
-def curves(found: Numbers) -> Iterator[Curve]:
-    """Of the network itself, trained where it is."""
+def all_charts(found: Numbers) -> list[Along]:
     drawn = [*rank_charts(found), *(neighbour_charts(found) if found.nearest else ())]
-    for each in (*drawn, *(code_charts(found) if found.activity else ())):
-        state = next(iter(each.states))
-        band = each.bands.get(state)
-        spread = tuple(float(high - low) / 2 for low, high in zip(*band, strict=True)) if band else None
-        if each.curve:
-            yield Curve(each.curve, tuple(each.labels), tuple(each.states[state]), spread)
+    return [*drawn, *(code_charts(found) if found.activity else ())]
 
 
 # ---- figures -------------------------------------------------------------------------------------------------------
-
-
-def spread(items: Sequence[T]) -> list[T]:
-    """At most LAYERS of them at equal distances, the first and the last among them."""
-    if len(items) <= LAYERS:
-        return list(items)
-    return [items[round(number * (len(items) - 1) / (LAYERS - 1))] for number in range(LAYERS)]
 
 
 def rank_panels(found: Numbers) -> Iterator[Panel]:
     caption = (
         "Ranks of the tokens along depth, at the start and after every step; names stand at each layer's first step."
     )
-    yield Panel("ranks", caption, charts(rank_charts(found)))
+    yield Panel("ranks", caption, charts([each.chart for each in rank_charts(found)]))
     lines = {
-        state: {each.label.replace(".", " ").replace("_", " "): each.spectrum for each in spread(values)}
+        state: {each.label.replace(".", " ").replace("_", " "): each.spectrum for each in spread(values, LAYERS)}
         for state, values in found.ranks.items()
     }
     caption = "Singular values of the tokens over the largest, mean over the inputs."
@@ -168,7 +150,9 @@ def subspace_panels(found: Numbers) -> Iterator[Panel]:
     if not found.nearest:
         return
     if drawn := neighbour_charts(found):
-        yield Panel("neighbours", "Tokens and their right neighbours, along depth.", charts(drawn))
+        yield Panel(
+            "neighbours", "Tokens and their right neighbours, along depth.", charts([each.chart for each in drawn])
+        )
     rows = {state: {each.label: each.shares for each in values} for state, values in found.nearest.items()}
     yield Panel("subspace-shares", "The share of tokens that is nearest to each subspace.", pictures.shares(rows))
 
@@ -176,9 +160,9 @@ def subspace_panels(found: Numbers) -> Iterator[Panel]:
 def code_panels(subject: Subject, found: Numbers, arguments: Sequence[Tensor]) -> Iterator[Panel]:
     if not found.activity:
         return
-    yield Panel("codes-along-depth", "Sparse codes along depth.", charts(code_charts(found)))
+    yield Panel("codes-along-depth", "Sparse codes along depth.", charts([each.chart for each in code_charts(found)]))
     lines = {
-        state: {each.label.replace(".", " "): np.sort(each.shares)[::-1] for each in spread(values)}
+        state: {each.label.replace(".", " "): np.sort(each.shares)[::-1] for each in spread(values, LAYERS)}
         for state, values in found.activity.items()
     }
     caption = "For which share of the tokens a feature is not zero, features in falling order."
@@ -196,7 +180,7 @@ def code_panels(subject: Subject, found: Numbers, arguments: Sequence[Tensor]) -
 
 def codes_shown(codes: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """A few of them along depth, no more than stand beside each other."""
-    return {name: codes[name] for name in spread(list(codes))[:: 1 if len(codes) < LAYERS else 2] or codes}
+    return {name: codes[name] for name in spread(list(codes), LAYERS)[:: 1 if len(codes) < LAYERS else 2] or codes}
 
 
 # ---- maps on images ------------------------------------------------------------------------------------------------
@@ -215,7 +199,7 @@ def image_maps(subject: Subject) -> Maps | None:
     names, batch = images_of(subject)
     arguments = subject.arguments(batch)
     found = {
-        state: spread(token_numbers.nearest(subject.compilation, network, arguments))
+        state: spread(token_numbers.nearest(subject.compilation, network, arguments), LAYERS)
         for state, network in subject.states.items()
     }
     seen = subject.recipe.data.displayed(visible(subject.network, batch.inputs, arguments)).float().cpu()

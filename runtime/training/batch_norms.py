@@ -19,6 +19,8 @@ class BatchNorms:
         norms = [each for each in module.modules() if isinstance(each, nn.BatchNorm2d)]
         self.values = [value for norm in norms for value in (norm.running_mean, norm.running_var)]
         self.counts = [norm.num_batches_tracked for norm in norms]
+
+    def begin_step(self) -> None:
         self.before = [value.clone() for value in self.values]
         self.counted = [count.clone() for count in self.counts]
         self.sums = [torch.zeros_like(value) for value in self.values]

@@ -53,6 +53,7 @@ class Trainer:
         self.trained = apparatus_of(recipe, self.network).to(self.device)
         self.judged = copy.deepcopy(self.network) if recipe.ema else recipe.task.judged(self.trained)
         self.objective = self.parallel_objective()
+        self.norms = BatchNorms(self.objective)
         self.optimizer = recipe.optimizer.build(self.trained)
         self.average = Average(self.network, recipe.ema) if recipe.ema else None
         self.parts = self.world.parts(recipe.accumulate)
@@ -180,16 +181,17 @@ class Trainer:
         draw = recipe.task.draw(self.network, recipe.batch, seeds.torch_generator(seeds.DRAW, recipe.seed, self.step))
         rate = self.rates.apply(self.optimizer, self.step)
         self.optimizer.zero_grad(set_to_none=True)
-        seen, losses, norms = [], [], BatchNorms(self.objective)
+        self.norms.begin_step()
+        seen, losses = [], []
         for part in own:
             rows = slice(part * share, (part + 1) * share)
             batch, key = self.next_batch(batches), (recipe.seed, self.step)
             batch = recipe.augmentation.apply(batch, recipe.data, key, rows, recipe.batch, self.splits.classes)
             seen.append((batch, None if draw is None else draw[rows].to(self.device)))
             losses.append(self.backward(*seen[-1], part, last=part == own[-1]))
-            norms.end_share()
+            self.norms.end_share()
         sharding.average_numbers(self.objective)
-        norms.end_step(len(own))
+        self.norms.end_step(len(own))
         gradients = [value.grad for value in self.trained.parameters() if value.grad is not None]
         figures = self.agreed(torch.stack(losses).sum(0) / self.parts, sharding.gradient_norm(gradients))
         if not all(map(math.isfinite, figures.values())):

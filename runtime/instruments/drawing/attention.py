@@ -120,22 +120,22 @@ def overlaps(found: Overlaps) -> Panel:
     """Coarse mIoU by step, and beside it that of cut objects where projections are cut, with what needs no network."""
     steps, cut = list(found.heads), list(found.cuts)
     lines = [
-        Line("best head of each image", [mean(each.amax(dim=1)) for each in found.heads.values()], colour=0),
+        Line("best head of each image", [mean(each.amax(dim=1)) for each in found.heads.values()], colour=0, dash=0),
         level(found, BOX, 3, steps),  # in the same place of both axes, which gives it the same marker
-        Line("mean over heads", [mean(each) for each in found.heads.values()], colour=2),
+        Line("mean over heads", [mean(each) for each in found.heads.values()], colour=2, dash=0),
         level(found, found.chance, 5, steps),
     ]
-    drawn = [Chart("Class-token maps", "mIoU", layers_of(steps), lines)]
+    drawn = [Chart("Class-token maps", layers_of(steps), lines, "mIoU", "layer")]
     if cut:
-        own = Line("best cut object", [mean(each) for each in found.cuts.values()], colour=1)
-        drawn.append(Chart("Normalised cuts", "mIoU", layers_of(cut), [own, level(found, BOX, 3, cut)]))
+        own = Line("best cut object", [mean(each) for each in found.cuts.values()], colour=1, dash=0)
+        drawn.append(Chart("Normalised cuts", layers_of(cut), [own, level(found, BOX, 3, cut)], "mIoU", "layer"))
     caption = f"Maps and cut objects beside the masks, {found.name}; dashed is what needs no network."
     return Panel(f"miou-{found.name.replace(' ', '-')}", caption, charts(drawn))
 
 
 def level(found: Overlaps, name: str, colour: int, steps: Sequence[str]) -> Line:
     """What needs no network, as a line over all steps."""
-    return Line(name, [mean(found.beside[name])] * len(steps), dashed=True, colour=colour)
+    return Line(name, [mean(found.beside[name])] * len(steps), colour=colour, dash=1)
 
 
 def mean(values: Tensor) -> float:

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from runtime.images.palette import DIVERGING
-from runtime.instruments.drawing.depth import Line, draw
+from runtime.instruments.drawing.charts import Chart, Line, draw
 
 PRINTED = (32, 16)  # rows and columns of a map whose cells still hold a number
 
@@ -19,14 +19,12 @@ PRINTED = (32, 16)  # rows and columns of a map whose cells still hold a number
 def early_exits(labels: Sequence[str], losses: Sequence[Line], shares: Sequence[Line], unit: str) -> Figure:
     """The loss of the head after each layer and, where there is one, the share of right guesses beside it."""
     figure = Figure(figsize=(9, 3.6), layout="constrained")
-    axes = np.atleast_1d(figure.subplots(1, 2 if shares else 1))
-    draw(axes[0], labels, losses, unit)
+    axes, of = np.atleast_1d(figure.subplots(1, 2 if shares else 1)), "the head reads the tokens after"
+    draw(axes[0], Chart("", labels, losses, unit, of))
     if shares:
-        draw(axes[1], labels, shares, "accuracy")
+        draw(axes[1], Chart("", labels, shares, "accuracy", of))
         axes[1].set_ylim(-0.02, 1.02)
     axes[0].legend(fontsize=8, frameon=False)
-    for axis in axes:
-        axis.set_xlabel("the head reads the tokens after", fontsize=9)
     return figure
 
 
@@ -34,9 +32,8 @@ def removed(labels: Sequence[str], lines: Sequence[Line], whole: float, unit: st
     """The loss without each layer, and without each step of it, above the line of the whole network."""
     figure = Figure(figsize=(9, 3.8), layout="constrained")
     axis: Axes = figure.subplots()
-    draw(axis, labels, lines, unit)
+    draw(axis, Chart("", labels, lines, unit, "left out"))
     axis.axhline(whole, color="0.35", linewidth=1, linestyle="--", label="whole network", zorder=0)
-    axis.set_xlabel("left out", fontsize=9)
     figure.legend(loc="outside right upper", fontsize=8, frameon=False)
     return figure
 

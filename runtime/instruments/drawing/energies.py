@@ -8,8 +8,10 @@ from torch import Tensor
 
 from runtime.inspection.descent import Departure, Movement
 from runtime.inspection.mixing import Mixture
-from runtime.instruments.drawing.charts import Chart, Line, charts
+from runtime.instruments.drawing.charts import Chart, Line, around, charts
 from runtime.instruments.section import Panel
+
+LAYER = "layer"  # what the places of these charts are
 
 
 def moved(moves: Mapping[tuple[str, str, bool], list[Movement]]) -> Panel:
@@ -22,7 +24,7 @@ def moved(moves: Mapping[tuple[str, str, bool], list[Movement]]) -> Panel:
         lines = [line for number, state in enumerate(states) for line in before_and_after(state, layers[state], number)]
         first = layers[states[0]][0]
         energy, direction = first.place.derived.step.energy.name, "rise" if first.up else "fall"
-        drawn.append(Chart(f"{label}: {energy}, meant to {direction}", energy, ticks(layers[states[0]]), lines))
+        drawn.append(Chart(f"{label}: {energy}, meant to {direction}", ticks(layers[states[0]]), lines, energy, LAYER))
     caption = (
         "Stated energies before (dashed) and after (solid) every step, held out; the band is one standard deviation "
         "over the inputs. Where the solid line is below the dashed one the step lowers its energy."
@@ -31,9 +33,10 @@ def moved(moves: Mapping[tuple[str, str, bool], list[Movement]]) -> Panel:
 
 
 def before_and_after(state: str, layers: list[Movement], colour: int) -> Iterable[Line]:
-    before, after = [each.before for each in layers], [each.after for each in layers]
-    yield Line(f"{state}, before", means(before), dashed=True, colour=colour, faint=True)
-    yield Line(f"{state}, after", means(after), [float(v.std(correction=0)) for v in after], colour=colour)
+    after = [each.after for each in layers]
+    band = around(means(after), [float(values.std(correction=0)) for values in after])
+    yield Line(f"{state}, before", means(each.before for each in layers), colour=colour, dash=1, faint=True)
+    yield Line(f"{state}, after", means(after), band, colour=colour, dash=0)
 
 
 def departed(away: Mapping[str, list[Departure]]) -> Panel:
@@ -45,13 +48,11 @@ def departed(away: Mapping[str, list[Departure]]) -> Panel:
         rules = list(dict.fromkeys(each.rule for each in found))
         names = ticks(each for each in found if each.rule == rules[0])
         lines = [Line(f"after {rule}", [each.cosine for each in found if each.rule == rule]) for rule in rules]
-        drawn.append(Chart(f"{label}: cosine to the exact step, {state}", "cosine", names, lines))
+        drawn.append(Chart(f"{label}: cosine to the exact step, {state}", names, lines, "cosine", LAYER))
         if radii := [each.radius for each in found if each.radius is not None]:
-            one = [
-                Line("spectral radius", radii, colour=5),
-                Line("1: converges below", [1.0] * len(radii), dashed=True, colour=6),
-            ]
-            drawn.append(Chart(f"{label}: what the Neumann series expands", "spectral radius", names, one, log=True))
+            title, lines = f"{label}: what the Neumann series expands", [Line("spectral radius", radii, colour=5)]
+            below = {"1: converges below": 1.0}
+            drawn.append(Chart(title, names, lines, "spectral radius", LAYER, below, logarithmic=True))
     caption = (
         "How the displacement of the tokens turns away from the exact gradient step as the spec's approximations are "
         "made one after the other, at the trained weights."
@@ -66,7 +67,8 @@ def mixed(found: list[Mixture]) -> Panel:
         for tokens in dict.fromkeys(each.tokens for each in found):
             layers = [each for each in found if (each.place.label, each.tokens) == (label, tokens)]
             energy = layers[0].place.derived.step.energy.name
-            drawn.append(Chart(f"{label}: X are the tokens {tokens}", energy, ticks(layers), list(made_of(layers))))
+            title = f"{label}: X are the tokens {tokens}"
+            drawn.append(Chart(title, ticks(layers), list(made_of(layers)), energy, LAYER))
     caption = (
         "Adding the operator to the tokens X, as the official code does, beside averaging it with them, as the paper's "
         "convex form does: the stated energy of the result, held out. Raw tokens are what the layer adds to; tokens as "
@@ -76,14 +78,14 @@ def mixed(found: list[Mixture]) -> Panel:
 
 
 def made_of(layers: list[Mixture]) -> Iterable[Line]:
-    yield Line("X", means(each.start for each in layers), dashed=True, colour=5)
-    yield Line("X + operator", means(each.added for each in layers), colour=1)
-    yield Line("norm of X + operator", means(each.renormed for each in layers), colour=0)
+    yield Line("X", means(each.start for each in layers), colour=5, dash=1)
+    yield Line("X + operator", means(each.added for each in layers), colour=1, dash=0)
+    yield Line("norm of X + operator", means(each.renormed for each in layers), colour=0, dash=0)
     for number, a in enumerate(layers[0].averaged):
         values = means(each.averaged[a] for each in layers)
-        yield Line(f"{1 - a:g} X + {a:g} operator", values, colour=2 + number)
+        yield Line(f"{1 - a:g} X + {a:g} operator", values, colour=2 + number, dash=0)
         alone = means(each.shrunk[a] for each in layers)
-        yield Line(f"{1 - a:g} X alone", alone, dashed=True, colour=2 + number, faint=True)
+        yield Line(f"{1 - a:g} X alone", alone, colour=2 + number, dash=1, faint=True)
 
 
 def ticks(found: Iterable[Movement | Departure | Mixture]) -> list[str]:

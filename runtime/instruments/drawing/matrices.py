@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from runtime.images.palette import COLOURS, DIVERGING, MARKERS, SEQUENTIAL, STYLES
-from runtime.instruments.drawing.along import WIDTH, finish, short
-from runtime.instruments.drawing.along import logarithmic as log_scale
+from runtime.instruments.drawing.charts import WIDTH, finish, short
+from runtime.instruments.drawing.charts import logarithmic as log_scale
 
 PRINTED = 6  # subspaces whose angles are written into the cells
 COSINE = 0.5  # where the scale of cosines ends: most are far smaller

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -11,7 +11,6 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
 from runtime.images.palette import DIVERGING, SEQUENTIAL
-from runtime.instruments.drawing.depth import Line, draw, name_places
 
 PRINTED = 6  # states up to which cells hold their numbers
 NAMED = 14  # states up to which every one is named
@@ -57,16 +56,3 @@ def name_states(axis: Axes, rows: int, columns: int) -> None:
     axis.set_yticks([rows - 1 - place for place in range(0, rows, every)], names[1][::every], fontsize=8)
     axis.set_xlabel("after encoder layer", fontsize=9)
     axis.set_ylabel("after decoder layer", fontsize=9)
-
-
-def along(labels: Sequence[str], quantities: Mapping[str, Sequence[Line]], of: str) -> Figure:
-    """One plot for each quantity, over the pairs of layers from the outermost to the innermost."""
-    figure = Figure(figsize=(9, 3.6), layout="constrained")
-    axes = figure.subplots(1, len(quantities), squeeze=False)[0]
-    for axis, (quantity, lines) in zip(axes, quantities.items(), strict=True):
-        draw(axis, labels, lines, quantity)
-        name_places(axis, labels)
-        axis.set_xlabel(of, fontsize=9)
-    handles, names = axes[0].get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside upper center", ncols=min(4, len(names)), fontsize=8, frameon=False)
-    return figure

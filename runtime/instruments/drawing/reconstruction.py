@@ -7,14 +7,11 @@ from itertools import cycle
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, StrMethodFormatter
 from torch import Tensor
 
 from runtime.images.palette import COLOURS, MARKERS
 from runtime.images.pictures import draw_image
-from runtime.instruments.drawing.depth import DASHES, finish
-
-WIDTH = 9.0  # inches
+from runtime.instruments.drawing.charts import DASHES, WIDTH, finish, logarithmic
 
 
 def grid(columns: Mapping[str, Tensor]) -> Figure:
@@ -41,11 +38,7 @@ def errors(levels: Sequence[float], lines: Mapping[str, Sequence[float]], of: st
         axis.plot(levels, values, dash, color=colour, marker=marker, markersize=5, linewidth=1.5, label=name)
     found = [value for values in lines.values() for value in values]
     if min(found) > 0 and max(found) > 10 * min(found):
-        axis.set_yscale("log")
-        axis.yaxis.set_minor_locator(LogLocator(subs=(2, 5)))
-        axis.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-        axis.yaxis.set_minor_formatter(StrMethodFormatter("{x:g}"))
-        axis.tick_params(axis="y", which="minor", labelsize=8)
+        logarithmic(axis)
     axis.set_xticks(levels, [f"{level:g}" for level in levels])
     axis.set_xlabel(of, fontsize=9)
     axis.set_ylabel(quantity, fontsize=9)

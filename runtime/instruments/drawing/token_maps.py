@@ -14,7 +14,7 @@ from torch import Tensor
 
 from runtime.images.palette import COLOURS, SEQUENTIAL
 from runtime.images.pictures import draw_image
-from runtime.instruments.drawing.along import WIDTH, short
+from runtime.instruments.drawing.charts import WIDTH, short
 
 WRITTEN = 8  # rows and columns of a map whose every patch is numbered; in larger ones every region is
 REGION = 3  # patches of a region that has room for its number

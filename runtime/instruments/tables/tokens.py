@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from runtime.inspection.token_numbers import Activity, Nearest, Ranks
-from runtime.instruments.geometry_tables import RANKS
-from runtime.instruments.geometry_tables import ranks as chosen_ranks
 from runtime.instruments.section import Cell, Sheet
+from runtime.instruments.tables.geometry import RANKS
+from runtime.instruments.tables.geometry import ranks as chosen_ranks
 
 
 def ranks(states: Mapping[str, Sequence[Ranks]]) -> Sheet:

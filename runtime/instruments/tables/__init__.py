@@ -1,0 +1,1 @@
+"""The tables of instruments: rows of raw numbers, long and complete."""
