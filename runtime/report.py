@@ -69,7 +69,7 @@ def main(arguments: Sequence[str]) -> None:
     write_numbers(found, together, out)
     places = write_figures(found, together, out)
     title = networks[0].label if len(networks) == 1 else f"{len(networks)} networks"
-    lead = f"Measured on at most {options.count} inputs of each split."
+    lead = f"Measured on at most {options.count} inputs of each split, unless a part says otherwise."
     checkpoint.replace_text(out / "report.html", page(title, lead, found, together, places))
     print(f"page: {out / 'report.html'}\nnumbers: {out / 'report.json'}, {out / 'tables'}\nfigures: {out / 'figures'}")
 

@@ -18,6 +18,7 @@ from runtime.inspection.descent import (
 )
 from runtime.inspection.mixing import RAW, READ, Mixture, adds_its_operator, mixtures
 from runtime.inspection.places import Place, places
+from runtime.inspection.workload import affordable
 from runtime.instruments.drawing import energies as drawing
 from runtime.instruments.section import Curve, Section
 from runtime.instruments.subject import Subject
@@ -33,14 +34,18 @@ from runtime.instruments.tables.energies import (
 )
 
 NAME, TITLE = "energies", "Energies along depth"
-FEW = 4  # inputs for what takes an inverse of the size of the tokens
+FEW, LEAST = 4, 2  # inputs for what takes an inverse of the size of the tokens, at most and at least
+# What a part costs per input, in forward passes of the network; measured on CRATE with 197 tokens.
+ENERGIES, MIXING, EXACT = 4, 15, 600
 
 
 def measured(subject: Subject) -> Section:
     """Stated energies before and after every step, and the distance of every step from the exact one."""
+    subject = subject.fewer(afforded(subject))
     moves = all_movements(subject)
-    away = {state: list(all_departures(subject, state)) for state in subject.states}
-    starts = {state: list(all_starts(subject, state)) for state in subject.states}
+    few = affordable(subject.compilation, EXACT * len(subject.states), FEW, LEAST)
+    away = {state: list(all_departures(subject, state, few)) for state in subject.states}
+    starts = {state: list(all_starts(subject, state, few)) for state in subject.states}
     mixed = list(all_mixtures(subject))
     panels = [drawing.moved(moves)]
     panels += [drawing.departed(away)] if any(away.values()) else []
@@ -50,8 +55,15 @@ def measured(subject: Subject) -> Section:
     sheets += [departure_sheet(away)] if any(away.values()) else []
     sheets += [mixture_sheet(mixed)] if mixed else []
     state = next(iter(subject.states))
-    said = (*text(moves[state, "held out", False]), *start_text(starts[state]), *mixture_text(mixed))
+    found = moves[state, "held out", False]
+    said = (*text(found, len(subject.held_out)), *start_text(starts[state]), *mixture_text(mixed))
     return Section(NAME, TITLE, said, panels, sheets, list(curves(moves)))
+
+
+def afforded(subject: Subject) -> int:
+    """The inputs of each split that this network's energies can be taken of in about a minute."""
+    most = max(len(subject.held_out), len(subject.train))
+    return affordable(subject.compilation, 4 * ENERGIES * len(subject.states) + MIXING, most)  # two splits, raw or not
 
 
 def all_movements(subject: Subject) -> Moves:
@@ -63,15 +75,15 @@ def all_movements(subject: Subject) -> Moves:
     }
 
 
-def all_departures(subject: Subject, state: str) -> Iterator[Departure]:
-    """Of every step with approximations, on a few held-out inputs."""
-    for place, tokens in incoming(subject, state):
+def all_departures(subject: Subject, state: str, count: int) -> Iterator[Departure]:
+    """Of every step with approximations, on the first `count` held-out inputs."""
+    for place, tokens in incoming(subject, state, count):
         yield from departures(place, tokens)
 
 
-def all_starts(subject: Subject, state: str) -> Iterator[Start]:
-    """Of every proximal step, on a few held-out inputs."""
-    for place, tokens in incoming(subject, state):
+def all_starts(subject: Subject, state: str, count: int) -> Iterator[Start]:
+    """Of every proximal step, on the first `count` held-out inputs."""
+    for place, tokens in incoming(subject, state, count):
         if (start := start_of(place, tokens)) is not None:
             yield start
 
@@ -79,14 +91,14 @@ def all_starts(subject: Subject, state: str) -> Iterator[Start]:
 def all_mixtures(subject: Subject) -> Iterator[Mixture]:
     """Of every step of the network that adds a softmax operator to its tokens, on all held-out inputs."""
     if any(adds_its_operator(place) for place in places(subject.compilation, subject.network)):
-        for place, tokens in incoming(subject, next(iter(subject.states)), None):
+        for place, tokens in incoming(subject, next(iter(subject.states))):
             if adds_its_operator(place):
                 yield from mixtures(place, tokens)
 
 
 @torch.no_grad()
-def incoming(subject: Subject, state: str, count: int | None = FEW) -> Iterator[tuple[Place, Tensor]]:
-    """Every place with the tokens of a few held-out inputs, or of all of them, that come into it."""
+def incoming(subject: Subject, state: str, count: int | None = None) -> Iterator[tuple[Place, Tensor]]:
+    """Every place with the tokens of the first `count` held-out inputs, or of all of them, that come into it."""
     network = subject.states[state]
     features = network.features(*(value[:count] for value in subject.arguments(subject.held_out)))
     return states_before(features, list(places(subject.compilation, network)))
@@ -95,11 +107,12 @@ def incoming(subject: Subject, state: str, count: int | None = FEW) -> Iterator[
 # ---- text and curves -----------------------------------------------------------------------------------------------
 
 
-def text(found: list[Movement]) -> tuple[str, ...]:
+def text(found: list[Movement], inputs: int) -> tuple[str, ...]:
     said = [
         "Every step states an energy and is derived to lower it (to raise it, where a decoder undoes compression). "
         "Shown is that energy before and after each step, of the tokens as the step reads them: the step's own norm is "
-        "applied to both. Raw tokens, which norms between layers rescale, are in the table."
+        "applied to both. Raw tokens, which norms between layers rescale, are in the table. "
+        f"Of each split {inputs} inputs are put through it."
     ]
     for label, layers in by_label(found).items():
         count = sum(each.goes_as_meant for each in layers)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor, nn
 
@@ -55,6 +55,14 @@ class Subject:
         """What `features` and `energies` are called with: the inputs, with the held-out mask or noise."""
         draw = held_out_draw(self.recipe.task, self.network, 0, len(batch))
         return tuple(value for value in self.recipe.task.inputs(batch.inputs, draw) if value is not None)
+
+    def fewer(self, count: int) -> Subject:
+        """The same with the first `count` inputs of each split."""
+        train, held_out = (
+            Batch(batch.inputs[:count], None if batch.labels is None else batch.labels[:count])
+            for batch in (self.train, self.held_out)
+        )
+        return replace(self, train=train, held_out=held_out, masks=None if self.masks is None else self.masks[:count])
 
     @property
     def states(self) -> dict[str, nn.Module]:
