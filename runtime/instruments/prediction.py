@@ -39,13 +39,15 @@ class Effects:
 def measured(subject: Subject) -> Section:
     if not list(layers(subject.network)):
         raise Inapplicable("this network has no layers to leave out")
+    near = neighbourhood.found(subject)
+    if subject.unscored:
+        return Section(NAME, TITLE, (f"No loss: {subject.unscored}.", *near.text), near.panels, near.sheets)
     inputs, known = examined(subject)
     looks = {state: Examination(network, subject.recipe, inputs, known) for state, network in subject.states.items()}
     lens = {state: {name: look.score(change, start) for name, start, change in exits(look.network)}
             for state, look in looks.items()}  # fmt: skip
     main = next(iter(looks.values()))
     effects = without_parts(subject, main)
-    near = neighbourhood.found(subject)
     return Section(
         NAME,
         TITLE,

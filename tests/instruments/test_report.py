@@ -186,11 +186,15 @@ def test_pictures_and_masks(tmp_path: Path) -> None:
 
 def test_a_network_of_any_size_is_shown_photographs(reported: Callable[..., Path]) -> None:
     """The default recipe's digits do not fit, and the photographs have no classes to score with."""
-    out = reported(SPECS / "crate.crate", *ONLY, "--set", "image=96", "patch=32", "d=8", "K=2", "L=1")
+    sizes = ["image=96", "patch=32", "d=8", "K=2", "L=1"]
+    out = reported(SPECS / "crate.crate", "--count", "4", "--set", *sizes)
     (network,) = json.loads((out / "report.json").read_text())["networks"]
-    (section,) = network["sections"]
-    assert dict(section["tables"]["facts"]["rows"])["data"].startswith("photographs, 4 held-out")
-    assert "figures" not in section["tables"] and "needs data with classes" in section["text"][-1]
+    sections = {section["name"]: section for section in network["sections"]}
+    assert dict(sections["overview"]["tables"]["facts"]["rows"])["data"].startswith("photographs, 4 held-out")
+    for name in ("overview", "prediction"):
+        assert any("needs data with classes" in text for text in sections[name]["text"])
+    assert "figures" not in sections["overview"]["tables"]
+    assert "neighbours" in sections["prediction"]["figures"] and "removed" not in sections["prediction"]["figures"]
 
 
 @pytest.mark.parametrize(
