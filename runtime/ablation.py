@@ -49,12 +49,9 @@ def parser() -> Parser:
 
 def main(arguments: Sequence[str]) -> None:
     options = parser().parse_intermixed_args(arguments)
-    specs = [word for word in options.words if "=" not in word]
-    if len(specs) != 1:
-        raise UserError(f"one spec is needed, {len(specs)} were given\n{parser().format_usage().strip()}")
+    spec = parser().one_spec(options.words)
     recipe = recipes.load(recipes.find(options.recipe), [word for word in options.words if "=" in word])
     seeds = seeds_of(options.seeds, recipe)
-    spec = Path(specs[0])
     compiled = compile_network(spec, recipe.preset, recipe.sizes)
     require_crate(compiled)
     splits = recipe.splits(compiled.shape)

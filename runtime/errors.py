@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from difflib import get_close_matches
+from pathlib import Path
 from typing import NoReturn
 
 from crate_dsl import CrateError
@@ -37,6 +38,13 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         raise UserError(f"{message}\n{self.format_usage().strip()}")
+
+    def one_spec(self, words: Sequence[str]) -> Path:
+        """The only word that is no key=value; raises UserError where there are several or none."""
+        specs = [word for word in words if "=" not in word]
+        if len(specs) != 1:
+            self.error(f"one spec is needed, {len(specs)} were given")
+        return Path(specs[0])
 
 
 def known(kind: str, name: str, names: Iterable[str]) -> str:

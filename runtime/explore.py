@@ -49,10 +49,7 @@ def parser() -> Parser:
 
 def main(arguments: Sequence[str]) -> None:
     options = parser().parse_intermixed_args(arguments)
-    specs = [word for word in options.words if "=" not in word]
-    if len(specs) != 1:
-        raise UserError(f"one spec is needed, {len(specs)} were given\n{parser().format_usage().strip()}")
-    spec = Path(specs[0])
+    spec = parser().one_spec(options.words)
     source, kind = crate_dsl.compile_spec(spec).source, kind_of(spec)
     if options.list and kind not in recipes.DEFAULTS and not options.recipe:
         console().print(offered(spec, crate_dsl.Variations(source).choices, {}))

@@ -48,11 +48,11 @@ def parsed(arguments: Sequence[str]) -> tuple[Namespace, list[Path], list[str]]:
     instead.add_argument("--overfit", type=int, metavar="N", help="learn the first N training inputs by heart")
     options = parser.parse_intermixed_args(arguments)
     overrides = [word for word in options.words if "=" in word]
-    specs = [Path(word) for word in options.words if "=" not in word]
     if options.resume and (overrides or options.recipe or options.out):
         raise UserError("a resumed run keeps its recipe and folder: give --resume DIR alone, or with its spec")
-    if not options.resume and len(specs) != 1:
-        raise UserError(f"one spec is needed, {len(specs)} were given\n{parser.format_usage().strip()}")
+    specs = [Path(word) for word in options.words if "=" not in word]
+    if not options.resume:
+        parser.one_spec(options.words)
     if options.out and (options.dry_run or options.estimate):
         raise UserError("--dry-run and --estimate keep nothing: leave --out away")
     if options.overfit is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -60,11 +60,3 @@ def found(compilation: Compilation, network: nn.Module, kind: Callable[[Place, P
         for parameter in chosen:
             label = place.name if len(chosen) == 1 else f"{place.name} {parameter.name}"
             yield Found(label, place, parameter, place.matrix(parameter))
-
-
-def spread(items: Iterable[Found], count: int) -> list[Found]:
-    """At most `count` of them at equal distances, the first and the last among them."""
-    items = list(items)
-    if len(items) <= count:
-        return items
-    return [items[round(number * (len(items) - 1) / (count - 1))] for number in range(count)]

@@ -10,9 +10,9 @@ import numpy as np
 from torch import Tensor
 
 from runtime.errors import Inapplicable
+from runtime.inspection.evenly import some
 from runtime.inspection.filters import patch_filters, strongest
 from runtime.inspection.geometry import Atoms, Family, Outer, dictionaries, families, outers
-from runtime.inspection.matrices import spread
 from runtime.inspection.subspaces import cosines_of_columns
 from runtime.instruments.drawing import matrices as pictures
 from runtime.instruments.drawing.charts import charts, short
@@ -177,7 +177,7 @@ def panels(subject: Subject, found: Measures) -> Iterator[Panel]:
         caption = "Subspaces along depth; shaded: from the least to the greatest of the K members."
         yield Panel("subspaces", caption, charts([each.chart for each in all_of_them]))
     several = where(found.families, lambda family: bool(family.angles.pairs))
-    if shown := {state: spread(each, SHOWN) for state, each in several.items()}:
+    if shown := {state: some(each, SHOWN) for state, each in several.items()}:
         yield angle_panel(shown)
         yield cosine_panel(shown)
     if all_of_them := dictionary_charts(found):
@@ -213,7 +213,7 @@ def cosine_panel(shown: Mapping[str, Sequence[Family]]) -> Panel:
 
 def spectrum_panel(atoms: Mapping[str, Sequence[Atoms]]) -> Panel:
     lines = {
-        state: {short(each.at.label): each.numbers.values for each in spread(found, SHOWN)}
+        state: {short(each.at.label): each.numbers.values for each in some(found, SHOWN)}
         for state, found in atoms.items()
     }
     return Panel("singular-values", "Singular values of D.", pictures.falling(lines, "rank", "singular value", True))

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from runtime.data.source import Batch
 from runtime.inspection import token_numbers
-from runtime.inspection.matrices import spread
+from runtime.inspection.evenly import some
 from runtime.inspection.token_numbers import Activity, Nearest, Ranks
 from runtime.instruments.drawing import token_maps as pictures
 from runtime.instruments.drawing.charts import charts
@@ -139,7 +139,7 @@ def rank_panels(found: Numbers) -> Iterator[Panel]:
     )
     yield Panel("ranks", caption, charts([each.chart for each in rank_charts(found)]))
     lines = {
-        state: {each.label.replace(".", " ").replace("_", " "): each.spectrum for each in spread(values, LAYERS)}
+        state: {each.label.replace(".", " ").replace("_", " "): each.spectrum for each in some(values, LAYERS)}
         for state, values in found.ranks.items()
     }
     caption = "Singular values of the tokens over the largest, mean over the inputs."
@@ -162,7 +162,7 @@ def code_panels(subject: Subject, found: Numbers, arguments: Sequence[Tensor]) -
         return
     yield Panel("codes-along-depth", "Sparse codes along depth.", charts([each.chart for each in code_charts(found)]))
     lines = {
-        state: {each.label.replace(".", " "): np.sort(each.shares)[::-1] for each in spread(values, LAYERS)}
+        state: {each.label.replace(".", " "): np.sort(each.shares)[::-1] for each in some(values, LAYERS)}
         for state, values in found.activity.items()
     }
     caption = "For which share of the tokens a feature is not zero, features in falling order."
@@ -180,7 +180,7 @@ def code_panels(subject: Subject, found: Numbers, arguments: Sequence[Tensor]) -
 
 def codes_shown(codes: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """A few of them along depth, no more than stand beside each other."""
-    return {name: codes[name] for name in spread(list(codes), LAYERS)[:: 1 if len(codes) < LAYERS else 2] or codes}
+    return {name: codes[name] for name in some(codes, LAYERS)[:: 1 if len(codes) < LAYERS else 2] or codes}
 
 
 # ---- maps on images ------------------------------------------------------------------------------------------------
@@ -199,7 +199,7 @@ def image_maps(subject: Subject) -> Maps | None:
     names, batch = images_of(subject)
     arguments = subject.arguments(batch)
     found = {
-        state: spread(token_numbers.nearest(subject.compilation, network, arguments), LAYERS)
+        state: some(token_numbers.nearest(subject.compilation, network, arguments), LAYERS)
         for state, network in subject.states.items()
     }
     seen = subject.recipe.data.displayed(visible(subject.network, batch.inputs, arguments)).float().cpu()

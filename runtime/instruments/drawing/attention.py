@@ -19,6 +19,7 @@ from runtime.data.source import DataSource
 from runtime.images.palette import COLOURS, DIVERGING, SEQUENTIAL
 from runtime.images.pictures import draw_image
 from runtime.inspection.class_maps import StepMaps, layers_of
+from runtime.inspection.evenly import positions
 from runtime.inspection.segmentation import resized, top_mass
 from runtime.instruments.drawing.charts import Chart, Line, charts
 from runtime.instruments.overlaps import BOX, Overlaps
@@ -60,7 +61,7 @@ def maps(looks: Sequence[Look], source: DataSource, back: int) -> Panel:
     """Every image beside the maps of its heads at the last step (`back` 1) or the one before it (2)."""
     name = list(looks[0].steps)[-back]
     total = looks[0].steps[name].maps.shape[1]
-    heads = evenly(total, HEADS)
+    heads = positions(total, HEADS)
     figure, rows = sheet(looks, source, ["image", *(f"head {head + 1}" for head in heads)])
     for look, number, axes in rows:
         values = look.steps[name].maps[number]
@@ -80,7 +81,7 @@ def maps(looks: Sequence[Look], source: DataSource, back: int) -> Panel:
 def depth(looks: Sequence[Look], source: DataSource) -> Panel:
     """Every image beside the mean map of the heads, step by step."""
     names = list(looks[0].steps)
-    chosen = evenly(len(names), STEPS)
+    chosen = positions(len(names), STEPS)
     layers = layers_of(names)
     figure, rows = sheet(looks, source, ["image", *(title(layers[number]) for number in chosen)])
     for look, number, axes in rows:
@@ -143,11 +144,6 @@ def mean(values: Tensor) -> float:
 
 
 # ---- parts ---------------------------------------------------------------------------------------------------------
-
-
-def evenly(count: int, most: int) -> list[int]:
-    """At most so many places from the first to the last."""
-    return np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(int)).tolist()
 
 
 def sheet(

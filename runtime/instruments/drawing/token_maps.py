@@ -14,6 +14,7 @@ from torch import Tensor
 
 from runtime.images.palette import COLOURS, SEQUENTIAL
 from runtime.images.pictures import draw_image
+from runtime.inspection.evenly import positions
 from runtime.instruments.drawing.charts import WIDTH, short
 
 WRITTEN = 8  # rows and columns of a map whose every patch is numbered; in larger ones every region is
@@ -113,7 +114,7 @@ def codes(states: Mapping[str, Mapping[str, np.ndarray]]) -> Figure:
     image = None
     for line, (state, row) in zip(axes, states.items(), strict=True):
         for axis, (label, code) in zip(line, row.items(), strict=True):
-            sizes = np.abs(code[spread(len(code), FEATURES), :TOKENS])
+            sizes = np.abs(code[positions(len(code), FEATURES), :TOKENS])
             sizes = np.ma.masked_equal(sizes, 0)
             largest = float(np.abs(code).max()) or 1.0
             image = axis.imshow(sizes / largest, cmap=scale, vmin=0, vmax=1, aspect="auto", interpolation="nearest")
@@ -126,8 +127,3 @@ def codes(states: Mapping[str, Mapping[str, np.ndarray]]) -> Figure:
     bar.set_label("size over the largest", fontsize=8)
     bar.ax.tick_params(labelsize=8)
     return figure
-
-
-def spread(count: int, most: int) -> list[int]:
-    """At most `most` of `count` places, at equal distances."""
-    return [number * count // min(count, most) for number in range(min(count, most))]

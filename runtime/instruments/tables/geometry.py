@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
+
+from runtime.inspection.evenly import positions
 from runtime.inspection.geometry import Atoms, Family, Outer
 from runtime.instruments.section import Cell, Sheet
 
-RANKS = 65  # singular values of one matrix that a table holds; of more, ranks at equal distances
+RANKS = 65  # values of one curve that a table holds
+THINNED = f"of more than {RANKS} those of {RANKS} ranks at equal distances"
 
 
 def layers(states: Mapping[str, Sequence[Family]]) -> Sheet:
@@ -105,15 +109,15 @@ def steps(states: Mapping[str, Sequence[Atoms]]) -> Sheet:
 
 def singular_values(states: Mapping[str, Sequence[Atoms]]) -> Sheet:
     rows = [
-        (state, each.at.label, each.at.parameter.name, rank + 1, float(each.numbers.values[rank]))
+        (state, each.at.label, each.at.parameter.name, rank, value)
         for state, found in states.items()
         for each in found
-        for rank in ranks(len(each.numbers.values))
+        for rank, value in by_rank(each.numbers.values)
     ]
-    caption = f"Singular values of the dictionaries, of more than {RANKS} those of {RANKS} ranks at equal distances."
+    caption = f"Singular values of the dictionaries, {THINNED}."
     return Sheet("singular-values", caption, ("state", "step", "matrix", "rank", "singular value"), rows)
 
 
-def ranks(count: int) -> list[int]:
-    """At most RANKS places from 0 to count - 1, both among them."""
-    return [number * (count - 1) // (RANKS - 1) for number in range(RANKS)] if count > RANKS else list(range(count))
+def by_rank(values: np.ndarray) -> list[tuple[int, float]]:
+    """Falling values with their ranks, which count from 1; at most RANKS of them."""
+    return [(place + 1, float(values[place])) for place in positions(len(values), RANKS)]

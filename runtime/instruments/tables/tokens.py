@@ -8,8 +8,7 @@ import numpy as np
 
 from runtime.inspection.token_numbers import Activity, Nearest, Ranks
 from runtime.instruments.section import Cell, Sheet
-from runtime.instruments.tables.geometry import RANKS
-from runtime.instruments.tables.geometry import ranks as chosen_ranks
+from runtime.instruments.tables.geometry import THINNED, by_rank
 
 
 def ranks(states: Mapping[str, Sequence[Ranks]]) -> Sheet:
@@ -32,15 +31,12 @@ def mean_and_spread(values: np.ndarray) -> tuple[float, float]:
 
 def spectra(states: Mapping[str, Sequence[Ranks]]) -> Sheet:
     rows = [
-        (state, each.label, rank + 1, float(each.spectrum[rank]))
+        (state, each.label, rank, value)
         for state, found in states.items()
         for each in found
-        for rank in chosen_ranks(len(each.spectrum))
+        for rank, value in by_rank(each.spectrum)
     ]
-    caption = (
-        "Singular values of the tokens over the largest, mean over the inputs; of more than "
-        f"{RANKS} those of {RANKS} ranks at equal distances."
-    )
+    caption = f"Singular values of the tokens over the largest, mean over the inputs; {THINNED}."
     return Sheet("spectra", caption, ("state", "after step", "rank", "singular value over the largest"), rows)
 
 
@@ -97,13 +93,10 @@ def activity(states: Mapping[str, Sequence[Activity]]) -> Sheet:
 
 def features(states: Mapping[str, Sequence[Activity]]) -> Sheet:
     rows = [
-        (state, each.label, rank + 1, float(np.sort(each.shares)[::-1][rank]))
+        (state, each.label, rank, value)
         for state, found in states.items()
         for each in found
-        for rank in chosen_ranks(len(each.shares))
+        for rank, value in by_rank(np.sort(each.shares)[::-1])
     ]
-    caption = (
-        "For how many of the tokens a feature is not zero, features in falling order; of more than "
-        f"{RANKS} those of {RANKS} ranks at equal distances."
-    )
+    caption = f"For how many of the tokens a feature is not zero, features in falling order; {THINNED}."
     return Sheet("feature-activity", caption, ("state", "step", "rank", "share of tokens"), rows)
