@@ -33,6 +33,12 @@ def identity_like(matrix: Tensor) -> Tensor:
     """The identity of a square matrix's size, type and device."""
     return torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device)
 ''',
+    "plus_identity": '''
+def plus_identity(matrix: Tensor) -> Tensor:
+    """The sum with the identity, written into the matrix."""
+    matrix.diagonal().add_(1)
+    return matrix
+''',
     "at_least_float32": '''
 def at_least_float32(x: Tensor) -> Tensor:
     """Half precision widened: Cholesky factors need it."""
@@ -52,7 +58,7 @@ class NormedLinear(torch.autograd.Function):
         ctx, z: Tensor, gain: Tensor, shift: Tensor, epsilon: float, weight: Tensor, bias: Tensor | None, relu: bool
     ) -> Tensor:
         result = F.linear(F.layer_norm(z, z.shape[-1:], gain, shift, epsilon), weight, bias)
-        ctx.epsilon, ctx.biased, ctx.relu = epsilon, bias is not None, relu
+        ctx.epsilon, ctx.relu = epsilon, relu
         ctx.save_for_backward(z, gain, shift, weight, result.relu_() if relu else None)
         return result
 
@@ -68,7 +74,7 @@ class NormedLinear(torch.autograd.Function):
         of_z, of_gain, of_shift = torch.ops.aten.native_layer_norm_backward(
             of_v, wide, z.shape[-1:], mean, deviation, gain, shift, [True, True, True]
         )
-        of_bias = rows.sum(0) if ctx.biased else None
+        of_bias = rows.sum(0) if ctx.needs_input_grad[5] else None  # a constant needs none
         return of_z.to(z.dtype), of_gain, of_shift, None, of_weight.to(weight.dtype), of_bias, None
 
 

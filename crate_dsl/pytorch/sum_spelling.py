@@ -9,7 +9,7 @@ import sympy
 
 from crate_dsl.language.model import ONE
 from crate_dsl.operators.graph import Operator
-from crate_dsl.pytorch.expressions import PRODUCT, SUM, UNARY, Code, is_negated
+from crate_dsl.pytorch.expressions import ATOM, PRODUCT, SUM, UNARY, Code, is_negated
 from crate_dsl.pytorch.spelling import Speaker, identity_code, spell
 
 
@@ -43,16 +43,29 @@ def _product_of_weights(op: Operator, speaker: Speaker) -> int | None:
 
 
 def _added_product(op: Operator, product: int, speaker: Speaker) -> Code:
-    """`c X + s A B` in one pass over memory."""
+    """`c X + s A B` in one pass over memory, an identity beside it on the diagonal alone."""
     weights = dict(zip(op.inputs, op.attributes[0], strict=True))
     scale = weights.pop(product)
-    rest = replace(op, inputs=tuple(weights), attributes=(tuple(weights.values()),))
-    single = len(weights) == 1
-    added = speaker.code(rest.inputs[0], False) if single else _combine(rest, speaker)
-    factors = (speaker.code(n, False).text for n in speaker.operator(product).inputs)
+    identity = next((n for n in weights if weights[n] == 1 and speaker.operator(n).kind == "identity"), None)
+    if identity is None or len(weights) == 1:
+        return _addmm(op, weights, product, scale, False, speaker)
+    del weights[identity]
+    # I + c X' + s A B is the transpose of I + c X + s B' A': a sum over both layouts of memory would be slow.
+    turned = len(weights) == 1 and speaker.operator(next(iter(weights))).kind == "transpose"
+    code = _addmm(op, weights, product, scale, turned, speaker)
+    return replace(code, text=f"{speaker.helper('plus_identity')}({code.text})")
+
+
+def _addmm(
+    op: Operator, weights: dict[int, sympy.Expr], product: int, scale: sympy.Expr, turned: bool, speaker: Speaker
+) -> Code:
+    """The weighted matrices plus a multiple of the product, or the transpose of all that."""
+    rest, single = replace(op, inputs=tuple(weights), attributes=(tuple(weights.values()),)), len(weights) == 1
+    added = speaker.code(rest.inputs[0], turned) if single else _combine(rest, speaker)
+    factors = [speaker.code(n, turned).text for n in speaker.operator(product).inputs][:: -1 if turned else 1]
     named = {"beta": rest.attributes[0][0] if single else sympy.Integer(1), "alpha": scale}
     options = (f"{name}={speaker.scalar(value, op.type).text}" for name, value in named.items() if value != 1)
-    return Code(f"torch.addmm({', '.join([added.text, *factors, *options])})")
+    return Code(f"torch.addmm({', '.join([added.text, *factors, *options])})", ATOM, turned)
 
 
 def _term(coefficient: sympy.Expr, number: int, flipped: bool, op: Operator, speaker: Speaker) -> str:

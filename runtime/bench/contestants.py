@@ -71,11 +71,23 @@ def under_torch_compile(case: Case) -> tuple[nn.Module, Call]:
     return case.network, torch.compile(case.network)
 
 
+def frozen_under_torch_compile(case: Case) -> tuple[nn.Module, Call]:
+    network, _ = frozen(case)
+    return network, torch.compile(network)
+
+
 WAYS = (
     Way(NETWORK, as_written, "the written file"),
     Way("frozen", frozen, "compiled for inference, weights as constants", trains=False),
     Way("checkpointed", checkpointed, "it, every layer run again in the backward pass"),
     Way(f"{NETWORK}, {COMPILED}", under_torch_compile, "the written file under torch.compile", optional="compile"),
+    Way(
+        f"frozen, {COMPILED}",
+        frozen_under_torch_compile,
+        "the frozen file under torch.compile",
+        trains=False,
+        optional="compile",
+    ),
 )
 
 

@@ -221,7 +221,7 @@ def test_narrow_numbers_and_torch_compile(tmp_path: Path, monkeypatch: pytest.Mo
     main([CRATE, *SHORT, "--baseline", "official", "exact", *words])
     race = json.loads((tmp_path / "out" / "bench.json").read_text())["race"]
     assert race["references"] == ["official", "official, torch.compile"]
-    twice = {f"{label}, torch.compile" for label in ("compiled", "official")}
+    twice = {f"{label}, torch.compile" for label in ("compiled", "frozen", "official")}
     assert set(race["contestants"]) == {NETWORK, *OTHER_WAYS, "official", "exact"} | twice
     assert all(1e-4 < row["output_error"] < 0.1 for row in race["contestants"].values())
 
