@@ -13,12 +13,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 from crate_dsl.language.model import ONE, Parameter
 from crate_dsl.library.form import Leaf
-from crate_dsl.pytorch.parameters import attribute
 from runtime.errors import Inapplicable
 from runtime.inspection.layers import layers
 from runtime.inspection.places import Place
@@ -79,42 +77,36 @@ def heads(place: Place) -> int:
 
 
 class Silence(TorchFunctionMode):
-    """Zeroes some features before they are multiplied by one matrix, a weight that is stored transposed."""
+    """Zeroes one head of (batch, N, heads, p) where a written step puts its heads beside each other (`merge_heads`)."""
 
-    def __init__(self, stored: Tensor, features: slice) -> None:
+    def __init__(self, head: int, heads: int, width: int) -> None:
         super().__init__()
-        self.stored, self.features = stored, features
+        self.head, self.apart = head, (heads, width)
         self.active = self.met = False
 
     def __torch_function__(
         self, function: Callable[..., Any], types: Any, arguments: tuple[Any, ...] = (), named: Any = None
     ) -> Any:
-        if self.active and function is F.linear and self.is_weight(arguments[1]):
+        merges = self.active and function is Tensor.flatten and arguments[1:] == (2,)
+        if merges and arguments[0].shape[2:] == self.apart:
             values = arguments[0].clone()
-            values[..., self.features] = 0
+            values[:, :, self.head] = 0
             arguments, self.met = (values, *arguments[1:]), True
         return function(*arguments, **(named or {}))
-
-    def is_weight(self, weight: Tensor) -> bool:
-        turned = self.stored.mT
-        same = weight.data_ptr() == turned.data_ptr() and weight.shape == turned.shape
-        return same and weight.stride() == turned.stride()
 
 
 @contextmanager
 def silenced(place: Place, head: int) -> Iterator[None]:
     """What one head would add to the tokens is left out; its bias, which belongs to all heads, stays.
 
-    The head's block of the product with the outer map is zero, as if that block of `U_out` were. Where the outer map is
-    tied to the inner one, the inner one stays whole. Raises Inapplicable where a step has no heads, or where the
-    written step, once computed, was found not to multiply by its outer map.
+    What the head hands to the outer map is zero, as if that block of `U_out` were; the inner map stays whole, also
+    where the outer one is made of it. Raises Inapplicable where a step has no heads, or where the written step, once
+    computed, was found not to put them beside each other.
     """
     outer = outer_map(place)
     if outer is None:
         raise Inapplicable(f"{place.name} has no heads")
-    width = place.block.sizes[outer.shape.cols]
-    own = slice(head * width, (head + 1) * width)
-    silence = Silence(getattr(place.module, attribute(outer.name)), own)
+    silence = Silence(head, heads(place), place.block.sizes[outer.shape.cols])
     forward = place.module.forward
 
     def within(*arguments: Tensor, **named: object) -> Tensor:
@@ -127,7 +119,7 @@ def silenced(place: Place, head: int) -> Iterator[None]:
     with replaced(place.module, within), silence:
         yield
     if not silence.met:
-        raise Inapplicable(f"{place.name} does not multiply its heads by {outer.name} as one linear map")
+        raise Inapplicable(f"{place.name} does not put its heads beside each other")
 
 
 # ---- computing only what follows ---------------------------------------------------------------------------------

@@ -95,6 +95,28 @@ def test_a_silenced_head_of_a_tied_step_leaves_its_term_out() -> None:
         np.testing.assert_allclose(found, expected, rtol=1e-10, atol=1e-12)
 
 
+@pytest.mark.parametrize("rule", ["", "free(bias)", "transposed(bias)", "fixed(bias)", "identity(bias)"])
+def test_a_silenced_head_has_no_term_whatever_the_outer_map_is(rule: str, tmp_path: Path) -> None:
+    """The step without it is the whole less U_out[k] W softmax(s W'W) of W = U[k]' V, in numpy; "" is U tied."""
+    text = (SPECS / "crate.crate").read_text()
+    assert text.count("adjoint      ~ free(bias)") == 1
+    spec = tmp_path / "varied.crate"
+    spec.write_text(text.replace("adjoint      ~ free(bias)", rule and f"adjoint ~ {rule}"))
+    compiled = compile_network(spec, None, {**SIZES, **IMAGES}, dtype=torch.float64)
+    place = with_heads(compiled)[0]
+    z = torch.randn(1, 5, SIZES["d"], generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    v, matrices = columns(place.read(z))[0], place.matrices()
+    with torch.no_grad():
+        whole = columns(place.module(z))[0]
+    for head in range(heads(place)):
+        w = matrices["U"][head].T @ v
+        shares = np.exp(w.T @ w / len(w) ** 0.5)
+        term = matrices[outer_map(place).name][head] @ w @ (shares / shares.sum(axis=0))
+        with torch.no_grad(), silenced(place, head):
+            found = columns(place.module(z))[0]
+        np.testing.assert_allclose(found, whole - term, rtol=1e-10, atol=1e-12)
+
+
 def with_steps_by_heads() -> list[str]:
     """All shipped specs whose networks have heads."""
     return sorted(path.stem for path in SPECS.glob("*.crate") if path.stem != "redunet")
