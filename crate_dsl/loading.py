@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import linecache
 import sys
 from pathlib import Path
@@ -31,10 +32,15 @@ def load(path: str | Path, preset: str | None = None, *, freeze: bool = False, *
 
 
 def module_of(text: str, name: str) -> ModuleType:
-    """Execute a written file as a module of its own; tracebacks and `inspect` find its lines."""
-    module = ModuleType(f"crate_dsl.compiled.{name}")
-    module.__file__ = f"<compiled {name} {hash(text):x}>"
+    """Execute a written file as a module of its own; tracebacks and `inspect` find its lines.
+
+    Its name holds the text's hash: torch.compile, pickle of classes and inspect look a module up by name, also that of
+    an earlier network of the same class.
+    """
+    digest = hashlib.sha256(text.encode()).hexdigest()[:16]
+    module = ModuleType(f"crate_dsl.compiled.{name}_{digest}")
+    module.__file__ = f"<compiled {name} {digest}>"
     linecache.cache[module.__file__] = (len(text), None, text.splitlines(keepends=True), module.__file__)
-    sys.modules[module.__name__] = module  # torch.compile, pickle of classes and inspect look a module up by name
+    sys.modules[module.__name__] = module
     exec(compile(text, module.__file__, "exec"), module.__dict__)
     return module

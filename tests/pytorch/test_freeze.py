@@ -201,6 +201,15 @@ def test_exports() -> None:
     torch.testing.assert_close(torch.export.export(frozen, inputs).module()(*inputs), frozen(*inputs))
 
 
+def test_both_networks_of_a_class_can_be_exported() -> None:
+    """Its tracer looks functions up by the name of their module."""
+    trained, frozen = of_spec("crate")
+    arguments = data(trained)
+    for network in (trained, frozen):
+        program = torch.export.export(network, arguments, strict=True).module()
+        torch.testing.assert_close(program(*arguments), network(*arguments))
+
+
 def test_no_gradient_passes_through_what_is_folded() -> None:
     _, frozen = of_spec("crate")
     frozen(*data(frozen)).sum().backward()
