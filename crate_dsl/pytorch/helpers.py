@@ -33,12 +33,6 @@ def identity_like(matrix: Tensor) -> Tensor:
     """The identity of a square matrix's size, type and device."""
     return torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device)
 ''',
-    "plus_identity": '''
-def plus_identity(matrix: Tensor) -> Tensor:
-    """The sum with the identity, written into the matrix."""
-    matrix.diagonal().add_(1)
-    return matrix
-''',
     "at_least_float32": '''
 def at_least_float32(x: Tensor) -> Tensor:
     """Half precision widened: Cholesky factors need it."""

@@ -15,11 +15,13 @@ from crate_dsl.pytorch.spelling import Speaker, identity_code, spell
 
 @spell("combine", "update")
 def _combine(op: Operator, speaker: Speaker) -> Code:
-    """The positive terms first, so that no sum opens with a minus without need; a product of weights by `addmm`."""
-    flipped = speaker.flipped(op.type)
+    """Term by term; a product of weights by `addmm`."""
     product = _product_of_weights(op, speaker)
-    if product is not None:
-        return _added_product(op, product, speaker)
+    return _sum(op, speaker.flipped(op.type), speaker) if product is None else _added_product(op, product, speaker)
+
+
+def _sum(op: Operator, flipped: bool, speaker: Speaker) -> Code:
+    """The positive terms first, so that no sum opens with a minus without need."""
     terms = [(c, n) for c, n in zip(op.attributes[0], op.inputs, strict=True)]
     terms.sort(key=lambda term: is_negated(term[0]))
     # An identity names the matrix beside it, so it is spelled before that would be written out.
@@ -43,25 +45,16 @@ def _product_of_weights(op: Operator, speaker: Speaker) -> int | None:
 
 
 def _added_product(op: Operator, product: int, speaker: Speaker) -> Code:
-    """`c X + s A B` in one pass over memory, an identity beside it on the diagonal alone."""
+    """`X + s A B` in one pass over memory.
+
+    `I + c X' + s A B` is written as the transpose of `I + c X + s B' A'`: sums over both layouts of memory are slow.
+    """
     weights = dict(zip(op.inputs, op.attributes[0], strict=True))
     scale = weights.pop(product)
-    identity = next((n for n in weights if weights[n] == 1 and speaker.operator(n).kind == "identity"), None)
-    if identity is None or len(weights) == 1:
-        return _addmm(op, weights, product, scale, False, speaker)
-    del weights[identity]
-    # I + c X' + s A B is the transpose of I + c X + s B' A': a sum over both layouts of memory would be slow.
-    turned = len(weights) == 1 and speaker.operator(next(iter(weights))).kind == "transpose"
-    code = _addmm(op, weights, product, scale, turned, speaker)
-    return replace(code, text=f"{speaker.helper('plus_identity')}({code.text})")
-
-
-def _addmm(
-    op: Operator, weights: dict[int, sympy.Expr], product: int, scale: sympy.Expr, turned: bool, speaker: Speaker
-) -> Code:
-    """The weighted matrices plus a multiple of the product, or the transpose of all that."""
-    rest, single = replace(op, inputs=tuple(weights), attributes=(tuple(weights.values()),)), len(weights) == 1
-    added = speaker.code(rest.inputs[0], turned) if single else _combine(rest, speaker)
+    rest = replace(op, inputs=tuple(weights), attributes=(tuple(weights.values()),))
+    kinds = {speaker.operator(n).kind for n in weights}
+    turned, single = kinds == {"identity", "transpose"}, len(weights) == 1
+    added = speaker.code(rest.inputs[0], turned) if single else _sum(rest, turned, speaker)
     factors = [speaker.code(n, turned).text for n in speaker.operator(product).inputs][:: -1 if turned else 1]
     named = {"beta": rest.attributes[0][0] if single else sympy.Integer(1), "alpha": scale}
     options = (f"{name}={speaker.scalar(value, op.type).text}" for name, value in named.items() if value != 1)
