@@ -105,7 +105,11 @@ def given_weights(spec: Path, file: Path, asked: Asked) -> Trained:
         raise UserError(f"{file}: python -m runtime.convert makes a safetensors file of weights of official code")
     weights, _ = checkpoint.load_weights(file)
     text = compile_network(spec, asked.preset, asked.sizes).spec
-    return with_weights(file, file, "given", text, asked.preset, asked.sizes, weights, None)
+    try:
+        return with_weights(file, file, "given", text, asked.preset, asked.sizes, weights, None)
+    except UserError as error:
+        hint = f"--preset and --set choose the sizes of {spec}; a file that holds its spec is named without another one"
+        raise UserError(f"{error}\n{hint}") from None
 
 
 def fresh(each: Named, asked: Asked) -> Subject:

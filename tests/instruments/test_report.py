@@ -224,6 +224,12 @@ def test_what_is_refused(
     assert not out.exists()
 
 
+def test_weights_of_other_sizes_say_how_sizes_are_chosen(weights_of: Weights, tmp_path: Path) -> None:  # noqa: F811
+    file = weights_of("crate", **SIZES)
+    with pytest.raises(UserError, match="fewer than the positions(.|\n)*--preset and --set choose the sizes"):
+        report.main([str(SPECS / "crate.crate"), str(file), "--out", str(tmp_path / "report")])
+
+
 def test_a_broken_grid_is_one_message(tmp_path: Path) -> None:
     (tmp_path / "table.json").write_text('{"variants": [{"runs": 3}]}')
     with pytest.raises(UserError, match="not the table of an explored grid"):
