@@ -52,8 +52,10 @@ class NormedLinear(torch.autograd.Function):
         ctx, z: Tensor, gain: Tensor, shift: Tensor, epsilon: float, weight: Tensor, bias: Tensor | None, relu: bool
     ) -> Tensor:
         result = F.linear(F.layer_norm(z, z.shape[-1:], gain, shift, epsilon), weight, bias)
+        if relu:  # in place, but not under torch.compile: that of torch 2.11 loses the gradient then
+            result = F.relu(result, inplace=not torch.compiler.is_compiling())
         ctx.epsilon, ctx.relu = epsilon, relu
-        ctx.save_for_backward(z, gain, shift, weight, result.relu_() if relu else None)
+        ctx.save_for_backward(z, gain, shift, weight, result if relu else None)
         return result
 
     @staticmethod
