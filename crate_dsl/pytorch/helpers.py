@@ -49,12 +49,22 @@ class NormedLinear(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx, z: Tensor, gain: Tensor, shift: Tensor, epsilon: float, weight: Tensor, bias: Tensor | None, relu: bool
+        ctx,
+        z: Tensor,
+        gain: Tensor | None,
+        shift: Tensor | None,
+        epsilon: float,
+        weight: Tensor,
+        bias: Tensor | None,
+        relu: bool,
+        learned: bool,
     ) -> Tensor:
-        result = F.linear(F.layer_norm(z, z.shape[-1:], gain, shift, epsilon), weight, bias)
+        with torch.autocast(z.device.type, enabled=False):  # tokens in half precision stay so, their sums are wider
+            v, _, _ = torch.native_layer_norm(z, z.shape[-1:], gain, shift, epsilon)
+        result = F.linear(v, weight, bias)
         if relu:  # in place, but not under torch.compile: that of torch 2.11 loses the gradient then
             result = F.relu(result, inplace=not torch.compiler.is_compiling())
-        ctx.epsilon, ctx.relu = epsilon, relu
+        ctx.epsilon, ctx.relu, ctx.learned = epsilon, relu, learned
         ctx.save_for_backward(z, gain, shift, weight, result if relu else None)
         return result
 
@@ -62,24 +72,34 @@ class NormedLinear(torch.autograd.Function):
     def backward(ctx, gradient: Tensor) -> tuple[Tensor | None, ...]:
         z, gain, shift, weight, result = ctx.saved_tensors
         gradient = torch.ops.aten.threshold_backward(gradient, result, 0) if ctx.relu else gradient
-        wide = z.to(gain.dtype)  # tokens may come in half precision
-        v, mean, deviation = torch.native_layer_norm(wide, z.shape[-1:], gain, shift, ctx.epsilon)
+        v, mean, deviation = torch.native_layer_norm(z, z.shape[-1:], gain, shift, ctx.epsilon)
         rows = gradient.flatten(0, -2)
         of_weight = rows.mT @ v.flatten(0, -2).to(rows.dtype)
-        of_v = (gradient @ weight.to(rows.dtype)).to(v.dtype)
+        of_v = (gradient @ weight.to(rows.dtype)).to(z.dtype)
         of_z, of_gain, of_shift = torch.ops.aten.native_layer_norm_backward(
-            of_v, wide, z.shape[-1:], mean, deviation, gain, shift, [True, True, True]
+            of_v, z, z.shape[-1:], mean, deviation, gain, shift, [True, gain is not None, gain is not None]
         )
-        of_bias = rows.sum(0) if ctx.needs_input_grad[5] else None  # a constant needs none
-        return of_z.to(z.dtype), of_gain, of_shift, None, of_weight.to(weight.dtype), of_bias, None
+        of_bias = rows.sum(0) if ctx.learned else None  # a constant needs none
+        return of_z, of_gain, of_shift, None, of_weight.to(weight.dtype), of_bias, None, None
 
 
 def normed_linear(
     z: Tensor, norm: nn.LayerNorm, weight: Tensor, bias: Tensor | None = None, relu: bool = False
 ) -> Tensor:
-    """F.linear(norm(z), weight, bias), its ReLU if wanted; in training the normed tokens are not kept."""
-    if torch.is_grad_enabled() and isinstance(norm, nn.LayerNorm):
-        return NormedLinear.apply(z, norm.weight, norm.bias, norm.eps, weight, bias, relu)
+    """F.linear(norm(z), weight, bias), its ReLU if wanted; in training the normed tokens are not kept.
+
+    On a GPU gain and shift go into the weight and the bias, since their gradients are slow sums over all tokens:
+    weight (gain x + shift) + bias = (weight gain) x + (weight shift + bias).
+    """
+    if isinstance(norm, nn.LayerNorm) and (torch.is_grad_enabled() or z.dtype != norm.weight.dtype):
+        if z.is_cuda:
+            offset = weight @ norm.bias
+            weight, bias = weight * norm.weight, offset if bias is None else offset + bias
+            gain = shift = None
+        else:
+            gain, shift = norm.weight.to(z.dtype), norm.bias.to(z.dtype)
+        learned = bias is not None and bias.requires_grad
+        return NormedLinear.apply(z, gain, shift, norm.eps, weight, bias, relu, learned)
     result = F.linear(norm(z), weight, bias)
     return result.relu_() if relu else result
 ''',

@@ -46,7 +46,8 @@ class ImageFront:
         call = "self.projection(patches)"
         if self._normed:
             init = [f"self.norm_in = nn.LayerNorm({pixels})", *init, f"self.norm_out = nn.LayerNorm({d})"]
-            call = "self.norm_out(self.projection(self.norm_in(patches)))"
+            self._file.helpers.add("normed_linear")
+            call = "self.norm_out(normed_linear(patches, self.norm_in, self.projection.weight, self.projection.bias))"
         init += weight_lines("self.projection.weight", self._file.model.inits.get("patches"))
         shape = f"# (batch, patches, {pixels}) -> (batch, patches, {d})"
         text = [
