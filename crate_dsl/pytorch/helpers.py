@@ -33,6 +33,14 @@ def identity_like(matrix: Tensor) -> Tensor:
     """The identity of a square matrix's size, type and device."""
     return torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device)
 ''',
+    "plus_identity": '''
+def plus_identity(matrix: Tensor) -> Tensor:
+    """I + a matrix that nothing else reads: in place, but not where torch.compile or torch.export follow the code."""
+    if torch.compiler.is_compiling():
+        return matrix + torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device)
+    matrix.diagonal().add_(1)
+    return matrix
+''',
     "at_least_float32": '''
 def at_least_float32(x: Tensor) -> Tensor:
     """Half precision widened: Cholesky factors need it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import replace
 
 import sympy
@@ -45,20 +46,29 @@ def _product_of_weights(op: Operator, speaker: Speaker) -> int | None:
 
 
 def _added_product(op: Operator, product: int, speaker: Speaker) -> Code:
-    """`X + s A B` in one pass over memory.
+    """`X + s A B` in one pass over memory, an identity besides X on the diagonal.
 
     `I + c X' + s A B` is written as the transpose of `I + c X + s B' A'`: sums over both layouts of memory are slow.
     """
     weights = dict(zip(op.inputs, op.attributes[0], strict=True))
     scale = weights.pop(product)
-    rest = replace(op, inputs=tuple(weights), attributes=(tuple(weights.values()),))
     kinds = {speaker.operator(n).kind for n in weights}
-    turned, single = kinds == {"identity", "transpose"}, len(weights) == 1
+    turned, unit = kinds == {"identity", "transpose"}, next((n for n in weights if _is_unit(n, weights, speaker)), None)
+    if unit is not None and len(weights) > 1:
+        del weights[unit]
+        whole = f"{speaker.helper('plus_identity')}({{}})"
+    else:
+        whole = "{}"
+    rest, single = replace(op, inputs=tuple(weights), attributes=(tuple(weights.values()),)), len(weights) == 1
     added = speaker.code(rest.inputs[0], turned) if single else _sum(rest, turned, speaker)
     factors = [speaker.code(n, turned).text for n in speaker.operator(product).inputs][:: -1 if turned else 1]
     named = {"beta": rest.attributes[0][0] if single else sympy.Integer(1), "alpha": scale}
     options = (f"{name}={speaker.scalar(value, op.type).text}" for name, value in named.items() if value != 1)
-    return Code(f"torch.addmm({', '.join([added.text, *factors, *options])})", ATOM, turned)
+    return Code(whole.format(f"torch.addmm({', '.join([added.text, *factors, *options])})"), ATOM, turned)
+
+
+def _is_unit(number: int, weights: Mapping[int, sympy.Expr], speaker: Speaker) -> bool:
+    return speaker.operator(number).kind == "identity" and weights[number] == 1
 
 
 def _term(coefficient: sympy.Expr, number: int, flipped: bool, op: Operator, speaker: Speaker) -> str:
