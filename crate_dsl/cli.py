@@ -72,6 +72,9 @@ def parser() -> Parser:
         "--freeze", action="store_true",
         help="for inference: what is made of weights alone is computed once, when weights are loaded",
     )  # fmt: skip
+    result.add_argument(
+        "--gpu", action="store_true", help="with kernels of Triton, where they are faster; the file then needs Triton"
+    )
     what = result.add_mutually_exclusive_group()
     what.add_argument(
         "--explain", action="store_true", help="the derivation: text, or a page with -o x.md, .tex, .html"
@@ -117,7 +120,7 @@ def run(options: argparse.Namespace) -> int:
     for path in options.graph:
         writer_of(path)  # an unknown ending is told before anything is written
     compilation = compile_spec(
-        options.spec, options.preset, overrides(options.set), batch(options.batch), options.freeze
+        options.spec, options.preset, overrides(options.set), batch(options.batch), options.freeze, options.gpu
     )
     for warning in compilation.model.warnings:
         print(f"{warning}\n", file=sys.stderr)

@@ -45,6 +45,7 @@ class Compilation:
     overrides: Mapping[str, Value]
     batch: int = BATCH  # inputs at a time, which passes decide for and costs are counted over
     freeze: bool = False  # for inference: weights are constants
+    gpu: bool = False  # with kernels of Triton, where they are faster; the file then needs Triton beside torch
 
     @cached_property
     def spec(self) -> Spec:
@@ -72,7 +73,7 @@ class Compilation:
 
     @cached_property
     def text(self) -> str:
-        return write(self.optimised, version=VERSION)
+        return write(self.optimised, VERSION, self.gpu)
 
     @cached_property
     def costs(self) -> Summary:
@@ -110,13 +111,14 @@ def compile_spec(
     overrides: Mapping[str, Value] | None = None,
     batch: int = BATCH,
     freeze: bool = False,
+    gpu: bool = False,
 ) -> Compilation:
-    """The compilation of a file, with `freeze` for inference; nothing is computed yet.
+    """The compilation of a file, `freeze` for inference, `gpu` with kernels of Triton; nothing is computed yet.
 
     Raises:
         CrateError: where the file cannot be read.
     """
-    return Compilation(read_source(path), preset, dict(overrides or {}), batch, freeze)
+    return Compilation(read_source(path), preset, dict(overrides or {}), batch, freeze, gpu)
 
 
 def read_source(path: str | Path) -> Source:

@@ -15,19 +15,22 @@ if TYPE_CHECKING:
     from torch import nn
 
 
-def load(path: str | Path, preset: str | None = None, *, freeze: bool = False, **sizes: Value) -> nn.Module:
+def load(
+    path: str | Path, preset: str | None = None, *, freeze: bool = False, gpu: bool = False, **sizes: Value
+) -> nn.Module:
     """The network of a spec, freshly initialised: exactly the file that `crate-compile` writes, executed.
 
     Args:
         path: a `.crate` file.
         preset: the name of one of its presets.
         freeze: for inference: what is made of weights alone is computed once, when they are loaded.
+        gpu: with kernels of Triton, where they are faster; needs Triton.
         **sizes: overrides of sizes and reals, as `--set` takes them: `load(path, d=384, K=6)`.
 
     Raises:
         CrateError: with every diagnostic of the compiler.
     """
-    compilation = compile_spec(path, preset, sizes, freeze=freeze)
+    compilation = compile_spec(path, preset, sizes, freeze=freeze, gpu=gpu)
     return getattr(module_of(compilation.text, compilation.class_name), compilation.class_name)()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import ClassVar, Protocol
 
@@ -115,15 +116,25 @@ class Compiled:
         return SHAPES[self.module.input].of(self.module)
 
 
+def has_kernels(device: torch.device) -> bool:
+    """Whether a network for a device is compiled with kernels of Triton: where that is installed, as beside CUDA."""
+    return device.type == "cuda" and find_spec("triton") is not None
+
+
 def compile_network(
-    path: Path, preset: str | None, sizes: Mapping[str, int | float], seed: int = 0, dtype: torch.dtype = torch.float32
+    path: Path,
+    preset: str | None,
+    sizes: Mapping[str, int | float],
+    seed: int = 0,
+    dtype: torch.dtype = torch.float32,
+    gpu: bool = False,
 ) -> Compiled:
-    """Compile a spec and build its network, initialised from `seed`.
+    """Compile a spec and build its network, initialised from `seed`, on the processor; `gpu` as `has_kernels` says.
 
     Raises CrateError for whatever the compiler refuses, an unreadable file among it, and UserError for a network that
     this machine cannot hold.
     """
-    return built(crate_dsl.compile_spec(path, preset=preset, overrides=sizes), seed, dtype)
+    return built(crate_dsl.compile_spec(path, preset=preset, overrides=sizes, gpu=gpu), seed, dtype)
 
 
 def built(compilation: crate_dsl.Compilation, seed: int = 0, dtype: torch.dtype = torch.float32) -> Compiled:

@@ -37,6 +37,7 @@ class Class:
     learned: Mapping[str, LearnedScalar]
     helpers: set[str]
     local: Mapping[str, str] = field(default_factory=dict)  # learned matrices that a method holds in variables
+    gpu: bool = False  # whether kernels of Triton may be asked for
 
 
 class Body:
@@ -93,6 +94,10 @@ class Body:
         if axis == self._graph.tokens:
             return f"{self.reference()}.shape[1]"
         return self._owner.constants.size(axis, self._owner.block)
+
+    @property
+    def gpu(self) -> bool:
+        return self._owner.gpu
 
     def helper(self, name: str) -> str:
         self._owner.helpers.add(name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from crate_dsl.pytorch.causal_helpers import CAUSAL_HELPERS, CAUSAL_NEEDS
+from crate_dsl.pytorch.gpu_helpers import GPU_HELPERS, GPU_NEEDS
 
 HELPERS: dict[str, str] = {
     "split_heads": '''
@@ -246,8 +247,8 @@ def sincos_places(count: int, width: int) -> Tensor:
     return torch.cat(sine_and_cosine(place / 10000**exponent), dim=1)
 ''',
 }
-HELPERS |= CAUSAL_HELPERS
-NEEDS = {"sincos_positions": ("sine_and_cosine",), "sincos_places": ("sine_and_cosine",)} | CAUSAL_NEEDS
+HELPERS |= CAUSAL_HELPERS | GPU_HELPERS
+NEEDS = {"sincos_positions": ("sine_and_cosine",), "sincos_places": ("sine_and_cosine",)} | CAUSAL_NEEDS | GPU_NEEDS
 
 
 def helpers_text(wanted: set[str]) -> str:

@@ -33,6 +33,8 @@ class Speaker(Protocol):
     def reference(self) -> str: ...
     def flipped(self, kind: Type) -> bool: ...
     def slot(self, key: Hashable) -> str: ...
+    @property
+    def gpu(self) -> bool: ...
     def norm_of(self, number: int) -> tuple[str, str] | None: ...
 
 
@@ -331,6 +333,8 @@ def _attention(op: Operator, speaker: Speaker) -> Code:
     if slot:
         call = f"{asked}, {key.text}, {value.text}, {text}, {slot}"
         return Code(f"{speaker.helper('attention_now')}({call})", ATOM, True)
+    if speaker.gpu and len(set(op.inputs)) == 1 and not is_causal(op) and not speaker.is_learned(scale):
+        return Code(f"{speaker.helper('shared_attention')}({asked}, scale={text})", ATOM, True)
     last = ", is_causal=True" if is_causal(op) else ""
     if speaker.is_learned(scale):
         asked, text = f"{speaker.scalar(scale, op.type).at(PRODUCT)} * {query.at(PRODUCT)}", "1.0"

@@ -31,6 +31,7 @@ class File:
     names: Names
     constants: Constants
     helpers: set[str]
+    gpu: bool = False  # with kernels of Triton, where they are faster
 
     def counted(self, axis: str, value: str, always: bool = False) -> dict[str, str]:
         """The tokens' axis with their number in a value, where it may be another one than declared: not in images."""
@@ -65,7 +66,9 @@ class StepWriter:
         self._scalars = {scalar.name: scalar for scalar in scalars}
         attributes = {p.name: _attribute(p) for p, _ in step_parameters(step) if p.held != "identity"}
         attributes |= {scalar.name: scalar_attribute(scalar) for scalar in scalars}
-        self._folding = Folding(step, Class(step.block, file.constants, attributes, self._scalars, file.helpers))
+        self._folding = Folding(
+            step, Class(step.block, file.constants, attributes, self._scalars, file.helpers, gpu=file.gpu)
+        )
         self._class = self._folding.owner
         self._made: dict[int, str] = {}
 
@@ -126,8 +129,11 @@ class StepWriter:
         derived = self._step.derived
         if not self._opened:
             return (derived.read.name, "v", f"self.norm({z})") if self._normed else (derived.read.name, z, z)
-        width = self._size(derived.raw.rows)
-        return normalised(derived), "x", f"F.layer_norm({z}, ({width},){_epsilon(derived.step.norm)})"
+        epsilon = _epsilon(derived.step.norm)
+        if self._file.gpu:
+            self._file.helpers.add("standardised")
+            return normalised(derived), "x", f"standardised({z}{epsilon})"
+        return normalised(derived), "x", f"F.layer_norm({z}, ({self._size(derived.raw.rows)},){epsilon})"
 
     def _local(self, *wanted: str) -> tuple[Names, list[str]]:
         names = Names(self._file.names)

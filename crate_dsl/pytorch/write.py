@@ -15,19 +15,24 @@ from crate_dsl.pytorch.steps import File
 IMPORTS = ("import torch", "from torch import Tensor, nn")
 
 
-def write(program: Program, version: str = "") -> str:
-    """The module of a network; its class bears the network's name (`class_name`) and takes no arguments."""
+def write(program: Program, version: str = "", gpu: bool = False) -> str:
+    """The module of a network; its class bears the network's name (`class_name`) and takes no arguments.
+
+    For a GPU it has kernels of Triton, where they are faster.
+    """
     model, names = program.derivation.model, Names()
     name = names.new(model.name)  # first, so that nothing else in the file can take it
     constants = Constants(model, [block.block for block in program.blocks], names)
-    file = File(model, names, constants, set())
+    file = File(model, names, constants, set(), gpu)
     network = NetworkWriter(program, file, name)
     classes = network.classes()
     body = helpers_text(file.helpers) + "".join("\n\n" + "\n".join(lines) + "\n" for lines in classes)
     further = ["from torch.nn import functional as F"] if "F." in body else []
     further += ["from torch.utils.checkpoint import checkpoint"] if "checkpoint(" in body else []
     head = [*docstring(_banner(program, version)), "", "from __future__ import annotations", "", *IMPORTS, *further]
-    if "math.sqrt(" in body:
+    if "@triton.jit" in body:
+        head.insert(head.index(IMPORTS[1]), "import triton\nimport triton.language as tl")
+    if "math.sqrt(" in body or "math.log2(" in body:
         head.insert(head.index(IMPORTS[0]), "import math\n")
     return "\n".join([*head, "", *constants.lines, *network.constants()]) + "\n" + body
 

@@ -9,10 +9,9 @@ from pathlib import Path
 import torch
 from torch import nn
 
-import crate_dsl
 from crate_dsl import Compilation
 from runtime.errors import UserError
-from runtime.network import Compiled, compile_network
+from runtime.network import Compiled, compile_network, has_kernels
 
 
 @dataclass(frozen=True)
@@ -22,8 +21,11 @@ class Case:
     spec: Path
     preset: str | None
     overrides: Mapping[str, int | float]
-    compilation: Compilation
     compiled: Compiled
+
+    @property
+    def compilation(self) -> Compilation:
+        return self.compiled.compilation
 
     @property
     def network(self) -> nn.Module:
@@ -74,9 +76,8 @@ class Sizes:
 def case(spec: Path, preset: str | None, overrides: Mapping[str, int | float], device: torch.device) -> Case:
     """Compile a spec and build its network; raises CrateError for what the compiler refuses, UserError for a network
     without parameters."""
-    compilation = crate_dsl.compile_spec(spec, preset=preset, overrides=overrides)
-    compiled = compile_network(spec, preset, overrides)
+    compiled = compile_network(spec, preset, overrides, gpu=has_kernels(device))
     if not any(True for _ in compiled.module.parameters()):
         raise UserError(f"{spec}: nothing in this network is trained, python -m runtime.fit constructs it from data")
     compiled.module.to(device)
-    return Case(spec, preset, overrides, compilation, compiled)
+    return Case(spec, preset, overrides, compiled)

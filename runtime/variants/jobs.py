@@ -17,8 +17,9 @@ import torch
 
 from crate_dsl import CrateError
 from runtime.errors import Stopped, UserError
-from runtime.network import compile_network
+from runtime.network import compile_network, has_kernels
 from runtime.recipe.schema import Recipe
+from runtime.scoring.measure import pick_device
 from runtime.variants import side_by_side
 from runtime.variants.side_by_side import Outcome
 
@@ -41,7 +42,8 @@ def perform(job: Job) -> Result:
     """Train and measure; raises Stopped after a signal, everything that the user can put right comes back as text."""
     try:
         recipe = job.recipe
-        compiled = compile_network(job.spec, recipe.preset, recipe.sizes, recipe.seed)
+        gpu = has_kernels(pick_device(recipe.device))
+        compiled = compile_network(job.spec, recipe.preset, recipe.sizes, recipe.seed, gpu=gpu)
         return side_by_side.train(compiled, recipe, recipe.splits(compiled.shape), job.folder, job.spec.name)
     except (UserError, CrateError) as error:
         return str(error)
