@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 from runtime.bench.workload import Call, Workload
 from runtime.weights.conversion import convert_state
 
-INPUTS = 2  # float64 is slow; errors of a few inputs are those of all
+INPUTS = 2  # at most; float64 is slow, errors of a few inputs are those of all
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class Errors:
 
 def truth(module: nn.Module, work: Workload) -> Truth:
     """What a network computes in float64 of the weights that it has; the network itself stays as it is."""
-    double, wide = copy.deepcopy(module).double(), work.first(INPUTS).double()
+    double, wide = copy.deepcopy(module).double(), work.first(inputs(work)).double()
     double.zero_grad(set_to_none=True)
     with torch.no_grad():
         output = wide.output(double)
@@ -47,10 +48,16 @@ def truth(module: nn.Module, work: Workload) -> Truth:
 
 
 def errors(module: nn.Module, call: Call, exact: Truth, work: Workload, trains: bool) -> Errors:
-    """Those of a contestant in the precision of the bench, the gradients of all its parameters taken together."""
-    work = work.first(INPUTS)
+    """Those of a contestant in the precision of the bench, the gradients of all its parameters taken together.
+
+    The few inputs fill the batch over and over, which has the same mean loss: what was compiled sees one shape only.
+    """
+    count = inputs(work)
+    work = work.filled(count)
+    module.eval()
     with torch.no_grad():
-        output = relative({"": work.output(call)}, {"": exact.output})
+        output = relative({"": work.output(call)[:count]}, {"": exact.output})
+    module.train()
     if not trains:
         return Errors(output, None)
     work.training_step(module, call)
@@ -59,9 +66,14 @@ def errors(module: nn.Module, call: Call, exact: Truth, work: Workload, trains: 
     return Errors(output, relative(found, {name: exact.gradients[name] for name in found}))
 
 
+def inputs(work: Workload) -> int:
+    """How many inputs errors are measured of: so many that copies of them fill the batch."""
+    return math.gcd(INPUTS, len(work.batch))
+
+
 def difference(one: nn.Module, other: nn.Module, work: Workload) -> float:
     """Of the outputs of two networks in float64, relative."""
-    wide = work.first(INPUTS).double()
+    wide = work.first(inputs(work)).double()
     with torch.no_grad():
         outputs = [wide.output(copy.deepcopy(module).double()) for module in (one, other)]
     return relative({"": outputs[0]}, {"": outputs[1]})

@@ -68,9 +68,16 @@ class Workload:
 
     def first(self, count: int) -> Workload:
         """That of the first inputs alone."""
-        labels = None if self.batch.labels is None else self.batch.labels[:count]
-        draw = None if self.draw is None else self.draw[:count]
-        return replace(self, batch=Batch(self.batch.inputs[:count], labels), draw=draw)
+        return self._of(torch.arange(count, device=self.device))
+
+    def filled(self, count: int) -> Workload:
+        """The first inputs over and over, as many as there are."""
+        return self._of(torch.arange(len(self.batch), device=self.device) % count)
+
+    def _of(self, numbers: Tensor) -> Workload:
+        labels = None if self.batch.labels is None else self.batch.labels[numbers]
+        draw = None if self.draw is None else self.draw[numbers]
+        return replace(self, batch=Batch(self.batch.inputs[numbers], labels), draw=draw)
 
     def double(self) -> Workload:
         """The same numbers in float64."""

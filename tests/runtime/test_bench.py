@@ -216,7 +216,7 @@ def test_what_a_bench_leaves(tmp_path: Path, capsys: pytest.CaptureFixture[str])
 
 
 def test_narrow_numbers_and_torch_compile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch, "compile", lambda module: nn.Sequential(module))  # the real one takes a minute
+    monkeypatch.setattr(torch, "compile", lambda module, dynamic: nn.Sequential(module))  # the real one takes a minute
     words = ["--dtype", "bfloat16", "--compile", "--set", "L=1", "--out", str(tmp_path / "out")]
     main([CRATE, *SHORT, "--baseline", "official", "exact", *words])
     race = json.loads((tmp_path / "out" / "bench.json").read_text())["race"]
