@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -65,7 +66,17 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """As in the two processes: AdamW's first steps are as large for a gradient that is rounding alone."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.mark.parametrize("name", OPTIONS)
+@pytest.mark.usefixtures("one_thread")
 def test_sharded_steps_are_the_plain_ones(name: str, folder: Path) -> None:
     """Exactly for what acts entry by entry; Muon orthogonalises in bfloat16, where sums of other order show."""
     network = network_of("crate_dino", dtype=torch.float32)
