@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import replace
 
 import sympy
@@ -53,22 +52,18 @@ def _added_product(op: Operator, product: int, speaker: Speaker) -> Code:
     weights = dict(zip(op.inputs, op.attributes[0], strict=True))
     scale = weights.pop(product)
     kinds = {speaker.operator(n).kind for n in weights}
-    turned, unit = kinds == {"identity", "transpose"}, next((n for n in weights if _is_unit(n, weights, speaker)), None)
-    if unit is not None and len(weights) > 1:
-        del weights[unit]
-        whole = f"{speaker.helper('plus_identity')}({{}})"
-    else:
-        whole = "{}"
+    turned = kinds == {"identity", "transpose"}
+    unit = [n for n, weight in weights.items() if speaker.operator(n).kind == "identity" and weight == 1]
+    on_diagonal = unit[: len(weights) - 1]  # not where it is all that there is besides the product
+    for number in on_diagonal:
+        del weights[number]
     rest, single = replace(op, inputs=tuple(weights), attributes=(tuple(weights.values()),)), len(weights) == 1
     added = speaker.code(rest.inputs[0], turned) if single else _sum(rest, turned, speaker)
     factors = [speaker.code(n, turned).text for n in speaker.operator(product).inputs][:: -1 if turned else 1]
     named = {"beta": rest.attributes[0][0] if single else sympy.Integer(1), "alpha": scale}
     options = (f"{name}={speaker.scalar(value, op.type).text}" for name, value in named.items() if value != 1)
-    return Code(whole.format(f"torch.addmm({', '.join([added.text, *factors, *options])})"), ATOM, turned)
-
-
-def _is_unit(number: int, weights: Mapping[int, sympy.Expr], speaker: Speaker) -> bool:
-    return speaker.operator(number).kind == "identity" and weights[number] == 1
+    text = f"torch.addmm({', '.join([added.text, *factors, *options])})"
+    return Code(f"{speaker.helper('plus_identity')}({text})" if on_diagonal else text, ATOM, turned)
 
 
 def _term(coefficient: sympy.Expr, number: int, flipped: bool, op: Operator, speaker: Speaker) -> str:

@@ -13,9 +13,7 @@ from torch.nn import functional as F
 from runtime.bench.race import Action
 from runtime.products import Product, ProductShape
 
-ALIGNED = (
-    8  # numbers that a GPU's fast products take at once: those of 197 tokens are measured at 200, but counted at 197
-)
+ALIGNED = 8  # sizes of a GPU's fast products are multiples: those of 197 tokens are measured at 200, counted at 197
 LARGEST = 1 << 26  # entries of a result at which a rate is measured; more copies of a product run at the same rate
 
 
