@@ -91,6 +91,8 @@ def race(options: argparse.Namespace, device: torch.device) -> None:
     for found in table.tables(measured, title):
         screen.print(found)
     screen.print(table.FOOTNOTE)
+    for doubt in table.doubts(measured):
+        screen.print(doubt)
     if "official" in baselines:
         screen.print(table.verdict(field.difference, field.difference is not None and field.difference <= SAME))
     screen.print(f"{out / 'bench.json'}, {', '.join(path.name for path in files)}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from rich.table import Table
 
@@ -11,6 +11,7 @@ from runtime.bench.measure import Costs, Measured
 from runtime.bench.spread import Spread, ratios
 
 NONE = "-"
+WRONG = 0.2  # relative error from which a contestant computes something else than it is timed for
 FOOTNOTE = (
     "time: median (least to greatest) of the rounds; ratios are taken round by round.\n"
     "a training step is forward, loss and backward pass: the optimiser is the same for all and left out.\n"
@@ -83,6 +84,15 @@ def figure(value: float) -> str:
     ('0.0123', '1.23', '12.3', '1234')
     """
     return f"{value:.0f}" if abs(value) >= 100 else f"{value:#.3g}".rstrip(".")
+
+
+def doubts(measured: Measured) -> Iterator[str]:
+    """The contestants whose times mean nothing: torch 2.11 once lost gradients under torch.compile, and was fast."""
+    for result in measured.results:
+        found = {"output": result.errors.output, "gradient": result.errors.gradient}
+        for what, error in found.items():
+            if error is not None and not error < WRONG:
+                yield f"[red]{result.label}: the {what} is off by {error:.1e}, relative: do not compare its times"
 
 
 def verdict(difference: float | None, same: bool) -> str:

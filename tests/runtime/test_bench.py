@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from crate_dsl import CrateError
 from runtime.bench import memory
@@ -224,6 +224,21 @@ def test_narrow_numbers_and_torch_compile(tmp_path: Path, monkeypatch: pytest.Mo
     twice = {f"{label}, torch.compile" for label in ("compiled", "frozen", "official")}
     assert set(race["contestants"]) == {NETWORK, *OTHER_WAYS, "official", "exact"} | twice
     assert all(1e-4 < row["output_error"] < 0.1 for row in race["contestants"].values())
+
+
+def test_lost_gradients_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Lost(nn.Sequential):
+        def forward(self, images: Tensor) -> Tensor:
+            output = super().forward(images)
+            return output.detach() + 0 * output
+
+    monkeypatch.setattr(torch, "compile", lambda module, dynamic: Lost(module))
+    main([CRATE, *SHORT, "--compile", "--set", "L=1", "--out", str(tmp_path / "out")])
+    told = [line for line in capsys.readouterr().out.splitlines() if "do not compare its times" in line]
+    assert [line.split(":")[0] for line in told] == ["compiled, torch.compile", "official, torch.compile"]
+    assert all("the gradient is off by 1.0e+00" in line for line in told)
 
 
 def test_a_way_that_does_not_train(tmp_path: Path) -> None:
