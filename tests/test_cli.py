@@ -67,6 +67,11 @@ def test_frozen_networks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert status == 0 and "graph encoder.sparsify.fold" in graphs and "normalised(Z)" in graphs
 
 
+def test_networks_for_a_gpu(capsys: pytest.CaptureFixture[str]) -> None:
+    status, text, _ = run(capsys, str(ROOT / "specs/crate.crate"), "--gpu")
+    assert status == 0 and "import triton\n" in text and "= shared_attention(w, scale=" in text
+
+
 @pytest.mark.parametrize("name", ["crate", "crate_exact", "crate_mae", "crate_gpt_exact", "tost_causal", "redunet"])
 def test_frozen_networks_pass_their_certificate(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     path = ROOT / "specs" / f"{name}.crate"

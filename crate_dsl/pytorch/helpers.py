@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from crate_dsl.pytorch.causal_helpers import CAUSAL_HELPERS, CAUSAL_NEEDS
 from crate_dsl.pytorch.gpu_helpers import GPU_HELPERS, GPU_NEEDS
 
@@ -249,6 +251,7 @@ def sincos_places(count: int, width: int) -> Tensor:
 }
 HELPERS |= CAUSAL_HELPERS | GPU_HELPERS
 NEEDS = {"sincos_positions": ("sine_and_cosine",), "sincos_places": ("sine_and_cosine",)} | CAUSAL_NEEDS | GPU_NEEDS
+DEFINED = {name for text in HELPERS.values() for name in re.findall(r"^(?:def|class) (\w+)", text, re.MULTILINE)}
 
 
 def helpers_text(wanted: set[str]) -> str:

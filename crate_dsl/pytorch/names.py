@@ -8,18 +8,11 @@ import re
 from collections.abc import Iterable, Mapping
 
 from crate_dsl.language.model import Block, Model
+from crate_dsl.pytorch.helpers import DEFINED
 
 AMBIGUOUS = {"l", "O", "I"}  # letters that linters reject, for they look like digits
-USED = {"torch", "nn", "F", "Tensor", "self", "super", "math", "triton", "tl"}
-HELPERS = {
-    "at_least_float32", "attend", "attend_backward", "attention_now", "causal_product", "causal_product_now", "chunks",
-    "count_now", "fold_again", "fourier_places", "gelu_potential", "gelu_slope", "halving", "identity_like",
-    "inner_products", "masked_until_now", "merge_heads", "normed_linear", "NormedLinear", "onto_simplex",
-    "plus_identity", "prefix_solve", "PrefixSolve", "rows_of", "shared_attention", "SharedAttention", "sincos_places",
-    "sincos_positions", "sine_and_cosine", "solve_now", "solve_per_token", "split_heads", "standardised",
-    "stochastic_depth", "sum_now", "sums_before", "threshold", "token_numbers",
-}  # fmt: skip
-RESERVED = AMBIGUOUS | USED | HELPERS | set(keyword.kwlist) | set(keyword.softkwlist) | set(dir(builtins))
+USED = {"torch", "nn", "F", "Tensor", "self", "super", "math", "checkpoint", "triton", "tl"}
+RESERVED = AMBIGUOUS | USED | DEFINED | set(keyword.kwlist) | set(keyword.softkwlist) | set(dir(builtins))
 
 
 def mangle(name: str, taken: Iterable[str] = ()) -> str:

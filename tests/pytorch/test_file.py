@@ -78,7 +78,8 @@ def test_text_of_the_user_is_escaped() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["lambda", "torch", "nn", "F", "Tensor", "self", "l", "I", "print", "match", "split_heads"]
+    "name",
+    ["lambda", "torch", "nn", "F", "Tensor", "self", "checkpoint", "l", "I", "print", "match", "GramSolve", "place_of"],
 )
 def test_reserved_names_are_mangled(name: str) -> None:
     assert mangle(name) == f"{name}_"
