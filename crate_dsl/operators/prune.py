@@ -1,7 +1,8 @@
 """What a head that reads one token needs of the last layer: the first column of a result, computed by itself.
 
 The choice of a column moves through sums, products, maps of columns and the queries of attention as far as it goes, so
-that only what the column depends on is left: all tokens remain keys and values, one is asked for.
+that only what the column depends on is left: all tokens remain keys and values, one is asked for. The weights of keys
+and values then act on that one query, and on the one answer, instead of on all tokens.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from crate_dsl.language.model import NormStage
-from crate_dsl.operators.build import ENTRYWISE, combine, family_sum, identity, product
+from crate_dsl.operators.build import ENTRYWISE, combine, family_sum, identity, joined, one, product, transposed
 from crate_dsl.operators.columns import is_causal
 from crate_dsl.operators.cost import Workload, price
 from crate_dsl.operators.graph import FIRST, Builder, Graph, Operator
@@ -17,6 +18,7 @@ from crate_dsl.operators.program import BlockProgram, Program, StepProgram
 from crate_dsl.operators.rewrite import copied
 
 COLUMN_BY_COLUMN = {"prox", "family_softmax"}
+MAPS = {"product", "affine"}  # of tokens
 OF_THE_LAST = {"product", "attention", "solve"}  # whose columns are those of the last input
 
 
@@ -49,23 +51,30 @@ def _has_one_graph(step: StepProgram) -> bool:
 
 def pruned(graph: Graph, workload: Workload) -> Graph | None:
     """The graph of the first column of every output, None where it costs no less than all of them."""
-    builder, numbers = copied(replace(graph, sizes={**graph.sizes, FIRST: 1}))
-    outputs = [(name, numbers[n]) for name, n in graph.outputs]
-    result = _chosen(builder, outputs, set())
-    result = _chosen(builder, outputs, set(result))
+    result = min((_first(graph, absorbs) for absorbs in (False, True)), key=lambda first: price(first, workload))
     return result if price(result, workload) < price(graph, workload) else None
 
 
-def _chosen(builder: Builder, outputs: list[tuple[str, int]], whole: set[int]) -> Graph:
-    choice = _Choice(builder, whole)
-    return builder.graph(tuple((name, choice.of(n)) for name, n in outputs))
+def _first(graph: Graph, absorbs: bool) -> Graph:
+    """The second time it is known which values are there whole."""
+    builder, numbers = copied(replace(graph, sizes={**graph.sizes, FIRST: 1}))
+    outputs = [(name, numbers[n]) for name, n in graph.outputs]
+    whole: set[int] = set()
+    for _ in range(2):
+        choice = _Choice(builder, whole, absorbs)
+        result = builder.graph(tuple((name, choice.of(n)) for name, n in outputs))
+        whole = set(result)
+    return result
 
 
 class _Choice:
-    """Chooses the first column of values of a graph that is being built; of a value that is there whole, by a view."""
+    """Chooses the first column of values of a graph that is being built; of a value that is there whole, by a view.
 
-    def __init__(self, builder: Builder, whole: set[int]) -> None:
-        self._builder, self._whole = builder, whole
+    Where it absorbs, weights before keys and values go to the query and the answer.
+    """
+
+    def __init__(self, builder: Builder, whole: set[int], absorbs: bool) -> None:
+        self._builder, self._whole, self._absorbs = builder, whole, absorbs
         self._known: dict[int, int] = {}
 
     def of(self, number: int) -> int:
@@ -92,6 +101,8 @@ class _Choice:
                 return self._with(operator, tuple(map(self.of, operator.inputs)))
             case "gram_solve":
                 return self._solved(operator)
+            case "attention" if self._absorbs and self._are_mapped(*operator.inputs[:2]):
+                return self._absorbed(operator)
             case kind if kind in COLUMN_BY_COLUMN or (kind in OF_THE_LAST and self._is_chosen(*last)):
                 return self._with(operator, (*operator.inputs[:-1], self.of(*last)))
             case "broadcast" if operator.attributes[0] == "rows":
@@ -109,6 +120,26 @@ class _Choice:
     def _with(self, operator: Operator, inputs: tuple[int, ...]) -> int:
         kind = replace(operator.type, cols=FIRST, diagonal=False)
         return self._builder.add(replace(operator, inputs=inputs, type=kind))
+
+    def _are_mapped(self, *numbers: int) -> bool:
+        """Whether values are learned families of maps of tokens that all heads have in common."""
+        mapped = [o for o in map(self._builder.__getitem__, numbers) if o.kind in MAPS]
+        kinds = [tuple(map(self._builder.type, operator.inputs[:2])) for operator in mapped]
+        return len(kinds) == len(numbers) and all(
+            not weights.batch and tokens.batch and not tokens.family for weights, tokens in kinds
+        )
+
+    def _absorbed(self, operator: Operator) -> int:
+        """`B X softmax(s (A X)' q)` is `B (X softmax(s X' (A' q)))`: with one q that is less to do than `A X`.
+
+        What is added to all keys changes no softmax; what is added to all values is added to the answer.
+        """
+        builder, (value, key, query) = self._builder, operator.inputs
+        (after, values, *added), (before, keys, *_) = builder[value].inputs, builder[key].inputs
+        asked = product(builder, (transposed(builder, before), self.of(query)))
+        kind = joined(map(builder.type, (values, keys, asked)), builder.type(values).rows, FIRST)
+        answer = product(builder, (after, builder.add(replace(operator, inputs=(values, keys, asked), type=kind))))
+        return combine(builder, [(one, n) for n in (answer, *map(self.of, added))])
 
     def _solved(self, operator: Operator) -> int:
         """`(c I + s W W')^-1 w` for one column w: a solve."""

@@ -18,6 +18,12 @@ def merge_heads(x: Tensor) -> Tensor:
     """(batch, heads, N, p) -> (batch, N, heads * p)."""
     return x.transpose(1, 2).flatten(2)
 ''',
+    "attention_of_one": '''
+def attention_of_one(query: Tensor, keys: Tensor, values: Tensor, scale: float) -> Tensor:
+    """Attention of one query per head, (batch, heads, 1, d), to tokens that all heads share, (batch, N, d)."""
+    keys, values = keys.unsqueeze(1), values.unsqueeze(1)
+    return F.scaled_dot_product_attention(query.transpose(1, 2), keys, values, scale=scale).transpose(1, 2)
+''',
     "threshold": '''
 def threshold(x: Tensor, level: Tensor | float) -> Tensor:
     """The level where an entry is above it, else 0; the comparison passes no gradient on."""

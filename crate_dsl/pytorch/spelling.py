@@ -12,7 +12,7 @@ from typing import Protocol
 
 import sympy
 
-from crate_dsl.operators.graph import IDENTITY, Operator, Type
+from crate_dsl.operators.graph import FIRST, IDENTITY, Operator, Type
 from crate_dsl.operators.kinds import is_causal
 from crate_dsl.operators.passes.bias import is_heads
 from crate_dsl.pytorch.expressions import ATOM, POWER, PRODUCT, SUM, Code, scalar_code
@@ -326,7 +326,9 @@ def _prox(op: Operator, speaker: Speaker) -> Code:
 @spell("attention", "attention", always=True)
 def _attention(op: Operator, speaker: Speaker) -> Code:
     """`V softmax(s K' Q)`; a learned scale goes into the queries, since the fused operator takes a number only."""
-    value, key, query = (speaker.code(n, True, op.type) for n in op.inputs)
+    heads = [speaker.operator(n).type.family for n in op.inputs]
+    of_one = op.type.cols == FIRST and heads[2] is not None and heads[:2] == [None, None]
+    value, key, query = (speaker.code(n, True, None if of_one else op.type) for n in op.inputs)
     scale, asked = op.attributes[0], query.text
     text = speaker.scalar(scale, op.type).text
     slot = speaker.slot(op) if is_causal(op) else ""
@@ -338,4 +340,5 @@ def _attention(op: Operator, speaker: Speaker) -> Code:
     last = ", is_causal=True" if is_causal(op) else ""
     if speaker.is_learned(scale):
         asked, text = f"{speaker.scalar(scale, op.type).at(PRODUCT)} * {query.at(PRODUCT)}", "1.0"
-    return Code(f"F.scaled_dot_product_attention({asked}, {key.text}, {value.text}, scale={text}{last})", ATOM, True)
+    call = speaker.helper("attention_of_one") if of_one else "F.scaled_dot_product_attention"
+    return Code(f"{call}({asked}, {key.text}, {value.text}, scale={text}{last})", ATOM, True)

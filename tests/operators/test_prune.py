@@ -49,6 +49,16 @@ def test_one_query_is_asked_of_all_keys() -> None:
     assert [first[n].type.cols for n in first.operators("merged")] == [FIRST]
 
 
+@pytest.mark.parametrize("frozen", [False, True])
+def test_weights_act_on_the_query_and_the_answer(frozen: bool) -> None:
+    """Of all tokens nothing is computed; a frozen step has biases before the softmax and in the values."""
+    step = next(replace(compile_spec(SPECS / "crate.crate"), freeze=frozen).optimised.steps)
+    first, whole = step.pruned, step.forward
+    assert [first[n].kind for n in first if first[n].type.cols == "N"] == ["input"] * 2  # raw and normed
+    assert first_error(first, whole) < 1e-10
+    assert cost(first).flops < cost(whole).flops / 20
+
+
 @pytest.mark.parametrize(
     ("spec", "label"), [("crate", "compress"), ("crate_mae", None), ("crate_gpt", None), ("crate_exact", "compress")]
 )
