@@ -46,6 +46,9 @@ def _graph_findings(compilation: Compilation) -> Iterator[Finding]:
         if after.pruned:
             error = first_error(after.pruned, after.forward)
             yield _finding(place, "what the head reads against the whole result", error)
+        if after.single and not after.pruned:
+            error = first_error(after.single, after.forward)
+            yield _finding(place, "one token by itself against the same among all", error)
 
 
 def _penalty_findings(compilation: Compilation) -> Iterator[Finding]:
@@ -90,7 +93,9 @@ def first_error(pruned: Graph, whole: Graph) -> float:
     sizes = {**distinct_sizes(whole), FIRST: 1}
     pruned, whole = replace(pruned, sizes=sizes), replace(whole, sizes=sizes)
     inputs = random_inputs(whole)
-    found, wanted = interpret(pruned, inputs), interpret(whole, inputs)
+    alone = {pruned[n].attributes[0] for n in pruned.operators("input") if pruned[n].type.cols == FIRST}
+    first = {name: value[..., :1] if name in alone else value for name, value in inputs.matrices.items()}
+    found, wanted = interpret(pruned, replace(inputs, matrices=first)), interpret(whole, inputs)
     return max(relative_error(found[name], value[..., :1]) for name, value in wanted.items())
 
 

@@ -58,6 +58,14 @@ def counts_tokens(operator: Operator, tokens: str) -> bool:
     return any(symbol.name == tokens for symbol in symbols_of(operator))
 
 
+def acts_on_every_token(step: StepProgram) -> bool:
+    """Whether a step treats every token by itself, with nothing learned for a place among them."""
+    graphs = forward_graphs(step)
+    kinds = (graph[n].type for graph in graphs for n in graph.operators("parameter"))
+    placed = any(step.forward.tokens in (kind.rows, kind.cols) for kind in kinds)
+    return not (placed or step.derived.step.causal) and is_causal(step)
+
+
 def is_causal(step: StepProgram) -> bool:
     """Whether no token of a step's result depends on later ones: stated so, or acting on every token by itself."""
     if step.derived.step.causal:

@@ -50,7 +50,8 @@ def _frozen(step: StepProgram, result: StepProgram, workload: Workload) -> StepP
     names, (fold, *graphs) = _graph_names(step), split(f"{step.forward.name}.fold", graphs)
     found = dict(zip(names, graphs, strict=True))
     estimates = tuple(graph for name, graph in found.items() if isinstance(name, int))
-    return replace(result, fold=fold, forward=found["forward"], code=found.get("code"), estimates=estimates)
+    live = {"forward": found["forward"], "code": found.get("code"), "estimates": estimates}
+    return replace(result, fold=fold, **live, pruned=None, single=None)  # one token gains nothing where M is there
 
 
 def live_graphs(step: StepProgram) -> list[Graph]:

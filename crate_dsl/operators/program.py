@@ -19,9 +19,9 @@ class StepProgram:
     then read out, `code` maps the tokens as read to that code and `forward` takes it as an input. `energy` maps the
     objective's variable, and what it is given, to one number per image; `start` is where the energy before is taken.
     `fits` map the tokens as read, of fitting data, to what the step keeps of them; `estimates` map later ones to what
-    stands for given quantities. `pruned` is the forward pass for the first token alone, where that is all that is read.
-    Of a frozen step, `fold` maps weights to what is made of them alone, and the graphs of the forward pass have that as
-    parameters.
+    stands for given quantities. `pruned` is the forward pass for the first token alone, where that is all that is read,
+    `single` that for one token by itself, where it costs less than what is written for many. Of a frozen step, `fold`
+    maps weights to what is made of them alone, and the graphs of the forward pass have that as parameters.
     """
 
     derived: DerivedStep
@@ -33,6 +33,7 @@ class StepProgram:
     fits: tuple[Graph, ...] = ()
     estimates: tuple[Graph, ...] = ()
     pruned: Graph | None = None
+    single: Graph | None = None
     fold: Graph | None = None
 
     @property

@@ -25,7 +25,7 @@ OF_THE_LAST = {"product", "attention", "solve"}  # whose columns are those of th
 def prune(program: Program, workload: Workload) -> Program:
     """Of the last layer, the last step that mixes tokens gets a graph for the class token, if the head reads no other.
 
-    The steps behind it act on every token by itself, so they need no graph of their own.
+    The steps behind it act on every token by itself: the one that is left is what `single` is for.
     """
     model = program.derivation.model
     after = [stage for stage in model.stages if not isinstance(stage, NormStage)][-1]
@@ -37,14 +37,17 @@ def prune(program: Program, workload: Workload) -> Program:
 
 def _last_layer(block: BlockProgram, workload: Workload) -> BlockProgram:
     mixing = [n for n, step in enumerate(block.steps) if not is_causal(step)]
-    if not mixing or not _has_one_graph(block.steps[mixing[-1]]):
+    if not mixing or not has_one_graph(block.steps[mixing[-1]]):
         return block
-    steps = list(block.steps)
-    steps[mixing[-1]] = replace(steps[mixing[-1]], pruned=pruned(steps[mixing[-1]].forward, workload))
-    return replace(block, steps=tuple(steps))
+    before, step, behind = block.steps[: mixing[-1]], block.steps[mixing[-1]], block.steps[mixing[-1] + 1 :]
+    first = pruned(step.forward, workload)
+    if first is None:
+        return block
+    behind = tuple(replace(other, pruned=other.single) for other in behind)
+    return replace(block, steps=(*before, replace(step, pruned=first), *behind))
 
 
-def _has_one_graph(step: StepProgram) -> bool:
+def has_one_graph(step: StepProgram) -> bool:
     """Whether a step is a map of the tokens alone: nothing is handed in or kept of data, nothing read out."""
     return not (step.code or step.fits or any(quantity.is_given for quantity in step.derived.quantities))
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from crate_dsl.operators.build import combine
-from crate_dsl.operators.graph import Builder, Graph, Operator
+from crate_dsl.operators.graph import FIRST, Builder, Graph, Operator
 
 # Given the new graph so far and an operator whose inputs are numbers in it: the number that replaces it, or None.
 Rule = Callable[[Builder, Operator], int | None]
@@ -34,6 +35,18 @@ def _added(builder: Builder, operator: Operator) -> int:
         return builder.add(operator)
     terms = zip(operator.attributes[0], operator.inputs, strict=True)
     return combine(builder, terms, operator.type.rows, operator.type.cols)
+
+
+def of_one_token(graph: Graph) -> Graph:
+    """The graph with the axis of one token in the place of that of all."""
+    builder = Builder(graph.name, {**graph.sizes, FIRST: 1}, FIRST, graph.causal)
+    numbers: dict[int, int] = {}
+    for number in graph:
+        operator, kind = graph[number], graph[number].type
+        rows, cols = (FIRST if axis == graph.tokens else axis for axis in (kind.rows, kind.cols))
+        inputs = tuple(numbers[n] for n in operator.inputs)
+        numbers[number] = builder.add(replace(operator, inputs=inputs, type=replace(kind, rows=rows, cols=cols)))
+    return builder.graph(tuple((name, numbers[n]) for name, n in graph.outputs))
 
 
 def copied(graph: Graph) -> tuple[Builder, dict[int, int]]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 from crate_dsl.language.model import LearnedScalar, Model, Parameter
 from crate_dsl.operators.graph import Graph
 from crate_dsl.operators.program import BlockProgram, StepProgram
+from crate_dsl.operators.rewrite import of_one_token
 from crate_dsl.operators.verify import coefficient_symbols
 
 
@@ -39,13 +39,9 @@ def runs(block: BlockProgram) -> Iterator[tuple[StepProgram, list[tuple[Graph, i
     layers, alone = block.block.repeat, False
     for step in block.steps:
         graphs = forward_graphs(step)
-        last = (step.pruned,) if step.pruned else map(_of_one_token, graphs) if alone else ()
+        last = (step.pruned,) if step.pruned else map(of_one_token, graphs) if alone else ()
         alone = alone or step.pruned is not None
         yield step, [*((graph, layers - alone) for graph in graphs), *((graph, 1) for graph in last)]
-
-
-def _of_one_token(graph: Graph) -> Graph:
-    return replace(graph, sizes={**graph.sizes, graph.tokens: 1})
 
 
 def parameters_of(graph: Graph) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import takewhile
 
 from crate_dsl.language.model import Step, Word
@@ -55,8 +56,8 @@ class StochasticDepth:
         """What the layer keeps of it."""
         return [RATE] if self else []
 
-    def steps(self, block: BlockProgram, pruned: str | None) -> list[str]:
-        """The body of the layer's `forward`; `pruned` is the step that can compute the first token alone."""
+    def steps(self, block: BlockProgram, pruned: Sequence[str]) -> list[str]:
+        """The body of the layer's `forward`; `pruned` are the steps that can compute the first token alone."""
         if not self:
             calls = "z"
             for step in block.steps:
@@ -67,12 +68,12 @@ class StochasticDepth:
         steps = [*(f"z = {value}" for value in taken[:-1]), f"return {taken[-1]}"]
         return ["rate = self.drop_rate if self.training else 0.0", *steps]
 
-    def _taken(self, step: Step, pruned: str | None) -> str:
+    def _taken(self, step: Step, pruned: Sequence[str]) -> str:
         """A step, left out at the rate; what tokens must fulfil, a projection, is not."""
         call = self._call(step.label, "z", pruned)
-        before = "z[:, :1] if only_first else z" if step.label == pruned else "z"
+        before = "z[:, :1] if only_first else z" if step.label in pruned[:1] else "z"  # behind it one is left
         return call if step.verb == "project" else f"stochastic_depth({before}, {call}, rate)"
 
     @staticmethod
-    def _call(label: str, tokens: str, pruned: str | None) -> str:
-        return f"self.{label}({tokens}{', only_first' * (label == pruned)})"
+    def _call(label: str, tokens: str, pruned: Sequence[str]) -> str:
+        return f"self.{label}({tokens}{', only_first' * (label in pruned)})"

@@ -56,6 +56,7 @@ class NetworkWriter:
         self._front: Front = front_of(file)
         self._name = name
         self._stages = [self._stage(stage) for stage in self._model.stages]
+        self._advances = advances(program, self._causal)
         self._penalties = PenaltyWriter(program, file)
         self._depth = StochasticDepth(program, file)
         self._folds: dict[str, list[str]] = {}  # labels of the steps that compute something once, by stage
@@ -89,7 +90,7 @@ class NetworkWriter:
         for step in stage.block.steps:
             label = step.derived.step.label
             name = self._file.names.new(camel(f"{stage.name}_{label}"))
-            writer = StepWriter(step, self._file)
+            writer = StepWriter(step, self._file, self._advances)
             parts += writer.classes(name)
             self._folds.setdefault(stage.name, []).extend([label] if writer.folds else [])
             labels.append((label, name))
@@ -97,7 +98,7 @@ class NetworkWriter:
 
     def _layer(self, stage: Stage, labels: list[tuple[str, str]]) -> list[str]:
         init = [f"self.{label} = {name}()" for label, name in labels] + self._ties(stage.block) + self._depth.kept()
-        pruned = pruned_step(stage.block)
+        pruned = pruned_steps(stage.block)
         more = ", only_first: bool = False" if pruned else ""
         verbs = ", then ".join(label.replace("_", " ") for label, _ in labels)
         return [
@@ -164,7 +165,7 @@ class NetworkWriter:
         parts += [mask_method(self._front.unit, self._front.units)] if self._model.mask else []
         parts += [self._forward(), *self._with_penalty(), self._front.methods(), self._features(), self._energies()]
         parts.append(network_fit(self._program, self._arguments[0]))
-        if advances(self._program, self._causal):
+        if self._advances:
             parts.append(advance_method(self._program, head_code(self._model, self._front)))
         body = [line for part in parts if part for line in (*part, "")]
         return [f"class {self._name}(nn.Module):", *indented(body[:-1])]
@@ -252,7 +253,7 @@ class NetworkWriter:
                 lines.append(f"z = self.{stage.name}(z)")
             elif stage.attention:
                 lines.append(f"z = self.{stage.name}(z)")
-            elif not penalties and pruned_step(stage.block):
+            elif not penalties and pruned_steps(stage.block):
                 lines += [f"for layer in self.{stage.name}[:-1]:", run]
                 lines.append(f"z = self.{stage.name}[-1](z, only_first=True)  # all that the head reads")
             else:
@@ -318,9 +319,9 @@ class NetworkWriter:
         ]
 
 
-def pruned_step(block: BlockProgram) -> str | None:
-    """The step that can compute the first token alone, by its label."""
-    return next((step.derived.step.label for step in block.steps if step.pruned), None)
+def pruned_steps(block: BlockProgram) -> list[str]:
+    """The steps that can compute the first token alone, by their labels."""
+    return [step.derived.step.label for step in block.steps if step.pruned]
 
 
 def camel(name: str) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 
 from crate_dsl.language.model import Block, Model, Parameter, Word
-from crate_dsl.operators.graph import Graph
+from crate_dsl.operators.graph import FIRST, Graph
 from crate_dsl.operators.norms import normalised
 from crate_dsl.operators.program import StepProgram
 from crate_dsl.operators.uses import inputs_of, step_parameters, step_scalars
@@ -21,6 +21,7 @@ from crate_dsl.pytorch.spelling import is_linear
 from crate_dsl.pytorch.streaming import advancing
 
 INDENT = "    "
+FIRST_OF_ALL = "The first token of the result, for which all tokens are read."
 
 
 @dataclass(frozen=True)
@@ -57,10 +58,10 @@ def _attribute(parameter: Parameter) -> str:
 
 
 class StepWriter:
-    """Writes the class of one step."""
+    """Writes the class of one step; `alone`, if tokens may come one at a time."""
 
-    def __init__(self, step: StepProgram, file: File) -> None:
-        self._step, self._file = step, file
+    def __init__(self, step: StepProgram, file: File, alone: bool) -> None:
+        self._step, self._file, self._alone = step, file, alone
         self._block: Block = step.block
         scalars = step_scalars(step, file.model)
         self._scalars = {scalar.name: scalar for scalar in scalars}
@@ -95,7 +96,8 @@ class StepWriter:
         parts += [*([self._code()] if self._step.code else []), self._forward()]
         stream = advancing(self._step)
         parts += [self._advance(stream)] if stream else []
-        parts += [self._first()] if self._step.pruned else []
+        parts += [self._one("first", self._step.pruned)] if self._step.pruned else []
+        parts += [self._one("single", self._step.single)] if self._step.single and self._alone else []
         parts += [self._energy(), self._energies(), self._fitting()]
         body = [line for part in parts if part for line in (*part, "")]
         return [f"class {name}(nn.Module):", *indented(body[:-1])]
@@ -206,15 +208,15 @@ class StepWriter:
         method = self._method(head, self._step.forward, names, inputs, first, norms)
         return method if self._step.code else [*formula(self._step), *method]
 
-    def _first(self) -> list[str]:
-        """The step for the one token that the head reads."""
-        derived, graph = self._step.derived, self._step.pruned
+    def _one(self, name: str, graph: Graph) -> list[str]:
+        """The step for the first token, which the head reads, or for one that comes by itself."""
+        derived = self._step.derived
         names, (z,) = self._local(derived.raw.name.lower())
         norms = self._norms(graph, z)
         inputs, first = self._read(z, names, norms)
-        head = f"def first(self, {z}: Tensor) -> Tensor:  # (batch, 1, {derived.raw.rows})"
-        about = '"""The first token of the result, for which all tokens are read."""'
-        return self._method(head, graph, names, inputs, [about, *first], norms)
+        head = f"def {name}(self, {z}: Tensor) -> Tensor:  # (batch, 1, {derived.raw.rows})"
+        about = "For one token: to collect weights would cost more." if graph.tokens == FIRST else FIRST_OF_ALL
+        return self._method(head, graph, names, inputs, [f'"""{about}"""', *first], norms)
 
     def _fitting(self) -> list[str]:
         """What computes the matrices that the step keeps of data, none where it is learned."""

@@ -51,6 +51,8 @@ def _layers(block: BlockProgram) -> list[str]:
         if step.derived.step.causal:
             calls.append(f'own = memory.setdefault(("{role}", number, "{label}"), {{}})')
             calls.append(f"z = layer.{label}.advance(z, own)")
+        elif step.single:
+            calls.append(f"z = layer.{label}.single(z)")
         else:
             calls.append(f"z = layer.{label}(z)")
     numbered = any(call.startswith("own") for call in calls)

@@ -39,6 +39,8 @@ def _forms(compilation: Compilation) -> Iterator[tuple[str, tuple[Graph, Graph]]
     for step in compilation.optimised.steps:
         if step.pruned:  # beside the whole
             yield f"{compilation.preset or 'default'} {step.pruned.name}.first", (step.forward, step.pruned)
+        if step.single and not step.pruned:
+            yield f"{compilation.preset or 'default'} {step.single.name}.single", (step.forward, step.single)
 
 
 def _graphs(program: Program) -> Iterator[tuple[str, Graph]]:

@@ -60,12 +60,34 @@ def test_weights_act_on_the_query_and_the_answer(frozen: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    ("spec", "label"), [("crate", "compress"), ("crate_mae", None), ("crate_gpt", None), ("crate_exact", "compress")]
+    ("spec", "labels"),
+    [
+        ("crate", ["compress", "sparsify"]),
+        ("crate_mae", []),
+        ("crate_gpt", []),
+        ("crate_exact", ["compress", "sparsify"]),
+        ("crate_alpha", ["compress"]),
+    ],
 )
-def test_only_before_a_head_that_reads_the_class_token(spec: str, label: str | None) -> None:
-    """It is the last step that mixes tokens; behind it every token is treated by itself."""
+def test_only_before_a_head_that_reads_the_class_token(spec: str, labels: list[str]) -> None:
+    """The last step that mixes tokens, and behind it what else than collecting weights pays for one token."""
     program = compile_spec(SPECS / f"{spec}.crate").optimised
-    assert [step.derived.step.label for step in program.steps if step.pruned] == ([label] if label else [])
+    assert [step.derived.step.label for step in program.steps if step.pruned] == labels
+
+
+@pytest.mark.parametrize(("spec", "frozen", "collects"), [("crate_gpt", False, True), ("crate_gpt", True, False)])
+def test_one_token_by_itself_collects_no_weights(spec: str, frozen: bool, collects: bool) -> None:
+    """For many tokens `M = I + eta D' - eta D'D` is made, unless it is there already."""
+    *_, step = replace(compile_spec(SPECS / f"{spec}.crate"), freeze=frozen).optimised.steps
+    assert (step.single is not None) == collects
+    if step.single is not None:
+        assert first_error(step.single, step.forward) < 1e-10
+        assert cost(step.single, 1).flops < cost(step.forward, 1).flops / 100
+        assert not any(o.kind == "product" and not o.type.batch for o in map(step.single.__getitem__, step.single))
+
+
+def test_a_network_that_reads_all_tokens_at_once_has_no_graph_for_one() -> None:
+    assert not any(step.single for step in compile_spec(SPECS / "crate_mae.crate").optimised.steps)
 
 
 def test_one_token_gains_nothing() -> None:

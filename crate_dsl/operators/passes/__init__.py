@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 from crate_dsl.errors import CrateError, fail
-from crate_dsl.operators.cost import TRAINING, Workload
+from crate_dsl.operators.columns import acts_on_every_token
+from crate_dsl.operators.cost import TRAINING, Workload, price
 from crate_dsl.operators.graph import Graph
 from crate_dsl.operators.passes.attention import attention
 from crate_dsl.operators.passes.bias import fold_bias
@@ -30,7 +31,8 @@ from crate_dsl.operators.passes.solve import solve
 from crate_dsl.operators.passes.spread import spread
 from crate_dsl.operators.passes.sylvester import sylvester
 from crate_dsl.operators.program import Program, StepProgram
-from crate_dsl.operators.prune import prune
+from crate_dsl.operators.prune import has_one_graph, prune
+from crate_dsl.operators.rewrite import of_one_token
 
 
 @dataclass(frozen=True)
@@ -84,16 +86,27 @@ def optimise(program: Program, workload: Workload = TRAINING) -> Program:
     Raises:
         CrateError: where a causal step has a part without a causal form.
     """
-    blocks = (replace(b, steps=tuple(_optimised(step, workload) for step in b.steps)) for b in program.blocks)
+    streams = any(step.derived.step.causal for step in program.steps)
+    alone = streams or program.derivation.model.head.of == "class_token"  # one token may come by itself, or be left
+    blocks = (replace(b, steps=tuple(_optimised(step, workload, alone) for step in b.steps)) for b in program.blocks)
     penalties = (replace(p, graph=optimise_graph(p.graph, workload)) for p in program.penalties)
     return prune(replace(program, blocks=tuple(blocks), penalties=tuple(penalties)), workload)
 
 
-def _optimised(step: StepProgram, workload: Workload) -> StepProgram:
+def _optimised(step: StepProgram, workload: Workload, alone: bool) -> StepProgram:
     try:
-        return step.mapped(lambda graph: optimise_graph(graph, workload))
+        result = step.mapped(lambda graph: optimise_graph(graph, workload))
     except NoCausalForm as found:
         raise _refused(step, found) from None
+    return replace(result, single=_single(step, result.forward, workload) if alone else None)
+
+
+def _single(step: StepProgram, written: Graph, workload: Workload) -> Graph | None:
+    """One token is no reason to collect weights."""
+    if not (has_one_graph(step) and acts_on_every_token(step)):
+        return None
+    single = optimise_graph(of_one_token(step.forward), workload)
+    return single if price(single, workload) < price(of_one_token(written), workload) else None
 
 
 def _refused(step: StepProgram, found: NoCausalForm) -> CrateError:
