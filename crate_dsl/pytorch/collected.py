@@ -18,10 +18,11 @@ INDENT = "    "
 
 @dataclass(frozen=True)
 class Collected:
-    """The function of one such matrix: of which value of the step's graph, its class, and how it is called."""
+    """The function of one such matrix: the value of the graph that it makes, its class, who keeps it, and the call."""
 
     number: int
     text: tuple[str, ...]
+    keeper: str
     call: str
 
 
@@ -34,8 +35,11 @@ def collected_matrices(graph: Graph, owner: Class, names: Names, prefix: str) ->
         if backward:
             (parameter,) = parameters_of(own)
             name = names.new(f"{prefix}Matrix")
-            call = f"{name}.apply(self.{owner.attributes[parameter]})"
-            found.append(Collected(number, tuple(_function(name, parameter, own, backward, owner, names)), call))
+            text = tuple(_function(name, parameter, own, backward, owner, names))
+            holder = f"self._matrix{len(found) + 1 if found else ''}"
+            keeper = f"{holder} = MadeOf({name})"
+            found.append(Collected(number, text, keeper, f"{holder}(self.{owner.attributes[parameter]})"))
+            owner.helpers.add("MadeOf")
     return found
 
 

@@ -146,7 +146,7 @@ def _fast(step: StepProgram) -> Iterator[str]:
     if _has_token_inverse(step.derived) and _solves_features(graph):
         yield "W (I + c W'W)^-1 = (I + c W W')^-1 W: the solve is as wide as the features, not the tokens"
     if any(collected(graph)):
-        yield "the weights are collected in M, made once per forward pass: one product per token is left"
+        yield "the weights are collected in M, made once for all tokens: one product per token is left"
 
 
 def _has_token_inverse(step: DerivedStep) -> bool:

@@ -50,6 +50,31 @@ def plus_identity(matrix: Tensor) -> Tensor:
     matrix.diagonal().add_(1)
     return matrix
 ''',
+    "MadeOf": '''
+class MadeOf:
+    """What a function makes of a weight: made again in evaluation only where the weight has changed.
+
+    Comparing all of it costs a processor less than making it. Where a GPU would have to be waited for, where half
+    precision is asked for, and where torch.compile or torch.export follow the code, it is made every time.
+    """
+
+    def __init__(self, function: type[torch.autograd.Function]) -> None:
+        self._function = function
+        self._last: tuple[Tensor, Tensor] | None = None  # the weight, and what was made of it
+
+    def __reduce__(self) -> tuple:  # neither copied nor stored
+        return MadeOf, (self._function,)
+
+    def __call__(self, weight: Tensor) -> Tensor:
+        if torch.is_grad_enabled() or torch.compiler.is_compiling() or torch.is_autocast_enabled("cpu"):
+            return self._function.apply(weight)
+        if weight.device.type != "cpu" or type(weight) not in (Tensor, nn.Parameter):
+            return self._function.apply(weight)
+        last = self._last
+        if last is None or last[0].dtype != weight.dtype or not torch.equal(last[0], weight):
+            last = self._last = (weight.detach().clone(), self._function.apply(weight))
+        return last[1]
+''',
     "at_least_float32": '''
 def at_least_float32(x: Tensor) -> Tensor:
     """Half precision widened: Cholesky factors need it."""

@@ -11,7 +11,7 @@ from crate_dsl.operators.norms import normalised
 from crate_dsl.operators.program import StepProgram
 from crate_dsl.operators.uses import inputs_of, step_parameters, step_scalars
 from crate_dsl.pytorch.body import Body, Class
-from crate_dsl.pytorch.collected import collected_matrices
+from crate_dsl.pytorch.collected import Collected, collected_matrices
 from crate_dsl.pytorch.comments import docstring, formula, stated_energy, what_it_does
 from crate_dsl.pytorch.fitting import estimate_of, fitting_methods
 from crate_dsl.pytorch.folding import Folding
@@ -71,7 +71,7 @@ class StepWriter:
             step, Class(step.block, file.constants, attributes, self._scalars, file.helpers, gpu=file.gpu)
         )
         self._class = self._folding.owner
-        self._made: dict[int, str] = {}
+        self._collected: list[Collected] = []
 
     @property
     def folds(self) -> bool:
@@ -84,9 +84,8 @@ class StepWriter:
 
     def classes(self, name: str) -> list[list[str]]:
         """The functions of matrices collected from weights, and the class of the step, which calls them."""
-        found = collected_matrices(self._step.forward, self._class, self._file.names, name)
-        self._made = {matrix.number: matrix.call for matrix in found}
-        return [*(list(matrix.text) for matrix in found), self._text(name)]
+        self._collected = collected_matrices(self._step.forward, self._class, self._file.names, name)
+        return [*(list(matrix.text) for matrix in self._collected), self._text(name)]
 
     def _text(self, name: str) -> list[str]:
         derived = self._step.derived
@@ -116,6 +115,7 @@ class StepWriter:
             lines += start.lines(parameter, used and parameter.held == "learned") if parameter.stored else []
         for scalar in self._scalars.values():
             lines.append(scalar_line(scalar, self._size(scalar.family) if scalar.family else None))
+        lines += [matrix.keeper for matrix in self._collected]
         lines += self._folding.buffers(self._size)
         return ["def __init__(self) -> None:", *indented(["super().__init__()", *lines])]
 
@@ -174,7 +174,7 @@ class StepWriter:
         own = {leaf: text for leaf, text in inputs.items() if leaf in inputs_of(graph)} or inputs
         first_input = next(iter(inputs.values()))
         counted = self._file.counted(graph.tokens, first_input, always=bool(self._step.fits))
-        made = self._made if graph is self._step.forward else {}
+        made = {matrix.number: matrix.call for matrix in self._collected} if graph is self._step.forward else {}
         body = Body(graph, self._class, names, own, counted=counted, norms=norms, made=made)
         return [name, *indented([*first, *body.lines()])]
 
