@@ -168,7 +168,8 @@ def test_the_floor_counts_the_products_of_the_network() -> None:
     linear, scores = 2 * batch * count * d * d, 2 * 2 * batch * heads * count * count * p
     ends = 2 * batch * 16 * 4 * d + 2 * batch * d * 10
     whole = 3 * linear + 2 * d**3 + scores
-    last = linear + 2 * linear // count + 2 * d**3 + scores // count  # the class token alone asks, and is read out
+    one = 2 * batch * d * d  # a d x d map of the class token: U for w, U' w, U answer and U_out, then D' and D
+    last = 6 * one + 2 * 2 * batch * heads * count * d
     total = sum(product.flops for product in found)
     assert abs(total - (layers - 1) * whole - last - ends) < 0.01 * total  # biases are counted with the products
     scores = ProductShape(batch * heads, count, p, count)
