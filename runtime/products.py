@@ -67,7 +67,7 @@ def ends(compilation: Compilation, network: nn.Module, batch: int) -> Iterator[P
     for stage in (stage for stage in model.stages if isinstance(stage, ClassAttention)):
         yield from of_class_attention(stage, model.tokens.count + 1, width, batch)
     if "patches" in words:
-        yield linear(batch * model.tokens.patches, network.patches.projection.in_features, width, ONE_FACTOR)
+        yield linear(batch * model.visible, network.patches.projection.in_features, width, ONE_FACTOR)
     match model.head.word.name:
         case "classify":
             yield linear(batch, width, network.classes)

@@ -324,5 +324,11 @@ class Model:
         return self.patch[0] * self.patch[1] * int(self.input.arguments[0])
 
     @property
+    def visible(self) -> int:
+        """How many patches of an image a mask leaves: all, where there is none."""
+        hidden = float(self.mask.arguments[0]) if self.mask else 0.0
+        return int(self.tokens.patches * (1 - hidden))
+
+    @property
     def blocks(self) -> tuple[Block, ...]:
         return tuple(stage for stage in self.stages if isinstance(stage, Block))

@@ -115,8 +115,8 @@ def _embedding(model: Model, words: Mapping[str, tuple[int | Fraction | str, ...
 
 
 def _patches(model: Model, arguments: tuple[int | Fraction | str, ...]) -> tuple[int, int]:
-    """Parameters and operations of the embedding of patches."""
-    d, n, pixels = model.sizes[model.tokens.rows], model.tokens.patches, model.pixels
+    """Parameters and operations of the embedding of patches, of which a mask leaves some."""
+    d, n, pixels = model.sizes[model.tokens.rows], model.visible, model.pixels
     parameters, flops = pixels * d + d, (2 * pixels + 1) * d * n
     if "norm" in arguments:
         parameters += 2 * pixels + 2 * d

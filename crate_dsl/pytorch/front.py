@@ -28,6 +28,7 @@ class Front(Protocol):
     def stem(self) -> list[str]: ...  # of `__init__`, as `positions`
     def positions(self) -> list[str]: ...
     def embedded(self) -> str: ...  # the input as tokens, without what is added
+    def masked(self) -> list[str]: ...  # the mask, and the input as tokens where it is not hidden
     def placed(self) -> str: ...  # the tokens `z` with their positions
     def methods(self) -> list[str]: ...
 
@@ -77,7 +78,7 @@ def tokens_method(file: File, front: Front) -> list[str]:
     noise, result = (", noise: Tensor | None = None", "tuple[Tensor, Tensor]") if masked else ("", "Tensor")
     lines = [f"z = {front.embedded()}"]
     if masked:
-        lines += ["mask = self.mask(z, noise)", "z = torch.where(mask.unsqueeze(-1) == 1, self.mask_token, z)"]
+        lines = front.masked()
     if front.class_token:
         lines.append("z = torch.cat((self.class_token.expand(len(z), -1, -1), z), dim=1)")
     placed = front.placed()

@@ -201,6 +201,14 @@ def gelu_potential(x: Tensor) -> Tensor:
     density = torch.exp(-x.square() / 2) / math.sqrt(2 * math.pi)
     return ((x.square() - 1) * torch.special.ndtr(x) + x * density) / 2
 ''',
+    "embed_visible": '''
+def embed_visible(embed: nn.Module, patches: Tensor, mask: Tensor, ratio: float, mask_token: Tensor) -> Tensor:
+    """Tokens of the patches, (batch, patches, d); where the mask is 1 the mask token, and nothing is embedded."""
+    visible = int(patches.shape[1] * (1 - ratio))
+    places = mask.argsort(dim=1)[:, :visible, None]
+    tokens = embed(patches.gather(1, places.expand(-1, -1, patches.shape[-1])))
+    return mask_token.to(tokens.dtype).expand(*mask.shape, -1).scatter(1, places.expand_as(tokens), tokens)
+''',
     "sine_and_cosine": '''
 def sine_and_cosine(angle: Tensor) -> tuple[Tensor, Tensor]:
     """Sine and cosine as numpy computes them in float32, to the bit, since the official tables were made so.

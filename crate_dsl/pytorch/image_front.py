@@ -97,6 +97,15 @@ class ImageFront:
         images = "images" if self._convolutions else "self.patchify(images)"
         return f"self.patches({images})  # (batch, patches, {self._d})"
 
+    def masked(self) -> list[str]:
+        self._file.helpers.add("embed_visible")
+        call = "embed_visible(self.patches, patches, mask, self.mask_ratio, self.mask_token)"
+        return [
+            f"patches = self.patchify(images)  # (batch, patches, {self.outputs})",
+            "mask = self.mask(patches, noise)",
+            f"z = {call}  # (batch, patches, {self._d})",
+        ]
+
     def placed(self) -> str:
         if self._position == "fourier":
             position = "self.position(self.places)"

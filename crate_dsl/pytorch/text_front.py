@@ -55,6 +55,13 @@ class TextFront:
     def embedded(self) -> str:
         return f"self.embedding(text)  # (batch, tokens, {self._d})"
 
+    def masked(self) -> list[str]:
+        return [
+            f"z = {self.embedded()}",
+            "mask = self.mask(z, noise)",
+            "z = torch.where(mask.unsqueeze(-1) == 1, self.mask_token, z)",
+        ]
+
     def placed(self) -> str:
         return "z + self.position[:, : z.shape[1]]" if self._position else "z"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from crate_dsl.errors import CompilerBug
 from crate_dsl.pytorch.stem import token_lines
 from crate_dsl.pytorch.steps import File
 
@@ -40,6 +41,9 @@ class VectorsFront:
 
     def embedded(self) -> str:
         return "vectors"
+
+    def masked(self) -> list[str]:
+        raise CompilerBug("a mask of vectors, which the language refuses")
 
     def placed(self) -> str:
         return "z + self.position" if self._position else "z"

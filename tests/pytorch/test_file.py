@@ -195,6 +195,24 @@ def test_the_mask_keeps_the_smallest_noise() -> None:
     assert (noise.masked_fill(mask == 1, 0).amax(1) < noise.masked_fill(mask == 0, 1).amin(1)).all()
 
 
+def test_hidden_patches_are_not_embedded() -> None:
+    """Values and gradients are those of embedding all patches first, as the official code does."""
+    network = network_of(digits("crate_mae"))
+    images, noise = torch.randn(3, 1, 8, 8, dtype=torch.float64), torch.rand(3, 16, dtype=torch.float64)
+    seen = []
+    network.patches.register_forward_pre_hook(lambda module, given: seen.append(given[0].shape[1]))
+    z, mask = network.tokens(images, noise)
+    assert seen == [4]
+    embedded = network.patches(network.patchify(images))
+    wanted = torch.where(mask.unsqueeze(-1) == 1, network.mask_token, embedded)
+    wanted = torch.cat((network.class_token.expand(3, -1, -1), wanted), dim=1) + network.position
+    torch.testing.assert_close(z, wanted, rtol=1e-12, atol=1e-12)
+    upstream, stem = torch.randn_like(z), [*network.patches.parameters(), network.mask_token]
+    torch.testing.assert_close(
+        torch.autograd.grad(z, stem, upstream), torch.autograd.grad(wanted, stem, upstream), rtol=1e-10, atol=1e-12
+    )
+
+
 def test_patches_are_undone() -> None:
     network = network_of(digits("crate_decoder"))
     images = torch.randn(2, 1, 8, 8, dtype=torch.float64)
