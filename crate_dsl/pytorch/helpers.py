@@ -117,10 +117,12 @@ class NormedLinear(torch.autograd.Function):
         v, mean, deviation = torch.native_layer_norm(z, z.shape[-1:], gain, shift, ctx.epsilon)
         rows = gradient.flatten(0, -2)
         of_weight = rows.mT @ v.flatten(0, -2).to(rows.dtype)
-        of_v = (gradient @ weight.to(rows.dtype)).to(z.dtype)
-        of_z, of_gain, of_shift = torch.ops.aten.native_layer_norm_backward(
-            of_v, z, z.shape[-1:], mean, deviation, gain, shift, [True, gain is not None, gain is not None]
-        )
+        of_z = of_gain = of_shift = None
+        if ctx.needs_input_grad[0]:
+            of_v = (gradient @ weight.to(rows.dtype)).to(z.dtype)
+            of_z, of_gain, of_shift = torch.ops.aten.native_layer_norm_backward(
+                of_v, z, z.shape[-1:], mean, deviation, gain, shift, [True, gain is not None, gain is not None]
+            )
         of_bias = rows.sum(0) if ctx.learned else None  # a constant needs none
         return of_z, of_gain, of_shift, None, of_weight.to(weight.dtype), of_bias, None, None
 
@@ -130,11 +132,12 @@ def normed_linear(
 ) -> Tensor:
     """F.linear(norm(z), weight, bias), its ReLU if wanted; in training the normed tokens are not kept.
 
-    On a GPU gain and shift go into the weight and the bias, since their gradients are slow sums over all tokens:
+    On a GPU gain and shift go into the weight and the bias, since their gradients are slow sums over all tokens, and
+    where z needs no gradient, which is then not computed for their sake:
     weight (gain x + shift) + bias = (weight gain) x + (weight shift + bias).
     """
     if isinstance(norm, nn.LayerNorm) and (torch.is_grad_enabled() or z.dtype != norm.weight.dtype):
-        if z.is_cuda:
+        if z.is_cuda or (torch.is_grad_enabled() and not z.requires_grad):
             offset = weight @ norm.bias
             weight, bias = weight * norm.weight, offset if bias is None else offset + bias
             gain = shift = None

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.profiler import ProfilerActivity, profile
 
 from tests.pytorch.running import written
 from tests.steps import CASES, program_of
@@ -49,6 +50,25 @@ def test_values_and_gradients(official: ModuleType, biased: bool, relu: bool) ->
     found, wanted = (gradients(apply, biased, relu) for apply in (official.normed_linear, plain))
     torch.testing.assert_close(found, wanted, **CLOSE)
     assert not relu or (found[0] == 0).any()
+
+
+@pytest.mark.parametrize("relu", [True, False])
+@pytest.mark.parametrize("biased", [True, False])
+def test_of_what_needs_no_gradient_none_is_computed(official: ModuleType, biased: bool, relu: bool) -> None:
+    """The gradients of gain and shift come from those of weight and bias, as of patches."""
+
+    def of_weights(apply: Map) -> tuple[list[Tensor], list[str]]:
+        z, norm, weight, bias = leaves()
+        given = (norm.weight, norm.bias, weight, *([bias] if biased else []))
+        value = apply(z.detach(), norm, weight, bias if biased else None, relu)
+        loss = (value * torch.linspace(-1, 1, value.numel()).view_as(value)).sum()
+        with profile(activities=[ProfilerActivity.CPU]) as calls:
+            found = torch.autograd.grad(loss, given)
+        return [value, *found], [event.key for event in calls.key_averages()]
+
+    (found, calls), (wanted, usual) = of_weights(official.normed_linear), of_weights(plain)
+    torch.testing.assert_close(found, wanted, **CLOSE)
+    assert ["aten::native_layer_norm_backward" in names for names in (calls, usual)] == [False, True]
 
 
 def test_second_derivatives(official: ModuleType) -> None:
