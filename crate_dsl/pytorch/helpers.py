@@ -114,15 +114,21 @@ class NormedLinear(torch.autograd.Function):
     def backward(ctx, gradient: Tensor) -> tuple[Tensor | None, ...]:
         z, gain, shift, weight, result = ctx.saved_tensors
         gradient = torch.ops.aten.threshold_backward(gradient, result, 0) if ctx.relu else gradient
-        v, mean, deviation = torch.native_layer_norm(z, z.shape[-1:], gain, shift, ctx.epsilon)
-        rows = gradient.flatten(0, -2)
+        whole = ctx.needs_input_grad[0]
+        affine = (gain, shift) if whole else (None, None)
+        v, mean, deviation = torch.native_layer_norm(z, z.shape[-1:], *affine, ctx.epsilon)
+        rows, weight_now = gradient.flatten(0, -2), weight.to(gradient.dtype)
         of_weight = rows.mT @ v.flatten(0, -2).to(rows.dtype)
         of_z = of_gain = of_shift = None
-        if ctx.needs_input_grad[0]:
-            of_v = (gradient @ weight.to(rows.dtype)).to(z.dtype)
+        if whole:
+            of_v = (gradient @ weight_now).to(z.dtype)
             of_z, of_gain, of_shift = torch.ops.aten.native_layer_norm_backward(
                 of_v, z, z.shape[-1:], mean, deviation, gain, shift, [True, gain is not None, gain is not None]
             )
+        elif gain is not None:  # of (weight gain) x + (weight shift + bias), without the product for a gradient of z
+            total = rows.sum(0)
+            of_gain, of_shift = (weight_now * of_weight).sum(0), total @ weight_now
+            of_weight = of_weight * gain + total.outer(shift)
         of_bias = rows.sum(0) if ctx.learned else None  # a constant needs none
         return of_z, of_gain, of_shift, None, of_weight.to(weight.dtype), of_bias, None, None
 
@@ -132,12 +138,11 @@ def normed_linear(
 ) -> Tensor:
     """F.linear(norm(z), weight, bias), its ReLU if wanted; in training the normed tokens are not kept.
 
-    On a GPU gain and shift go into the weight and the bias, since their gradients are slow sums over all tokens, and
-    where z needs no gradient, which is then not computed for their sake:
+    On a GPU gain and shift go into the weight and the bias, since their gradients are slow sums over all tokens:
     weight (gain x + shift) + bias = (weight gain) x + (weight shift + bias).
     """
     if isinstance(norm, nn.LayerNorm) and (torch.is_grad_enabled() or z.dtype != norm.weight.dtype):
-        if z.is_cuda or (torch.is_grad_enabled() and not z.requires_grad):
+        if z.is_cuda:
             offset = weight @ norm.bias
             weight, bias = weight * norm.weight, offset if bias is None else offset + bias
             gain = shift = None
