@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+import gc
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +21,8 @@ from crate_dsl import CrateError
 from runtime.errors import Quiet, UserError
 
 T = TypeVar("T")
+
+SETTLING = 0.2  # seconds; on an idle machine microseconds would do
 
 
 @dataclass(frozen=True)
@@ -90,6 +94,17 @@ def world() -> Iterator[World]:
         yield here
     finally:
         dist.destroy_process_group()
+        _settle()
+
+
+def _settle() -> None:
+    """Give gloo's threads the time to put down the tensors of the last exchange.
+
+    What FSDP2 remembers of its meshes keeps these threads, whatever is destroyed. One that asks for Python's lock when
+    the interpreter is ending already is ended by it, and the process aborts with all its work done.
+    """
+    gc.collect()  # modules hold the connection in circles, and without it the threads are joined
+    time.sleep(SETTLING)
 
 
 def averaged(values: Tensor) -> Tensor:
