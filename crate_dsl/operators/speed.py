@@ -9,6 +9,7 @@ from crate_dsl.operators.cost import BALANCE, Cost, Workload, cost, price, quant
 from crate_dsl.operators.graph import Graph, Operator
 from crate_dsl.operators.passes import stages
 from crate_dsl.operators.program import Program, StepProgram
+from crate_dsl.operators.rewrite import of_one_token
 from crate_dsl.operators.summary import summary
 from crate_dsl.operators.uses import forward_graphs, runs
 
@@ -96,26 +97,28 @@ def speed(lowered: Program, optimised: Program, workload: Workload) -> str:
     model, batch = lowered.derivation.model, workload.batch
     title = f"{model.name}: what each pass gained, in a forward pass over {batch} {model.example}{'s' * (batch > 1)}"
     price_of = f"price: operations, and {BALANCE:g} for every byte moved; gain: over the price in the row before"
-    pruned = {step.forward.name: step.pruned for step in optimised.steps}
+    written = {step.forward.name: step for step in optimised.steps}
     steps = [(step.block.repeat, graph) for step in lowered.steps for graph in forward_graphs(step)]
     penalties = [(p.derived.block.repeat if p.derived.block else 1, p.graph) for p in lowered.penalties]
     graphs = [
-        _passes(history(graph, workload), layers, workload, pruned.get(graph.name))
+        _passes(history(graph, workload), layers, workload, written.get(graph.name))
         for layers, graph in (*steps, *penalties)
     ]
     notes = [PREFIX] * any(graph.causal for _, graph in steps) + [FROZEN] * workload.frozen
     return "\n\n".join(["\n".join([title, price_of, *notes]), *graphs, _network(lowered, optimised, batch)]) + "\n"
 
 
-def _passes(found: History, layers: int, workload: Workload, pruned: Graph | None) -> str:
+def _passes(found: History, layers: int, workload: Workload, written: StepProgram | None) -> str:
     """The rows of one graph; the total is over all rows, where they may be compared."""
     first, last = found.stages[0].graph, found.stages[-1].graph
     rows = [PASS_COLUMNS, _row("as lowered", first, workload)]
     for before, after in zip(found.stages, found.stages[1:], strict=False):
         rows.append(_row(after.name, after.graph, workload, before.graph, after.does))
     rows.append(_row("as written", last, workload, first, "all passes together"))
-    if pruned:
-        rows.append(_row("last layer", pruned, workload, last, "for the one token that the head reads"))
+    if written and written.pruned:
+        rows.append(_row("last layer", written.pruned, workload, last, "for the one token that the head reads"))
+    elif written and written.single:
+        rows.append(_row("one token", written.single, workload, of_one_token(last), "of a text that grows"))
     idle = f"  nothing to do: {', '.join(found.idle)}" if found.idle else "  every pass did something"
     head = f"{found.name}, {layers} layer{'s' * (layers > 1)}, {first.tokens} {first.size(first.tokens)}"
     return "\n".join([head, *_aligned(rows, "lrrrrrl"), idle])
