@@ -122,6 +122,9 @@ def _product(op: Operator, speaker: Speaker) -> Code:
         return _heads(op, speaker, "")
     if _is_weight(a.type) and b.type.batch and a.kind != "transpose":
         return Code(linear(right, speaker.code(left, False).text, "", speaker), ATOM, True)
+    if op.type.cols == FIRST and a.type.family and b.type.family and not a.type.batch:
+        weights = speaker.code(left, True, op.type).at(POWER)  # not copied for every sample, as they would be by `@`
+        return Code(f"({speaker.code(right, True).at(ATOM)}.transpose(0, 2) @ {weights}).transpose(0, 2)", ATOM, True)
     text = f"{speaker.code(right, True, op.type).at(PRODUCT)} @ {speaker.code(left, True, op.type).at(POWER)}"
     return Code(text, PRODUCT, True)
 
