@@ -69,7 +69,7 @@ def test_frozen_networks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
 
 def test_networks_for_a_gpu(capsys: pytest.CaptureFixture[str]) -> None:
     status, text, _ = run(capsys, str(ROOT / "specs/crate.crate"), "--gpu")
-    assert status == 0 and "import triton\n" in text and "= shared_attention(w, scale=" in text
+    assert status == 0 and "import triton\n" in text and "= kernel_attention(w, scale=" in text
 
 
 @pytest.mark.parametrize("name", ["crate", "crate_exact", "crate_mae", "crate_gpt_exact", "tost_causal", "redunet"])

@@ -92,8 +92,8 @@ def standardised(z: Tensor, eps: float = 1e-5) -> Tensor:
     with torch.autocast(z.device.type, enabled=False):
         return F.layer_norm(z, z.shape[-1:], eps=eps)
 ''',
-    "shared_attention": '''
-class SharedAttention(torch.autograd.Function):
+    "kernel_attention": '''
+class KernelAttention(torch.autograd.Function):
     """softmax(s w w') w, of (batch, N, heads, p) in half precision, with the symmetric scores' own backward pass."""
 
     @staticmethod
@@ -122,11 +122,11 @@ class SharedAttention(torch.autograd.Function):
         return found, None
 
 
-def shared_attention(w: Tensor, scale: float) -> Tensor:
+def kernel_attention(w: Tensor, scale: float) -> Tensor:
     """Attention with one tensor for queries, keys and values, (batch, heads, N, p); kernels in half precision."""
     if w.is_cuda and w.dtype in (torch.float16, torch.bfloat16) and w.shape[-1] in (32, 64):
-        return SharedAttention.apply(w.transpose(1, 2).contiguous(), scale).transpose(1, 2)
-    return F.scaled_dot_product_attention(w, w, w, scale=scale)
+        return KernelAttention.apply(w.transpose(1, 2).contiguous(), scale).transpose(1, 2)
+    return shared_attention(w, scale)
 ''',
 }
-GPU_NEEDS = {"shared_attention": ("attention_kernels",)}
+GPU_NEEDS = {"kernel_attention": ("attention_kernels", "shared_attention", "at_least_float32")}

@@ -24,6 +24,49 @@ def attention_of_one(query: Tensor, keys: Tensor, values: Tensor, scale: float) 
     keys, values = keys.unsqueeze(1), values.unsqueeze(1)
     return F.scaled_dot_product_attention(query.transpose(1, 2), keys, values, scale=scale).transpose(1, 2)
 ''',
+    "shared_attention": '''
+class SharedAttention(torch.autograd.Function):
+    """softmax(s w w') w with a backward pass of matrix products, by shares of the heads that stay in the caches."""
+
+    @staticmethod
+    def forward(ctx, w: Tensor, scale: float, is_causal: bool) -> Tensor:
+        result = F.scaled_dot_product_attention(w, w, w, scale=scale, is_causal=is_causal)
+        ctx.scale, ctx.is_causal = scale, is_causal
+        ctx.save_for_backward(w, result)
+        return result
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None, None]:
+        w, result = ctx.saved_tensors
+        tokens = w.shape[-2]
+        with torch.autocast(w.device.type, enabled=False):  # compiled code comes here under that of the forward pass
+            sums = (at_least_float32(gradient) * at_least_float32(result)).sum(-1, keepdim=True)
+            heads = [x.to(w.dtype).flatten(0, 1).split(max(1, 2**19 // tokens**2)) for x in (w, gradient, sums)]
+            parts = [SharedAttention.share(*share, ctx.scale, ctx.is_causal) for share in zip(*heads, strict=True)]
+        return torch.cat(parts).view_as(w), None, None
+
+    @staticmethod
+    def share(w: Tensor, gradient: Tensor, sums: Tensor, scale: float, is_causal: bool) -> Tensor:
+        """P'g + s (D + D') w with P the softmax and D = P * (g w' - sums of g o), of some heads, (heads, N, p)."""
+        scores = torch.baddbmm(w.new_empty(()), w, w.mT, beta=0, alpha=scale)
+        if is_causal:
+            scores += torch.full_like(scores[0], -torch.inf).triu(1)
+        weights = scores.softmax(-1)
+        change = (gradient @ w.mT).sub_(sums).mul_(weights)
+        return (weights.mT @ gradient).baddbmm_(change, w, alpha=scale).baddbmm_(change.mT, w, alpha=scale)
+
+
+def shared_attention(w: Tensor, scale: float, is_causal: bool = False) -> Tensor:
+    """Attention with one tensor for queries, keys and values, (batch, heads, N, p).
+
+    On a processor, torch's own backward pass of it is slow in half precision.
+    """
+    half = w.dtype in (torch.float16, torch.bfloat16) and w.device.type == "cpu"
+    if half and torch.is_grad_enabled() and w.shape[-2] <= 2048:
+        return SharedAttention.apply(w, scale, is_causal)
+    return F.scaled_dot_product_attention(w, w, w, scale=scale, is_causal=is_causal)
+''',
     "threshold": '''
 def threshold(x: Tensor, level: Tensor | float) -> Tensor:
     """The level where an entry is above it, else 0; the comparison passes no gradient on."""
@@ -297,7 +340,12 @@ def sincos_places(count: int, width: int) -> Tensor:
 ''',
 }
 HELPERS |= CAUSAL_HELPERS | GPU_HELPERS
-NEEDS = {"sincos_positions": ("sine_and_cosine",), "sincos_places": ("sine_and_cosine",)} | CAUSAL_NEEDS | GPU_NEEDS
+NEEDS = {
+    "sincos_positions": ("sine_and_cosine",),
+    "sincos_places": ("sine_and_cosine",),
+    "shared_attention": ("at_least_float32",),
+}
+NEEDS |= CAUSAL_NEEDS | GPU_NEEDS
 DEFINED = {name for text in HELPERS.values() for name in re.findall(r"^(?:def|class) (\w+)", text, re.MULTILINE)}
 
 

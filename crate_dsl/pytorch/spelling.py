@@ -338,9 +338,10 @@ def _attention(op: Operator, speaker: Speaker) -> Code:
     if slot:
         call = f"{asked}, {key.text}, {value.text}, {text}, {slot}"
         return Code(f"{speaker.helper('attention_now')}({call})", ATOM, True)
-    if speaker.gpu and len(set(op.inputs)) == 1 and not is_causal(op) and not speaker.is_learned(scale):
-        return Code(f"{speaker.helper('shared_attention')}({asked}, scale={text})", ATOM, True)
     last = ", is_causal=True" if is_causal(op) else ""
+    if len(set(op.inputs)) == 1 and not speaker.is_learned(scale):
+        name = "kernel_attention" if speaker.gpu and not last else "shared_attention"
+        return Code(f"{speaker.helper(name)}({asked}, scale={text}{last})", ATOM, True)
     if speaker.is_learned(scale):
         asked, text = f"{speaker.scalar(scale, op.type).at(PRODUCT)} * {query.at(PRODUCT)}", "1.0"
     call = speaker.helper("attention_of_one") if of_one else "F.scaled_dot_product_attention"

@@ -49,7 +49,7 @@ def test_kernels_of_attention(kernels: ModuleType, tokens: int, heads: int, widt
     """Value and gradient against the softmax in float64; in float16, for the units of a GPU round float32."""
     w, upon = attention_gradient(tokens, heads, width, torch.float16)
     w.requires_grad_()
-    value = kernels.SharedAttention.apply(w, 0.3)
+    value = kernels.KernelAttention.apply(w, 0.3)
     exact = w.detach().double().requires_grad_()
     rows = exact.transpose(1, 2)
     wanted = (0.3 * rows @ rows.mT).softmax(-1).matmul(rows).transpose(1, 2)
