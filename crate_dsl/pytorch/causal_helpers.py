@@ -53,20 +53,26 @@ def solve_per_token(a: Tensor, b: Tensor, v: Tensor, shift: Tensor | float, scal
 class PrefixSolve(torch.autograd.Function):
     """(shift I + scale S_t)^-1 v_t, S_t the sum over i <= t of w_i w_i'; P is the inverse before each chunk of 64."""
 
+    generate_vmap_rule = True
+
     @staticmethod
-    def forward(ctx, w: Tensor, v: Tensor | None, shift: Tensor, scale: Tensor) -> Tensor:
+    def forward(w: Tensor, v: Tensor | None, shift: Tensor, scale: Tensor) -> tuple[Tensor, ...]:
         count, w = w.shape[-2], chunks(w).contiguous()
         one_by_one = w.device.type == "cpu" and not torch.compiler.is_compiling()
         factored = (PrefixSolve.one_by_one if one_by_one else PrefixSolve.all_at_once)(w, shift, scale)
         inverse, reduced, diagonal = factored
-        scale = scale.unsqueeze(-1)
         if v is None:
             result = reduced / diagonal.unsqueeze(-1)
         else:
-            result = PrefixSolve.solved(chunks(v), inverse, reduced, scale)
-        ctx.save_for_backward(w, inverse, reduced, result, scale)
-        ctx.count, ctx.alone = count, v is None
-        return result.flatten(-3, -2)[..., :count, :]
+            result = PrefixSolve.solved(chunks(v), inverse, reduced, scale.unsqueeze(-1))
+        return result.flatten(-3, -2)[..., :count, :], w, inverse, reduced, result
+
+    @staticmethod
+    def setup_context(ctx, inputs: tuple, outputs: tuple) -> None:
+        ctx.mark_non_differentiable(*outputs[1:])
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(*outputs[1:], inputs[3].unsqueeze(-1))
+        ctx.count, ctx.alone = outputs[0].shape[-2], inputs[1] is None
 
     @staticmethod
     def all_at_once(w: Tensor, shift: Tensor, scale: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -108,7 +114,7 @@ class PrefixSolve(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx, gradient: Tensor) -> tuple[Tensor, Tensor | None, Tensor, Tensor]:
+    def backward(ctx, gradient: Tensor, *_: None) -> tuple[Tensor, Tensor | None, Tensor, Tensor]:
         """With y the result and h_t the same solve of the gradient: h for v, -scale (h_t y_t' + y_t h_t') for S_t."""
         w, inverse, reduced, y, scale = ctx.saved_tensors
         with torch.autocast(w.device.type, enabled=False):  # compiled code comes here under that of the forward pass
@@ -128,7 +134,7 @@ def prefix_solve(w: Tensor, shift: Tensor | float, scale: Tensor | float, v: Ten
     """(shift I + scale S_t)^-1 v_t for every token t, S_t the sum over i <= t of w_i w_i'; v is w where it is None."""
     heads = w.shape[-3] if w.ndim > 3 else 1
     shift, scale = (torch.as_tensor(x, dtype=w.dtype, device=w.device).expand(heads, 1, 1) for x in (shift, scale))
-    return PrefixSolve.apply(w, v, shift, scale)
+    return PrefixSolve.apply(w, v, shift, scale)[0]
 ''',
     "count_now": '''
 def count_now(memory: dict, slot: int) -> int:

@@ -28,12 +28,16 @@ def attention_of_one(query: Tensor, keys: Tensor, values: Tensor, scale: float) 
 class SharedAttention(torch.autograd.Function):
     """softmax(s w w') w with a backward pass of matrix products, by shares of the heads that stay in the caches."""
 
+    generate_vmap_rule = True
+
     @staticmethod
-    def forward(ctx, w: Tensor, scale: float, is_causal: bool) -> Tensor:
-        result = F.scaled_dot_product_attention(w, w, w, scale=scale, is_causal=is_causal)
-        ctx.scale, ctx.is_causal = scale, is_causal
+    def forward(w: Tensor, scale: float, is_causal: bool) -> Tensor:
+        return F.scaled_dot_product_attention(w, w, w, scale=scale, is_causal=is_causal)
+
+    @staticmethod
+    def setup_context(ctx, inputs: tuple, result: Tensor) -> None:
+        w, ctx.scale, ctx.is_causal = inputs
         ctx.save_for_backward(w, result)
-        return result
 
     @staticmethod
     @torch.autograd.function.once_differentiable
@@ -111,7 +115,7 @@ class MadeOf:
     def __call__(self, weight: Tensor) -> Tensor:
         if torch.is_grad_enabled() or torch.compiler.is_compiling() or torch.is_autocast_enabled("cpu"):
             return self._function.apply(weight)
-        if weight.device.type != "cpu" or type(weight) not in (Tensor, nn.Parameter):
+        if weight.device.type != "cpu" or type(weight) is not nn.Parameter:
             return self._function.apply(weight)
         last = self._last
         if last is None or last[0].dtype != weight.dtype or not torch.equal(last[0], weight):
@@ -132,9 +136,10 @@ def fold_again(network: nn.Module, _: object) -> None:
 class NormedLinear(torch.autograd.Function):
     """F.linear(layer_norm(z), weight, bias), its ReLU if wanted; the backward pass makes the normed tokens again."""
 
+    generate_vmap_rule = True
+
     @staticmethod
     def forward(
-        ctx,
         z: Tensor,
         gain: Tensor | None,
         shift: Tensor | None,
@@ -149,9 +154,12 @@ class NormedLinear(torch.autograd.Function):
         result = F.linear(v, weight, bias)
         if relu:  # in place, but not under torch.compile: that of torch 2.11 loses the gradient then
             result = F.relu(result, inplace=not torch.compiler.is_compiling())
-        ctx.epsilon, ctx.relu, ctx.learned = epsilon, relu, learned
-        ctx.save_for_backward(z, gain, shift, weight, result if relu else None)
         return result
+
+    @staticmethod
+    def setup_context(ctx, inputs: tuple, result: Tensor) -> None:
+        z, gain, shift, ctx.epsilon, weight, _, ctx.relu, ctx.learned = inputs
+        ctx.save_for_backward(z, gain, shift, weight, result if ctx.relu else None)
 
     @staticmethod
     def backward(ctx, gradient: Tensor) -> tuple[Tensor | None, ...]:
@@ -206,25 +214,31 @@ def stochastic_depth(z: Tensor, after: Tensor, rate: float) -> Tensor:
 ''',
     "gram_solve": '''
 class GramSolve(torch.autograd.Function):
-    """(shift I + scale w'w)^-1 applied to every row of w; the inverse is kept for the backward pass."""
+    """(shift I + scale w'w)^-1 applied to every row of w; the inverse and w'w are kept for the backward pass."""
+
+    generate_vmap_rule = True
 
     @staticmethod
-    def forward(ctx, w: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
-        w = w.contiguous()
+    def forward(w: Tensor, shift: Tensor, scale: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         gram = w.mT @ w  # (..., p, p)
         identity = torch.eye(w.shape[-1], dtype=w.dtype, device=w.device)
         factor = torch.linalg.cholesky_ex(shift * identity + scale * gram).L
         root = torch.linalg.solve_triangular(factor, identity.expand_as(factor), upper=False)
         inverse = root.mT @ root
-        result = w @ inverse
-        ctx.save_for_backward(w, gram, inverse, result, scale)
-        return result
+        return w @ inverse, inverse, gram
+
+    @staticmethod
+    def setup_context(ctx, inputs: tuple, outputs: tuple) -> None:
+        w, _, scale = inputs
+        ctx.mark_non_differentiable(*outputs[1:])
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(w, *outputs, scale)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def backward(ctx, gradient: Tensor, *_: None) -> tuple[Tensor, Tensor, Tensor]:
         """With y the result and h the same solve of the gradient: h - scale w (h'y + y'h) for w."""
-        w, gram, inverse, y, scale = ctx.saved_tensors
+        w, y, inverse, gram, scale = ctx.saved_tensors
         with torch.autocast(w.device.type, enabled=False):  # compiled code comes here under that of the forward pass
             h = gradient @ inverse
             cross = h.mT @ y  # (..., p, p)
@@ -239,7 +253,7 @@ def gram_solve(w: Tensor, shift: Tensor | float, scale: Tensor | float) -> Tenso
     """(shift I + scale w'w)^-1 applied to every row of w, (batch, [heads,] N, p)."""
     heads = w.shape[-3] if w.ndim > 3 else 1
     shift, scale = (torch.as_tensor(x, dtype=w.dtype, device=w.device).expand(heads, 1, 1) for x in (shift, scale))
-    return GramSolve.apply(w, shift, scale)
+    return GramSolve.apply(w.contiguous(), shift, scale)[0]
 ''',
     "gelu_slope": '''
 def gelu_slope(x: Tensor) -> Tensor:
