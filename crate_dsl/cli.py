@@ -14,7 +14,7 @@ from typing import NoReturn
 
 from crate_dsl.certificate import certificate
 from crate_dsl.compiler import VERSION, Compilation, compile_spec
-from crate_dsl.errors import CompilerBug, CrateError, fail, harmless
+from crate_dsl.errors import CompilerBug, CrateError, fail, harmless, show_what_can_be_shown
 from crate_dsl.library.standard import listing
 from crate_dsl.mathematics import explain, page
 from crate_dsl.operators.cost import BATCH, table
@@ -100,6 +100,7 @@ def parser() -> Parser:
 
 def main(arguments: list[str] | None = None) -> int:
     """The command; returns the exit status."""
+    show_what_can_be_shown()
     options = parser().parse_args(arguments)
     try:
         return run(options)

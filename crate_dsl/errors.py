@@ -6,6 +6,8 @@ size clash, say). Deep code states the fact; only this file decides how it looks
 
 from __future__ import annotations
 
+import io
+import sys
 import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -66,6 +68,13 @@ class Span:
 def harmless(text: str) -> str:
     """A text for a terminal: control characters other than ends of lines and tabs are replaced."""
     return "".join(c if c in "\n\t" or unicodedata.category(c) != "Cc" else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
+def show_what_can_be_shown() -> None:
+    """Let a terminal that lacks a letter show another one in its place, not fail."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
 
 
 def _printable(text: str) -> str:

@@ -14,7 +14,7 @@ from torch import nn
 import crate_dsl
 from runtime.baselines.vit import VisionTransformer
 from runtime.data.source import Splits
-from runtime.errors import Parser, UserError, run
+from runtime.errors import Parser, UserError, outlast_reader, run
 from runtime.network import Compiled, compile_network, kind_of, parameter_count
 from runtime.probing.features import reading
 from runtime.probing.protocol import probe, require_classes
@@ -37,16 +37,21 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--recipe", help="a recipe of specs/recipes by name, or a YAML file; default: by the network")
     parser.add_argument("--out", type=Path, help="folder for the runs; default: a new one below runs/")
     options = parser.parse_intermixed_args(arguments)
+    outlast_reader()
     overrides = [word for word in options.words if "=" in word]
     specs = [Path(word) for word in options.words if "=" not in word]
     if not specs:
         raise UserError(f"at least one spec is needed\n{parser.format_usage().strip()}")
     name = options.recipe or recipes.default(kind_of(specs[0]))
     recipe = recipes.load(recipes.find(name), overrides)
+    if len({spec.stem for spec in specs}) < len(specs):
+        raise UserError("the specs need different file names, by which their runs are called")
     networks = [(spec.stem, compile_network(spec, recipe.preset, recipe.sizes, recipe.seed)) for spec in specs]
     if options.vit:
         networks.append(("vit", vision_transformer(specs[0], networks[0][1], recipe)))
     splits = recipe.splits(networks[0][1].shape)
+    for _, compiled in networks:
+        recipe.task.check(compiled.module, splits.classes)
     if options.probe:
         require_classes(networks[0][1].module, splits, recipe)
     out = options.out or unused(f"compare-{Path(name).stem}")

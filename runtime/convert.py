@@ -7,11 +7,10 @@ python -m runtime.convert RUN|WEIGHTS.safetensors --to-official -o OFFICIAL.pth
 from __future__ import annotations
 
 import argparse
-import re
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import yaml
 from torch import Tensor
 
 import crate_dsl
@@ -38,13 +37,22 @@ def settings(words: Sequence[str]) -> dict[str, int | float]:
     values = {}
     for word in words:
         name, sign, text = word.partition("=")
-        value = yaml.safe_load(text) if sign else None
-        if isinstance(value, str):  # YAML takes 1e-3 for a word
-            value = float(value) if re.fullmatch(r"[-+.\deE]+", value) else value
-        if not isinstance(value, int | float) or isinstance(value, bool):
+        value = number(text) if sign else None
+        if value is None:
             raise UserError(f'--set: "{word}" is not of the form name=number')
         values[name] = value
     return values
+
+
+def number(text: str) -> int | float | None:
+    """What a text says, None where it is no finite number."""
+    for kind in (int, float):
+        try:
+            value = kind(text)
+        except ValueError:
+            continue
+        return value if math.isfinite(value) else None
+    return None
 
 
 def main(arguments: Sequence[str]) -> None:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, TextIO
 
 from crate_dsl import CrateError
-from crate_dsl.errors import harmless
+from crate_dsl.errors import harmless, show_what_can_be_shown
 
 
 class UserError(Exception):
@@ -61,6 +62,7 @@ def known(kind: str, name: str, names: Iterable[str]) -> str:
 
 def run(main: Callable[[Sequence[str]], None]) -> NoReturn:
     """Run a command and leave with its exit status; every foreseen failure is one message."""
+    show_what_can_be_shown()
     try:
         main(sys.argv[1:])
     except (UserError, CrateError) as error:
@@ -75,12 +77,43 @@ def run(main: Callable[[Sequence[str]], None]) -> NoReturn:
         leave("something that was read is nested too deeply", 1)
     except MemoryError:
         leave("not enough memory: smaller sizes, a smaller batch or less data are needed", 1)
+    except UnicodeEncodeError as error:
+        leave(f"a name that is not UTF-8: {error.object!r}", 1)
     except BrokenPipeError:
         sys.stderr.close()  # the reader of our output went away, as `| head` does
         sys.exit(0)
     except OSError as error:
         leave(f"{error.filename or 'file'}: {error.strerror or error}", 1)
     sys.exit(0)
+
+
+class Outlasting:
+    """An output that goes nowhere once its reader has gone, so that a run of hours outlives a pager."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        self._let_go_of_reader(lambda: self._stream.write(text))
+        return len(text)
+
+    def flush(self) -> None:
+        self._let_go_of_reader(self._stream.flush)
+
+    def _let_go_of_reader(self, act: Callable[[], object]) -> None:
+        try:
+            act()
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
+
+
+def outlast_reader() -> None:
+    """For commands that train: what reads their output may end before they do."""
+    if not isinstance(sys.stdout, Outlasting):
+        sys.stdout = Outlasting(sys.stdout)
 
 
 def leave(message: str, status: int) -> NoReturn:

@@ -13,13 +13,14 @@ from rich.markup import escape
 from rich.table import Table
 
 import crate_dsl
-from runtime.errors import Parser, Stopped, UserError, run
+from runtime.errors import Parser, Stopped, UserError, outlast_reader, run
 from runtime.network import kind_of
 from runtime.recipe import recipes
 from runtime.recipe.schema import Recipe
+from runtime.seeds import LARGEST
 from runtime.storage.log import console, read_metrics
 from runtime.storage.run_folder import RunFolder, unused
-from runtime.variants import grid, plots, results
+from runtime.variants import grid, plots, results, side_by_side
 from runtime.variants.forecast import forecast
 from runtime.variants.grid import Candidate
 from runtime.variants.jobs import Job, Result, at_once, one_by_one
@@ -49,6 +50,7 @@ def parser() -> Parser:
 
 def main(arguments: Sequence[str]) -> None:
     options = parser().parse_intermixed_args(arguments)
+    outlast_reader()
     spec = parser().one_spec(options.words)
     source, kind = crate_dsl.compile_spec(spec).source, kind_of(spec)
     if options.list and kind not in recipes.DEFAULTS and not options.recipe:
@@ -94,6 +96,7 @@ def explore(spec: Path, name: str, recipe: Recipe, found: Sequence[Candidate], o
     rows = {candidate.name: Row(candidate) for candidate in found}
     gained = Results(spec.name, name, recipe.task.metric, recipe.task.larger_is_better, seeds, list(rows.values()))
     jobs = list(jobs_of(found, recipe, seeds, out))
+    require_the_same(jobs)
     announce(found, jobs, out)
     grid.write_specs((candidate for candidate in found if not candidate.problem), recipe.preset, out / "specs")
     progress = Progress(rows, gained, len(jobs))
@@ -118,7 +121,7 @@ def seeds_of(text: str | None, recipe: Recipe) -> tuple[int, ...]:
         seeds = tuple(int(word) for word in text.split(","))
     except ValueError:
         seeds = ()
-    if not seeds or min(seeds) < 0 or len(set(seeds)) < len(seeds):
+    if not seeds or min(seeds) < 0 or max(seeds) > LARGEST or len(set(seeds)) < len(seeds):
         raise UserError(f"--seeds {text}: different whole numbers are needed, for instance --seeds 0,1,2")
     return seeds
 
@@ -132,6 +135,13 @@ def jobs_of(found: Sequence[Candidate], recipe: Recipe, seeds: Sequence[int], ou
             folder = out / "runs" / candidate.name / f"seed-{seed}"
             jobs.append(Job(candidate.variant.label, out / "specs" / f"{candidate.name}.crate", own, folder))
     return jobs
+
+
+def require_the_same(jobs: Sequence[Job]) -> None:
+    """Raises UserError where a folder holds a run with another recipe, before anything in it is written anew."""
+    for job in jobs:
+        if (folder := RunFolder(job.folder)).recipe.exists():
+            side_by_side.require_recipe(folder, job.recipe)
 
 
 def announce(found: Sequence[Candidate], jobs: Sequence[Job], out: Path) -> None:

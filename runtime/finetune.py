@@ -26,6 +26,7 @@ def main(arguments: Sequence[str]) -> None:
     options = parser.parse_intermixed_args(arguments)
     if any(word.partition("=")[0].startswith("initialisation") for word in options.words):
         raise UserError("initialisation is given by RUN|WEIGHTS and --freeze here")
+    parser.one_spec(options.words)
     file = weights_file(Path(options.trained), options.weights)
     start = [f"initialisation.weights={json.dumps(str(file))}"]
     start += ["initialisation.freeze=true"] if options.freeze else []

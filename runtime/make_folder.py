@@ -39,6 +39,8 @@ def main(arguments: Sequence[str]) -> None:
     for name in ("train", "val"):
         if getattr(options, name) < 1:
             raise UserError(f"--{name} is {getattr(options, name)}: every class needs at least one picture")
+    if not 0 <= options.seed <= seeds.LARGEST:
+        raise UserError(f"--seed is {options.seed}: a whole number from 0 on is needed")
     counts = {"train": options.train, "val": options.val}
     crops = [
         Crop(photograph, name, part, number)

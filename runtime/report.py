@@ -61,6 +61,8 @@ def main(arguments: Sequence[str]) -> None:
     networks = named([Path(word) for word in options.words if "=" not in word])
     if not networks:
         raise UserError("no network is named: give a run, a weights file, a grid or a spec")
+    if (options.preset or options.sizes) and all(each.spec is None for each in networks):
+        raise UserError("the sizes of a trained network are fixed; --preset and --set are for a SPEC")
     chosen = instruments(options.only)
     asked = asked_for(options)
     found = measured(networks, asked, chosen)

@@ -113,7 +113,8 @@ def drawn(logits: Tensor, temperature: float, top_k: int | None, generator: torc
     if temperature == 0:
         return logits.argmax(dim=0, keepdim=True)
     best = logits.topk(min(top_k or len(logits), len(logits)))
-    probabilities = (best.values / temperature).softmax(dim=0)
+    below = (best.values - best.values[0]).double()  # so that no temperature is too low
+    probabilities = (below / temperature).softmax(dim=0).float()
     return best.indices[torch.multinomial(probabilities, 1, generator=generator)]
 
 

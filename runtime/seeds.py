@@ -14,6 +14,8 @@ import torch
 # One stream per use, so that no two uses share numbers.
 ORDER, AUGMENT, DRAW, HELD_OUT, APPARATUS, SAMPLE, FORWARD, BATCH, FOLDER, COMPOSE = range(10)
 
+LARGEST = 2**63 - 1  # of the seeds that torch takes
+
 
 def numpy_generator(*key: int) -> np.random.Generator:
     return np.random.default_rng(key)

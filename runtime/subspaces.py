@@ -8,6 +8,7 @@ long as every token attends to itself alone within its subspace; norms grow with
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -160,8 +161,8 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("runs/subspaces"), metavar="DIR")
     options = parser.parse_args(arguments)
-    if options.draws < 1 or not options.noise > 0:
-        raise UserError("--draws is at least 1 and --noise greater than 0")
+    if options.draws < 1 or not 0 < options.noise < math.inf:
+        raise UserError("--draws is at least 1 and --noise greater than 0, and finite")
     sizes = settings(options.sizes)
     compilation = crate_dsl.compile_spec(options.spec, preset=options.preset, overrides=sizes)
     families_of(compilation)

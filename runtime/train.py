@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from runtime import parallel
-from runtime.errors import Parser, UserError, run
+from runtime.errors import Parser, UserError, outlast_reader, run
 from runtime.network import compile_network
 from runtime.parallel import World
 from runtime.scoring.report import report
@@ -22,6 +22,7 @@ from runtime.training.trainer import Trainer
 
 
 def main(arguments: Sequence[str]) -> None:
+    outlast_reader()
     options, specs, overrides = parsed(arguments)
     with parallel.world() as world:
         if options.resume:

@@ -62,8 +62,9 @@ class Folder(DataSource):
 
 
 def subfolders(root: Path) -> list[Path]:
+    """Hidden ones are left out: programs keep their own things there."""
     try:
-        return [entry for entry in root.iterdir() if entry.is_dir()]
+        return [entry for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith(".")]
     except OSError:
         raise UserError(f"{root}: no such folder of pictures (set data.path, data.train, data.held_out)") from None
 

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import math
+from typing import Annotated
 
 import numpy as np
 import torch
 from PIL import Image
+from pydantic import Field, PositiveFloat, field_validator
 from torch import Tensor
 
+from runtime.errors import UserError
 from runtime.network import Shape
 from runtime.registry import Strict
 
+Share = Annotated[float, Field(gt=0, le=1)]
 RATIOS = (3 / 4, 4 / 3)  # width to height of a random crop, as in torchvision
 EDGE = 256 / 224  # the shorter side of an evaluated picture, relative to the crop from its centre
 LONG = 8  # times the ratio of the crop, beyond which the ends of a picture are cut off before it is resized
@@ -24,10 +28,17 @@ class Preparation(Strict):
     [0, 1]. The defaults give [-1, 1]; the statistics of ImageNet are (0.485, 0.456, 0.406) and (0.229, 0.224, 0.225).
     """
 
-    scale: tuple[float, float] = (0.08, 1.0)
+    scale: tuple[Share, Share] = (0.08, 1.0)
     mirror: bool = True
-    mean: tuple[float, ...] = (0.5,)
-    std: tuple[float, ...] = (0.5,)
+    mean: tuple[float, ...] = Field(default=(0.5,), min_length=1)
+    std: tuple[PositiveFloat, ...] = Field(default=(0.5,), min_length=1)
+
+    @field_validator("scale")
+    @classmethod
+    def ordered(cls, scale: tuple[float, float]) -> tuple[float, float]:
+        if scale[0] > scale[1]:
+            raise ValueError(f"{scale[0]:g} is above {scale[1]:g}; the smaller comes first")
+        return scale
 
     def tensor(self, picture: Image.Image, shape: Shape, generator: np.random.Generator | None) -> Tensor:
         """(channels, height, width); `generator` None gives the deterministic centre crop."""
@@ -47,6 +58,12 @@ class Preparation(Strict):
         return (images * std + mean).clamp(0, 1)
 
     def statistics(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        for name, each in (("mean", self.mean), ("std", self.std)):
+            if len(each) not in (1, images.shape[-3]):
+                raise UserError(
+                    f"preparation.{name}: {len(each)} values, but pictures have {images.shape[-3]} channels: "
+                    "one for all is needed, or one for each"
+                )
         mean, std = (torch.tensor(each, device=images.device).view(-1, 1, 1) for each in (self.mean, self.std))
         return mean, std
 

@@ -12,15 +12,14 @@ from torch import Tensor
 from runtime.data.source import DataSource
 from runtime.errors import UserError
 from runtime.network import Shape
-from runtime.reading.readable import undecoded
+from runtime.reading.readable import load, undecoded
 
 
 def opened(file: Path) -> Image.Image:
     """A decoded picture; raises UserError for what is none, is broken, or is too large to be one in good faith."""
     try:
         with undecoded(file) as picture:
-            picture.load()
-            return picture
+            return load(picture)
     except FileNotFoundError:
         raise UserError(f"{file}: no such picture") from None
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # what pillow's decoders raise

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Literal, TypeVar
 
+import numpy as np
 import torch
 from PIL import Image, UnidentifiedImageError
 
@@ -38,11 +39,21 @@ def undecoded(file: Path) -> Image.Image:
     return Image.open(file)
 
 
+def load(picture: Image.Image) -> Image.Image:
+    """Decode a picture; raises what Pillow's decoders raise, also where its colours are none that it converts (LAB)."""
+    picture.load()
+    if picture.mode.startswith("I;16"):  # Pillow would cut off what is above 255
+        return Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
+    corner = picture.crop((0, 0, 1, 1))
+    for mode in ("L", "RGB"):
+        corner.convert(mode)
+    return picture
+
+
 def decoded(place: object, opened: Callable[[], Image.Image]) -> Image.Image:
     """The picture, decoded as a whole; raises Unreadable, naming its place."""
     try:
-        picture = opened()
-        picture.load()
+        return load(opened())
     except MemoryError:
         raise
     except Exception as error:  # arbitrary bytes make decoders fail in arbitrary ways
@@ -50,7 +61,6 @@ def decoded(place: object, opened: Callable[[], Image.Image]) -> Image.Image:
         reason = "not of a kind that PIL knows" if isinstance(error, UnidentifiedImageError) else reason
         advice = "repair or remove it, or pass over such pictures with data.unreadable=skip"
         raise Unreadable(f"{place}: not a readable picture: {reason}; {advice}") from None
-    return picture
 
 
 class Readable:

@@ -82,7 +82,7 @@ def apply(content: dict[str, Any], override: str) -> None:
     if not sign or not all(path):
         raise UserError(f'"{override}" is not of the form key=value, for instance optimizer.lr=1e-3')
     try:
-        value = yaml.safe_load(text)
+        value = plain_yaml.read(text)
     except yaml.YAMLError:
         raise UserError(f"{key}: the value {text} is not YAML") from None
     if path[0] in CHOICES and path[1:] in ([], ["name"]):

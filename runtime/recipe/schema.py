@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from runtime import data, optimisers, tasks
+from runtime import data, optimisers, seeds, tasks
 from runtime.data.source import DataSource, First, Splits
 from runtime.images.augmentation import Augmentation
 from runtime.network import InputShape, Shape
@@ -59,7 +59,7 @@ class Recipe(Strict):
     overfit: int | None = Field(default=None, gt=0)  # learn the first so many training inputs by heart, unvaried
     wandb: str | None = None  # the Weights & Biases project that also gets the log
     device: str = "auto"
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, le=seeds.LARGEST)
     workers: int = Field(default=0, ge=0)  # processes that load data
     prefetch: int = Field(default=2, gt=0)  # batches that each of them loads ahead
     evaluate_every: int = Field(default=250, gt=0)  # steps, as the next two

@@ -26,9 +26,9 @@ def pick_device(name: str, local: int | None = None) -> torch.device:
         name = f"cuda:{local}"
     try:
         device = torch.device(name)
-        torch.empty(0, device=device)
+        torch.empty(0, device=device).cpu()
         return device
-    except (RuntimeError, AssertionError) as error:  # unknown word; known but absent
+    except (RuntimeError, NotImplementedError, AssertionError) as error:  # unknown word; known but absent
         raise UserError(f'device "{name}" cannot be used: {str(error).splitlines()[0]}') from None
 
 

@@ -18,6 +18,8 @@ from torch import Tensor
 from runtime.errors import UserError
 from runtime.storage import untrusted
 
+UMASK = os.umask(0)
+os.umask(UMASK)
 FORMATS = (1, 2)  # of training states that can be read; 1 held the state of global generators as well
 
 
@@ -26,9 +28,12 @@ def replace_file(path: Path, write: Callable[[Path], object]) -> None:
 
     A crash at any moment leaves the file that was there before. Raises UserError when the disk refuses.
     """
+    if not path.name or path.is_dir():
+        raise UserError(f"{path}: is a folder; the name of a file is needed")
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         write(temporary)
+        temporary.chmod(0o666 & ~UMASK)  # safetensors leaves a file to its owner alone
         with temporary.open("rb") as written:
             os.fsync(written.fileno())
         os.replace(temporary, path)

@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Column
 from torch.utils.tensorboard import SummaryWriter
 
 from runtime.errors import UserError
@@ -29,15 +30,9 @@ class Log:
         self.file = folder.metrics.open("a", encoding="utf-8")
         self.board = SummaryWriter(str(folder.tensorboard), purge_step=step + 1)
         self.console = console()
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-        self.progress = Progress(
-            *columns,
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[figures]}"),
-            console=self.console,
-            disable=not self.console.is_terminal,
-        )
+        figures = TextColumn("{task.fields[figures]}", table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis"))
+        columns = (BarColumn(bar_width=20), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn(), figures)
+        self.progress = Progress(*columns, console=self.console, disable=not self.console.is_terminal, expand=True)
         self.task = self.progress.add_task("training", total=total, completed=step, figures="")
 
     def __enter__(self) -> Log:
@@ -124,7 +119,10 @@ def read_metrics(path: Path) -> list[dict[str, float | str]]:
     """The kept figures; a last line cut off by a crash is left out."""
     if not path.exists():
         return []
-    lines = path.read_text(encoding="utf-8").split("\n")
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")
+    except UnicodeDecodeError:
+        raise UserError(f"{path}: not lines of figures, but something binary") from None
     return [entry_of(line, f"{path}:{number}") for number, line in enumerate(lines[:-1], 1)]
 
 

@@ -74,6 +74,8 @@ def network_of(path: Path, kind: str | None = None) -> Trained:
         return assembled(path, file, "given", *stated(path, origin), weights, None)
     folder = RunFolder(path)
     recipe, text = recipe_in(folder), untrusted.read_text(folder.spec)
+    if origin.get("spec", text) != text:
+        raise UserError(f"{folder.spec}: is not the spec that {file.name} was trained for: it was altered since")
     return assembled(path, file, kind or "last", text, recipe.preset, recipe.sizes, weights, folder)
 
 

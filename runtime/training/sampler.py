@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -83,7 +84,7 @@ def stream(
     """
     shares = range(batches.parts) if own is None else own
     numbers = (step * batches.parts + part for step in range(first_step, last_step) for part in shares)
-    ahead = {"prefetch_factor": prefetch} if workers else {}
+    ahead = {"prefetch_factor": prefetch, "worker_init_fn": leave_stopping} if workers else {}
     if workers:  # the library `tokenizers` would warn of every fork
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     loader = DataLoader(batches, sampler=numbers, batch_size=None, num_workers=workers, pin_memory=pin, **ahead)
@@ -92,6 +93,11 @@ def stream(
             if isinstance(batch, UserError):
                 raise batch
             yield batch
+
+
+def leave_stopping(_: int) -> None:
+    """A signal to the whole group of processes is for the main one, which still needs the batches of this step."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 @contextmanager
@@ -107,11 +113,11 @@ def explained() -> Iterator[None]:
         cause = str(error.__cause__ if isinstance(error, UserError) else error)
         if "DataLoader worker" not in cause:
             raise
-        reason = cause.splitlines()[0].removesuffix(".")
+        reason = cause.splitlines()[0].rstrip(". ")
         raise UserError(
             f"a process that loads data died: {reason}. If it was killed, memory ran out: take fewer workers, a smaller"
             " batch or smaller pictures (and in a container more shared memory); workers=0 loads without other"
-            " processes and shows errors of its own. The last checkpoint is kept, --resume goes on from it."
+            " processes and shows errors of its own. --resume goes on from the last checkpoint, if one was due."
         ) from error
 
 

@@ -50,7 +50,9 @@ def parse_axes(words: Iterable[str]) -> dict[str, tuple[str, ...]]:
         if not (key and sign) or "" in values:
             raise UserError(f'"{word}" is not of the form WHAT=VALUE,VALUE, for instance --vary gram=softmax,none')
         if key in axes:
-            raise UserError(f'"{key}" is varied twice: give all its values at once, --vary {key}={word}')
+            raise UserError(
+                f'"{key}" is varied twice: give all its values at once, --vary {key}={",".join((*axes[key], *values))}'
+            )
         if repeated := {value for value in values if values.count(value) > 1}:
             raise UserError(f'--vary {word}: "{repeated.pop()}" stands there twice')
         axes[key] = values

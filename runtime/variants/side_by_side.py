@@ -70,9 +70,15 @@ def outcome_of(path: Path, compiled: Compiled, recipe: Recipe) -> Outcome | None
         return None
     if folder.spec.read_text(encoding="utf-8") != compiled.spec:
         raise UserError(f"{path} holds a run of another spec: choose another --out")
-    if recipes.load(folder.recipe) != recipe:
-        raise UserError(f"{path} holds a run with another recipe: choose another --out, or give the same options")
+    require_recipe(folder, recipe)
     return read(kept) if kept.exists() else None
+
+
+def require_recipe(folder: RunFolder, recipe: Recipe) -> None:
+    if recipes.load(folder.recipe) != recipe:
+        raise UserError(
+            f"{folder.path} holds a run with another recipe: choose another --out, or give the same options"
+        )
 
 
 def read(file: Path) -> Outcome:

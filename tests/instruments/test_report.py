@@ -230,6 +230,13 @@ def test_weights_of_other_sizes_say_how_sizes_are_chosen(weights_of: Weights, tm
         report.main([str(SPECS / "crate.crate"), str(file), "--out", str(tmp_path / "report")])
 
 
+def test_a_trained_network_has_its_sizes(weights_of: Weights, tmp_path: Path) -> None:  # noqa: F811
+    file = weights_of("crate", **SIZES)
+    for option in (["--set", "L=3"], ["--preset", "tiny"]):
+        with pytest.raises(UserError, match="the sizes of a trained network are fixed"):
+            report.main([str(file), *option, "--out", str(tmp_path / "report")])
+
+
 def test_a_broken_grid_is_one_message(tmp_path: Path) -> None:
     (tmp_path / "table.json").write_text('{"variants": [{"runs": 3}]}')
     with pytest.raises(UserError, match="not the table of an explored grid"):

@@ -61,3 +61,17 @@ def test_weights_say_what_they_are(tmp_path: Path) -> None:
     path.write_bytes(b"\0" * 20)
     with pytest.raises(UserError, match="not a readable safetensors file"):
         checkpoint.load_weights(path)
+
+
+def test_a_folder_is_no_file(tmp_path: Path) -> None:
+    for place in (Path("."), Path("/"), tmp_path):
+        with pytest.raises(UserError, match="is a folder; the name of a file is needed"):
+            checkpoint.replace_text(place, "text")
+
+
+def test_all_files_may_be_read_by_whom_the_user_lets(tmp_path: Path) -> None:
+    """safetensors alone would leave them to their owner."""
+    checkpoint.save_weights(tmp_path / "weights.safetensors", {"a": torch.zeros(1)}, {})
+    checkpoint.replace_text(tmp_path / "text", "")
+    assert len({file.stat().st_mode for file in tmp_path.iterdir()}) == 1
+    assert (tmp_path / "text").stat().st_mode & 0o777 == 0o666 & ~checkpoint.UMASK

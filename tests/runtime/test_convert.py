@@ -142,6 +142,6 @@ def test_files_that_are_no_weights(content: object, complaint: str, tmp_path: Pa
 
 def test_settings_are_numbers() -> None:
     assert convert.settings(["d=32", "lambda=0.5", "sigma=1e-3"]) == {"d": 32, "lambda": 0.5, "sigma": 1e-3}
-    for wrong in ("d", "d=", "d=many", "d=true", "d=[1]"):
+    for wrong in ("d", "d=", "d=many", "d=true", "d=[1]", "d=[", "d=1e-", "d=nan"):
         with pytest.raises(UserError, match="not of the form name=number"):
             convert.settings([wrong])

@@ -113,6 +113,18 @@ def test_wrong_shapes_and_folders(folder: Path) -> None:
         SOURCES["folder"](path=folder).open(RGB)
 
 
+def test_hidden_folders_are_no_classes(folder: Path) -> None:
+    for part in ("train", "val"):
+        (folder / part / ".ipynb_checkpoints").mkdir()
+    assert SOURCES["folder"](path=folder).open(RGB).classes == len(SOURCES["folder"](path=folder).class_names()) == 2
+
+
+def test_statistics_are_one_for_all_channels_or_one_for_each(folder: Path) -> None:
+    splits = SOURCES["folder"](path=folder, preparation={"mean": [0.5, 0.5]}).open(RGB)
+    with pytest.raises(UserError, match="preparation.mean: 2 values, but pictures have 3 channels"):
+        splits.train.take([0], None)
+
+
 def test_an_unreadable_picture_is_named_even_from_a_worker(folder: Path) -> None:
     broken = folder / "train" / "red" / "0.png"
     broken.write_bytes(b"no picture")

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import io
+import re
 import subprocess
 import sys
 import types
 from pathlib import Path
 
 import pytest
+from rich.console import Console
+from rich.text import Text
 
 from runtime.errors import UserError
-from runtime.storage.run_folder import commit
+from runtime.storage import log
+from runtime.storage.log import read_metrics
+from runtime.storage.run_folder import RunFolder, commit
 from tests.runtime.conftest import Train
 
 
@@ -66,3 +72,22 @@ def test_the_commit_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert commit() == head
     (tmp_path / "file").write_text("2")
     assert commit() == f"{head}-dirty"
+
+
+def test_a_log_that_is_binary(tmp_path: Path) -> None:
+    (tmp_path / "metrics.jsonl").write_bytes(b"\xc9\x00\n")
+    with pytest.raises(UserError, match="metrics.jsonl: not lines of figures"):
+        read_metrics(tmp_path / "metrics.jsonl")
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_the_bar_shows_steps_and_time_however_narrow(
+    width: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    screen = io.StringIO()
+    monkeypatch.setattr(log, "console", lambda: Console(file=screen, force_terminal=True, width=width))
+    with log.Log(RunFolder(tmp_path), 0, 70) as told:
+        told.advance(7)
+        told.train(7, dict.fromkeys(("loss", "gradient_norm", "lr", "images_per_second", "data_wait"), 0.123456))
+    last = [line for line in Text.from_ansi(screen.getvalue()).plain.splitlines() if "loss" in line][-1]
+    assert "7/70" in last and re.search(r"0:00:0\d", last) and "loss 0.1235" in last and len(last) <= width

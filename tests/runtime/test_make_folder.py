@@ -86,6 +86,7 @@ def test_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         (["--size", "7"], "--size is 7"),
         (["--train", "0"], "--train is 0: every class needs at least one picture"),
         (["--val", "-1"], "--val is -1"),
+        (["--seed", "-1"], "--seed is -1: a whole number from 0 on is needed"),
     ],
 )
 def test_wrong_wishes(words: list[str], message: str, tmp_path: Path) -> None:

@@ -143,7 +143,10 @@ def test_what_is_no_picture(
     torn.write_bytes(
         png(tmp_path / "whole.png", np.random.default_rng(0).integers(256, size=(64, 64))).read_bytes()[:300]
     )
+    other = tmp_path / "lab.tiff"
+    Image.new("LAB", (9, 9)).save(other)
     for path, message in (
+        (other, "not a readable picture: conversion from LAB"),
         (text, "not a readable picture"), (torn, "not a readable picture"), (tmp_path / "none.png", "no such picture"),
         (tmp_path, "not a readable picture"),
     ):  # fmt: skip
@@ -154,6 +157,16 @@ def test_what_is_no_picture(
     assert status(predict, file, digits[0]) == 1
     assert "decompression bomb" in capsys.readouterr().err
     assert not (tmp_path / "weights").exists()  # nothing half done
+
+
+def test_pictures_of_sixteen_bits(tmp_path: Path) -> None:
+    """As the same picture of eight bits, in which Pillow would cut off what is above 255."""
+    values = np.random.default_rng(0).integers(256, size=(20, 20))
+    narrow = png(tmp_path / "narrow.png", values)
+    wide = tmp_path / "wide.png"
+    Image.fromarray((256 * values + 7).astype(np.uint16)).save(wide)
+    one, other = batch_of([narrow, wide], SOURCES["digits"](), Shape(1, 8, 8))
+    assert torch.equal(one, other) and one.std() > 0
 
 
 def test_networks_that_say_nothing_of_a_picture(weights_of: Weights, digits: list[Path]) -> None:

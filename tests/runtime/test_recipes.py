@@ -152,6 +152,8 @@ MISTAKES = {
     "batch": "not of the form key=value",
     "=3": "not of the form key=value",
     "batch=[": "the value \\[ is not YAML",
+    "steps=2024-13-45": "the value 2024-13-45 is not YAML",
+    f"seed={2**63}": "seed: .*less than or equal to",
 }
 
 
@@ -183,3 +185,15 @@ def test_recipes_are_safe_yaml_only() -> None:
     """The loader must not know Python tags."""
     with pytest.raises(yaml.YAMLError):
         yaml.safe_load("!!python/name:os.system")
+
+
+@pytest.mark.parametrize(
+    ("setting", "complaint"),
+    {
+        "scale=[1,0.5]": "1 is above 0.5", "scale=[-1,1]": "greater than 0", "scale=[0.5,3]": "less than or equal to 1",
+        "std=[0]": "greater than 0", "mean=[]": "at least 1",
+    }.items(),
+)  # fmt: skip
+def test_preparation_of_pictures_is_checked(setting: str, complaint: str) -> None:
+    with pytest.raises(UserError, match=f"data.preparation.*{complaint}"):
+        recipes.load(recipes.find("classify_folder"), ["data.path=x", f"data.preparation.{setting}"])

@@ -275,6 +275,11 @@ def test_a_memory_changes_nothing(spec: str) -> None:
             torch.testing.assert_close(reader(text[read:length]), wanted, rtol=1e-10, atol=1e-10)
 
 
+def test_the_lowest_temperature_takes_the_most_probable() -> None:
+    logits, generator = torch.tensor([0.0, 1.0, -2.0]), torch.Generator().manual_seed(0)
+    assert [int(sample.drawn(logits, 1e-46, None, generator)) for _ in range(20)] == [1] * 20
+
+
 def test_drawing_follows_the_probabilities() -> None:
     logits, generator = torch.tensor([0.0, 1.0, -2.0, 0.5]), torch.Generator().manual_seed(0)
     drawn = torch.cat([sample.drawn(logits, 0.5, 3, generator) for _ in range(4000)])

@@ -110,6 +110,7 @@ MISTAKES = {
     "uneven shares": ([CRATE, "batch=128", "accumulate=3"], UserError, "batch 128 cannot be split into 3 equal shares"),
     "absent device": ([CRATE, "device=cuda:17"], UserError, 'device "cuda:17" cannot be used'),
     "unknown device": ([CRATE, "device=gpu"], UserError, 'device "gpu" cannot be used'),
+    "device without numbers": ([CRATE, "device=meta"], UserError, 'device "meta" cannot be used'),
     "resume with more": (["--resume", "run", "steps=3"], UserError, "give --resume DIR alone"),
 }
 
@@ -153,3 +154,7 @@ def test_side_by_side(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert {path.name for path in (tmp_path / "both").iterdir()} == {"crate", "vit"}
     with pytest.raises(UserError, match="classifiers only"):
         compare.main([MAE, "--vit", "--out", str(tmp_path / "mae"), *TINY])
+    for others, complaint in (([MAE], "cannot train a network of the kind"), ([CRATE], "different file names")):
+        with pytest.raises(UserError, match=complaint):
+            compare.main([CRATE, *others, "--out", str(tmp_path / "none"), *TINY, "epochs=null", "steps=2"])
+    assert not (tmp_path / "none").exists()  # nothing is trained before

@@ -99,6 +99,14 @@ def test_memory_is_not_taken_for_what_the_file_does_not_hold(weights_of: Weights
         network_of(file)
 
 
+def test_a_run_whose_spec_was_altered(tiny_run: Train) -> None:
+    run = tiny_run("crate")
+    spec = run / "spec.crate"
+    spec.write_text(spec.read_text().replace("eta = 0.1", "eta = 0.2"))
+    with pytest.raises(UserError, match="is not the spec that weights.safetensors was trained for"):
+        network_of(run)
+
+
 COMMANDS = {
     evaluate: (), probe: (), predict: ("picture.png",), sample: (), finetune: (SPECS / "crate.crate",),
     export: ("--format", "safetensors", "-o", "out"),
