@@ -47,9 +47,9 @@ class Parser(argparse.ArgumentParser):
     """argparse with exit status 1 and suggestions for misspelt options."""
 
     def error(self, message: str) -> NoReturn:
-        for word in message.split():
+        for word in (word.strip(":,'") for word in message.split()):
             near = get_close_matches(word, self._option_string_actions, n=1) if word.startswith("--") else []
-            if near and near[0] != word:
+            if near and word not in self._option_string_actions:
                 message += f". Did you mean {near[0]}?"
         self.print_usage(sys.stderr)
         self.exit(1, f"{self.prog}: {message}\n")
@@ -209,16 +209,33 @@ def deliver(text: str, output: str | None) -> None:
     if output is None:
         sys.stdout.write(text if text.endswith("\n") else text + "\n")
         return
-    target = Path(output)
+    target = Path(os.path.realpath(output))  # of a link, what it leads to
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=target.parent, delete=False, encoding="utf-8") as file:
-            file.write(text)
-        os.chmod(file.name, 0o644)
-        os.replace(file.name, target)
+        if target.is_dir():
+            raise fail(f'cannot write "{output}": it is a folder', None, "give the name of a file")
+        if target.exists() and not target.is_file():  # a pipe or a device
+            target.write_text(text, encoding="utf-8")
+        else:
+            replace_file(target, text)
     except OSError as error:
         raise fail(f'cannot write "{output}": {error.strerror}', None, "choose a file in a writable folder") from None
     print(f"wrote {output}", file=sys.stderr)
+
+
+def replace_file(target: Path, text: str) -> None:
+    """Write a file beside the target, with the rights that this has or would have, and put it in its place."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    umask = os.umask(0)
+    os.umask(umask)
+    with tempfile.NamedTemporaryFile("w", dir=target.parent, delete=False, encoding="utf-8") as file:
+        try:
+            file.write(text)
+            file.flush()
+            os.chmod(file.name, target.stat().st_mode if target.exists() else 0o666 & ~umask)
+            os.replace(file.name, target)
+        except BaseException:
+            os.unlink(file.name)
+            raise
 
 
 def entry() -> NoReturn:

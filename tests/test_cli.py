@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import shutil
@@ -138,7 +139,10 @@ def test_a_failed_compilation_leaves_the_old_file(tmp_path: Path, capsys: pytest
         (["specs/crate.crate", "--preset", "tinny"], 'Did you mean "tiny"?'),
         (["specs/crate.crate", "--explain", "-o", "x.pdf"], ".html"),
         (["specs/crate.crate", "--explain-speed", "-o", "x.html"], ".txt, .md"),
-        (["specs/crate.crate", "--explain-speed", "--check"], "not allowed with"),
+        (["specs/crate.crate", "--explain-speed", "--check"], "not allowed with argument --explain-speed\n"),
+        (["specs/crate.crate", "--set", "eta=1e400"], "exponents of at most 60"),
+        (["specs/crate.crate", "-o", "tests"], "it is a folder"),
+        (["specs/crate.crate", "-o", ""], "it is a folder"),
         (["specs/crate.crate", "--batch", "0"], '--batch takes a positive whole number, not "0"'),
         (["specs/crate.crate", "--batch", "-3"], '--batch takes a positive whole number, not "-3"'),
         (["specs/crate.crate", "--batch", "2.5"], '--batch takes a positive whole number, not "2.5"'),
@@ -164,6 +168,22 @@ def test_the_process_ends_with_everything_printed(spec: str, status: int) -> Non
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == status
     assert done.stdout.endswith("return found\n") if status == 0 else "no spec file" in done.stderr
+
+
+def test_links_rights_and_pipes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A link stays one, a file keeps its rights, and what is no file is written to, not replaced."""
+    kept, link, pipe = (tmp_path / name for name in ("kept.py", "link.py", "pipe"))
+    kept.write_text("")
+    kept.chmod(0o600)
+    link.symlink_to(kept)
+    os.mkfifo(pipe)
+    spec = str(ROOT / "specs/crate.crate")
+    assert run(capsys, spec, "-o", str(link))[0] == 0
+    assert link.is_symlink() and "class Crate(" in kept.read_text() and kept.stat().st_mode & 0o777 == 0o600
+    reader = subprocess.Popen(["cat", str(pipe)], stdout=subprocess.PIPE, text=True)
+    assert run(capsys, spec, "-o", str(pipe))[0] == 0
+    assert reader.communicate(timeout=30)[0] == kept.read_text() and pipe.is_fifo()
+    assert {path.name for path in tmp_path.iterdir()} == {"kept.py", "link.py", "pipe"}
 
 
 def test_unwritable_output(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

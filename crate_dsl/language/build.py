@@ -14,7 +14,6 @@ from crate_dsl.language import syntax
 MAX_DEPTH = 100  # of nested expressions: everything downstream may recurse
 MAX_NAME = 64
 MAX_DIGITS = 30
-MAX_EXPONENT = 60
 
 
 class Builder:
@@ -59,8 +58,8 @@ class Builder:
     def _value(self, token: Token) -> Fraction:
         mantissa, _, exponent = token.lower().partition("e")
         digits = exponent.lstrip("+-").lstrip("0")
-        if len(mantissa) > MAX_DIGITS or len(digits) > 2 or int(digits or 0) > MAX_EXPONENT:
-            hint = f"at most {MAX_DIGITS} digits and exponents of at most {MAX_EXPONENT} are kept exactly"
+        if len(mantissa) > MAX_DIGITS or len(digits) > 2 or int(digits or 0) > syntax.MAX_EXPONENT:
+            hint = f"at most {MAX_DIGITS} digits and exponents of at most {syntax.MAX_EXPONENT} are kept exactly"
             raise fail("this number is too long to be meant", self.span(token), hint)
         return Fraction(str(token))
 

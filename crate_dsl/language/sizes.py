@@ -262,7 +262,10 @@ def given_number(name: str, given: Given) -> tuple[Fraction, Span]:
     source = Source("--set", text)
     span = Span(source, len(name) + 1, len(text))
     words = str(given).strip()
-    if isinstance(given, bool) or len(words) > 100 or not _plain(words):
+    if not _plain(words):
+        hint = f"exponents of at most {syntax.MAX_EXPONENT} are kept exactly"
+        raise fail(f'"{shown(given)}" is too long to be meant, or not a number', span, hint)
+    if isinstance(given, bool) or len(words) > 100:
         raise fail(f'"{shown(given)}" is not a number', span, "write a number such as 384, 0.1, 1e-3 or 1/3")
     try:
         return _bounded(Fraction(words), span), Span(source, 0, len(text))
@@ -274,4 +277,4 @@ def _plain(text: str) -> bool:
     """No exponent so large that writing the number out would take forever."""
     _, _, exponent = text.lower().partition("e")
     digits = exponent.lstrip("+-")
-    return not digits or (digits.isdigit() and len(digits) <= 3)
+    return not digits or (digits.isdigit() and len(digits) <= 3 and int(digits) <= syntax.MAX_EXPONENT)

@@ -7,6 +7,8 @@ from fractions import Fraction
 
 from crate_dsl.errors import Source, Span
 
+MAX_EXPONENT = 60  # of a number, which is kept exactly
+
 
 @dataclass(frozen=True)
 class Node:

@@ -8,7 +8,7 @@ from dataclasses import replace
 import sympy
 
 from crate_dsl.library.form import Form, Function, Leaf, Word, multiply
-from crate_dsl.library.rules import Absent, Context, Rewriting
+from crate_dsl.library.rules import Absent, Context, Refusal, Rewriting
 
 one = sympy.Integer(1)
 SCALED = "scaled"  # holds a rescaled Gram together until all sites are done, so that later rules do not read its scale
@@ -70,6 +70,8 @@ def columnwise(gram: Form, context: Context) -> Form:
 
 def rescaled(gram: Form, context: Context) -> Form:
     """`scale W' W` itself, in a bracket."""
+    if context.arguments[0] == 0:
+        raise Refusal("a scale of 0 leaves nothing of the Gram")
     return _applied(SCALED, gram)
 
 

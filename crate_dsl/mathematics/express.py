@@ -191,7 +191,10 @@ def _binary(node: syntax.Binary, scope: Scope) -> Tree:
                 left, right = _settled(left, scope), _settled(right, scope)
             return _times(left, right, node)
         case "/":
-            return _scale(Scalar(1 / _constant(right, scope)), left, node)
+            divisor = _constant(right, scope)
+            if divisor == 0:
+                raise fail("division by zero", node.right.span)
+            return _scale(Scalar(1 / divisor), left, node)
         case "^":
             return Scalar(_constant(left, scope) ** _constant(right, scope), node.span)
         case ".^":
@@ -241,7 +244,7 @@ def _power(base: Tree, exponent: Tree, scope: Scope, node: syntax.Binary) -> Tre
 def _constant(tree: Tree, scope: Scope) -> sympy.Expr:
     value = _number(tree, scope)
     if value is None:
-        hint = "divide by numbers and by quantities that are held; write the energy without this quotient"
+        hint = "divisors, and what a power is taken of, are numbers or quantities that are held"
         raise fail("this is no constant", tree.span, hint)
     return value
 

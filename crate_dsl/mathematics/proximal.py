@@ -66,7 +66,7 @@ def derive_prox(g: Separable, t: sympy.Expr, span: Span | None = None) -> Prox:
         end = _image(last, last.upper, t)
         pieces.append(Piece(end, oo, sympy.Integer(0), last.upper))
     for at, depth in g.drops:
-        pieces = _weigh(pieces, at, depth * t)
+        pieces = _weigh(pieces, at, depth * t, span)
     return Prox(tuple(pieces))
 
 
@@ -98,7 +98,7 @@ def _kink(g: Separable, number: int, t: sympy.Expr) -> list[Piece]:
     return [] if lower == upper else [Piece(lower, upper, sympy.Integer(0), z)]
 
 
-def _weigh(pieces: list[Piece], at: sympy.Expr, depth: sympy.Expr) -> list[Piece]:
+def _weigh(pieces: list[Piece], at: sympy.Expr, depth: sympy.Expr, span: Span | None) -> list[Piece]:
     """Let a drop of g (already times t) at one point win wherever it costs less than the minimiser elsewhere.
 
     On a piece where the minimiser is `z = v` the drop costs `1/2 (v - at)^2` against `depth`, so it wins within
@@ -112,7 +112,8 @@ def _weigh(pieces: list[Piece], at: sympy.Expr, depth: sympy.Expr) -> list[Piece
         elif piece.slope == 1 and piece.intercept == 0:
             result += _carved(piece, at, reach)
         else:
-            raise fail("no proximal rule for a count of non-zeros together with this penalty", None, "use l0 alone")
+            hint = "use l0 alone, or with nonnegative"
+            raise fail("no proximal rule for a count of non-zeros together with this penalty", span, hint)
     return _joined(result)
 
 

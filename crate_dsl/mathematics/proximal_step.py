@@ -137,9 +137,12 @@ def penalty_prox(penalties: list[Term], unknown: Leaf, statement: Statement) -> 
     total = add([(_weight(term), _entry(term)) for term in penalties])
     _check_constant(total, statement)
     for piece in total.pieces:
-        if not statement.start_value(piece.lower) < statement.start_value(piece.upper):
-            values = ", ".join(f"{end} = {statement.start_value(end):g}" for end in (piece.lower, piece.upper))
-            raise fail("no value satisfies the bounds of this penalty", penalties[0].tree.span, f"in force: {values}")
+        lower, upper = map(statement.start_value, (piece.lower, piece.upper))
+        if not lower < upper:
+            one_left = f"the bounds of this penalty leave one value, {lower:g}"
+            message = one_left if lower == upper else "no value satisfies the bounds of this penalty"
+            hint = f"the lower bound is {lower:g}, the upper one {upper:g}; it has to be above"
+            raise fail(message, penalties[0].tree.span, hint)
     return derive_prox(total, statement.size, statement.step.span)
 
 

@@ -60,7 +60,8 @@ class Body:
         made: Mapping[int, str] | None = None,
     ) -> None:
         self._graph, self._owner, self._names, self._inputs = graph, owner, names, inputs
-        self._memory, self._slots, self._place = memory, {}, ""
+        self._memory, self._slots, self._count = memory, {}, ""
+        self._precise_like = ""  # what new tensors are like within a block of full precision
         self._counted = counted or {}  # axes whose length is that of the data: in coefficients, and what is learned
         self._norms = norms or {}  # inputs that are written as a value and its norm
         self._made = made or {}  # values that something else than their spelling makes
@@ -105,11 +106,18 @@ class Body:
 
     def reference(self) -> str:
         """A tensor with the type and device that new ones should have: the first input of the method."""
-        return next(iter(self._inputs.values()))
+        return self._precise_like or next(iter(self._inputs.values()))
 
     def slot(self, key: Hashable) -> str:
         """Where something is kept from token to token: the memory, and a number; "" where all tokens come at once."""
         return f"{self._memory}, {self._slots.setdefault(key, len(self._slots))}" if self._memory else ""
+
+    def count(self) -> str:
+        """The number of tokens so far, counted once per token; "" where all tokens come at once."""
+        if self._memory and not self._count:
+            self._count = self._names.new("count")
+            self._write(f"{self._count} = {self.helper('count_now')}({self.slot('count')})")
+        return self._count
 
     def norm_of(self, number: int) -> tuple[str, str] | None:
         """The tokens and their norm, where a value is normed tokens that are not at hand as such."""
@@ -284,10 +292,7 @@ class Body:
             return ""
         if not self._memory:
             return f": {self._counted[axis]}"
-        if not self._place:
-            self._place = self._names.new("place")
-            self._write(f"{self._place} = {self.helper('count_now')}({self.slot('place')}) - 1")
-        return f"{self._place} : {self._place} + 1"
+        return f"{self.count()} - 1 : {self.count()}"
 
     def _learned(self, name: str) -> str:
         """A learned scalar; one with a bound is stored as the logarithm of its distance to it."""
@@ -318,12 +323,14 @@ class Body:
         self._indent = INDENT
         for source in border:
             self._widen(source)
+        matrices = [self._codes[n].text for n in border if not self._graph[n].type.is_scalar]
+        self._precise_like = matrices[0] if matrices else ""
         for inside in sorted(region):
             self._plain(inside)
             outside = inside == self._graph.output or any(user not in region for user in self._consumers(inside))
             if outside and not self._codes[inside].text.isidentifier():
                 self._state(inside)
-        self._indent = ""
+        self._indent, self._precise_like = "", ""
 
     def _border(self, region: set[int]) -> list[int]:
         """What a region reads, leaves that are made in place left out."""

@@ -114,8 +114,10 @@ class PrefixSolve(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx, gradient: Tensor, *_: None) -> tuple[Tensor, Tensor | None, Tensor, Tensor]:
+    def backward(ctx, gradient: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:
         """With y the result and h_t the same solve of the gradient: h for v, -scale (h_t y_t' + y_t h_t') for S_t."""
+        if gradient is None:
+            return None, None, None, None
         w, inverse, reduced, y, scale = ctx.saved_tensors
         with torch.autocast(w.device.type, enabled=False):  # compiled code comes here under that of the forward pass
             h = PrefixSolve.solved(chunks(gradient), inverse, reduced, scale)

@@ -58,9 +58,7 @@ def _growing(value: sympy.Expr, like: str, op: Operator, speaker: Speaker) -> Co
     def lookup(symbol: sympy.Symbol) -> Code:
         if symbol.name != op.type.cols:
             return speaker.scalar(symbol, op.type)
-        slot = speaker.slot((op, symbol))
-        name, argument = ("count_now", slot) if slot else ("token_numbers", like)
-        return Code(f"{speaker.helper(name)}({argument})")
+        return Code(speaker.count() or f"{speaker.helper('token_numbers')}({like})")
 
     return scalar_code(value, lookup)
 

@@ -43,7 +43,8 @@ def scalar_code(value: sympy.Expr, lookup: Lookup) -> Code:
     if value.is_Symbol:
         return lookup(value)
     if value.is_Integer:
-        return Code(str(value), ATOM if value >= 0 else UNARY)
+        text = str(value) if abs(value) < 2**53 else repr(float(value))  # torch takes no longer whole numbers
+        return Code(text, ATOM if value >= 0 else UNARY)
     if value.is_Rational:
         return _rational(value)
     if value.is_Float:

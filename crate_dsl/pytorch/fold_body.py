@@ -69,6 +69,8 @@ class FoldBody(Body):
             return None
         if operator.kind == "parameter":
             return Code(f"self.{self._owner.attributes[operator.attributes[0]]}")
+        if operator.kind == "ones":
+            return Code(f"{self.reference()}.new_ones({self.size(operator.type.rows)})")
         if operator.kind == "product" and len(operator.inputs) == 2:
             return self._applied(*operator.inputs)
         return self._entrywise(operator, self._vector)

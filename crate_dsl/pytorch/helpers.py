@@ -236,8 +236,10 @@ class GramSolve(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx, gradient: Tensor, *_: None) -> tuple[Tensor, Tensor, Tensor]:
+    def backward(ctx, gradient: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:
         """With y the result and h the same solve of the gradient: h - scale w (h'y + y'h) for w."""
+        if gradient is None:
+            return None, None, None
         w, y, inverse, gram, scale = ctx.saved_tensors
         with torch.autocast(w.device.type, enabled=False):  # compiled code comes here under that of the forward pass
             h = gradient @ inverse

@@ -33,6 +33,7 @@ class Speaker(Protocol):
     def reference(self) -> str: ...
     def flipped(self, kind: Type) -> bool: ...
     def slot(self, key: Hashable) -> str: ...
+    def count(self) -> str: ...
     @property
     def gpu(self) -> bool: ...
     def norm_of(self, number: int) -> tuple[str, str] | None: ...
@@ -102,8 +103,8 @@ def _fill(op: Operator, speaker: Speaker) -> Code:
 @spell("first", "first")
 def _first(op: Operator, speaker: Speaker) -> Code:
     """The first token, kept as an axis of one; tokens are rows."""
-    value, heads = speaker.code(op.inputs[0], True), op.type.family and op.type.batch
-    return Code(f"{value.at(ATOM)}[:, {':, ' * bool(heads)}:1]", ATOM, True)
+    before = bool(op.type.family) + bool(op.type.batch)  # axes
+    return Code(f"{speaker.code(op.inputs[0], True).at(ATOM)}[{':, ' * before}:1]", ATOM, True)
 
 
 def _is_weight(kind: Type) -> bool:
@@ -182,7 +183,11 @@ def _affine(op: Operator, speaker: Speaker) -> Code:
 
 def _vector(column: int, speaker: Speaker) -> str:
     """The vector of a column, as (rows,)."""
-    return speaker.code(speaker.operator(column).inputs[0], True).text.removesuffix(".unsqueeze(0)")
+    number = speaker.operator(column).inputs[0]
+    code = speaker.code(number, True)
+    if code.text.endswith(".unsqueeze(0)") or speaker.operator(number).kind == "fill":
+        return code.text.removesuffix(".unsqueeze(0)")
+    return f"{code.at(ATOM)}.flatten()"
 
 
 @spell("column", "column")

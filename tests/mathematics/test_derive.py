@@ -198,6 +198,8 @@ def test_sums_over_one_family_may_be_multiplied() -> None:
     [
         ("box(A, 1, -1)", "no value satisfies"),
         ("box(A, lambda, eta)", "no value satisfies"),
+        ("box(A, 0, 0)", "leave one value, 0"),
+        ("l0(A) + l1(A)", "use l0 alone, or with nonnegative"),
         ("lambda * l1(A) - nonnegative(A)", "can only be added"),
         ("l1(A) - 2 * l1(A)", "no proximal rule"),
     ],

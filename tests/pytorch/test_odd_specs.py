@@ -1,0 +1,108 @@
+"""Specs at the edge of the language: what is written for them runs, learns, and is the same function in every form."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+import crate_dsl
+from crate_dsl import CrateError
+
+HEAD = """network T
+size {sizes}
+size d = 6, K = 2, L = 2, p = d / K, m = 4
+real eta = 0.1, lambda = 0.1, mu = 0.5
+"""
+IMAGES = """
+input image(channels, image, image)
+tokens Z: d x N = patches(patch, norm) + class_token + position(learned)
+encoder repeat L {{ {step} }}
+norm layer
+head classify(classes) of class_token
+"""
+TEXTS = """
+input text(length, vocabulary)
+tokens Z: d x N = embedding + position(learned)
+encoder repeat L {{ {step} }}
+head vocabulary(tied)
+"""
+RATE = "energy rate(Z: d x N, U: K of d x p) = 1/2 * sum(k in K) logdet(I + (U[k]' * Z)' * (U[k]' * Z))"
+MSSA = "compress Z by rate(Z, U) {{norm layer; inverse ~ neumann(1); frame ~ identity; gram ~ {gram}}}"
+ODD = {
+    "sums of rows": ("energy e(Z: d x N) = norm2(row_sums(Z))", "compress Z by e(Z) {step 0.05}"),
+    "equal weights": (RATE, MSSA.format(gram="softmax(0)")),
+    "equal weights both ways": (RATE, MSSA.format(gram="bisoftmax(0)")),
+    "no weights": (RATE, MSSA.format(gram="threshold(0.5, 0)")),
+    "an affine map": (
+        "energy e(Z: d x N, W: d x m, c: m x 1) = norm2(W' * Z .+ c)",
+        "learn c: m x 1 = constant(0.1)\ncompress Z by e(Z, W, c) {norm layer; step 0.05}",
+    ),
+    "a constant gradient": ("energy e(Z: d x N) = total(Z)", "compress Z by e(Z) {step 0.05}"),
+    "sums of columns": ("energy e(Z: d x N) = norm2(column_sums(Z))", "compress Z by e(Z) {norm layer; step 0.05}"),
+    "a constant penalty": (
+        "energy s(A: d x N | X: d x N, D: d x d) = 1/2 * norm2(X - D * A) + lambda * total(A) + nonnegative(A)",
+        "sparsify Z by s(A | Z, D) {norm layer; from Z; steps 1 of eta}",
+    ),
+    "a learned diagonal": (
+        "energy e(Z: d x N, v: d x 1) = total(diag(v) * Z .^ 2)",
+        "learn v: d x 1 = constant(0.4)\ncompress Z by e(Z, v) {step 0.05}",
+    ),
+    "a solve": ("include codes", "solve Z by ridge(A | Z, D, mu) {norm layer}"),
+    "a large number": ("energy e(Z: d x N) = 1e30 * norm2(Z)", "compress Z by e(Z) {step 1e-31}"),
+}
+
+
+def spec_of(
+    energy: str, step: str, body: str = IMAGES, sizes: str = "image = 8, patch = 4, channels = 2, classes = 3"
+) -> str:
+    return HEAD.format(sizes=sizes) + energy + body.format(step=step)
+
+
+def network(folder: Path, text: str, freeze: bool = False) -> nn.Module:
+    (folder / "odd.crate").write_text(text)
+    torch.manual_seed(0)
+    return crate_dsl.load(folder / "odd.crate", freeze=freeze).double()
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_all_forms_are_one_function(name: str, tmp_path: Path) -> None:
+    """As trained, without the pruned last layer, and frozen; it learns, also under autocast."""
+    whole, frozen = (network(tmp_path, spec_of(*ODD[name]), freeze) for freeze in (False, True))
+    frozen.load_state_dict(whole.state_dict())
+    images = torch.randn(3, 2, 8, 8, dtype=torch.float64)
+    value = whole(images)
+    z = whole.tokens(images)
+    for layer in whole.encoder:
+        z = layer(z)
+    for other in (whole.head(whole.encoder_norm(z[:, 0])), frozen(images)):
+        torch.testing.assert_close(other, value, rtol=1e-10, atol=1e-10)
+    value.square().sum().backward()
+    assert all(parameter.grad.isfinite().all() for parameter in whole.parameters() if parameter.grad is not None)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert whole.float()(images.float()).isfinite().all()
+
+
+def test_a_number_of_tokens_that_stands_twice(tmp_path: Path) -> None:
+    """Token by token it is counted once."""
+    energy, step = "energy e(Z: d x N) = norm2(Z) / N", "compress Z by e(Z) {causal; norm layer; step 0.05}"
+    causal = network(tmp_path, spec_of(energy, step, TEXTS, "length = 5, vocabulary = 7"))
+    text, memory = torch.randint(7, (2, 5)), {}
+    found = torch.cat([causal.advance(text[:, t : t + 1], memory) for t in range(5)], dim=1)
+    torch.testing.assert_close(found, causal(text), rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("energy", "step", "message"),
+    [
+        ("energy e(Z: d x N) = norm2(Z) / 0", "compress Z by e(Z) {step 0.05}", ":5:33: division by zero"),
+        (RATE, MSSA.format(gram="scaled(0)"), "a scale of 0 leaves nothing of the Gram"),
+        ("energy e(Z: d x N) = norm2(Z) ^ 2", "compress Z by e(Z) {step 0.05}", "what a power is taken of"),
+    ],
+)
+def test_what_is_refused(energy: str, step: str, message: str, tmp_path: Path) -> None:
+    with pytest.raises(CrateError) as error:
+        network(tmp_path, spec_of(energy, step))
+    assert message in str(error.value)
