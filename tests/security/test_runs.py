@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from runtime import evaluate, train
+from runtime.storage import checkpoint
 from tests.runtime.conftest import SPECS, TINY
 from tests.security.bounded import Outcome, outcome
 from tests.security.test_weights import Hostile
@@ -93,6 +94,9 @@ def test_figures(line: str, run: Path) -> None:
 
 
 def test_a_spec_as_large_as_it_likes(run: Path) -> None:
+    """Beside weights that do not say what they were trained for."""
+    weights = run / "weights.safetensors"
+    checkpoint.save_weights(weights, checkpoint.load_weights(weights)[0], {})
     edit(run / "spec.crate", "d = 768", "d = 30000, q = 1")
     edit(run / "recipe.yaml", "d: 8", "L: 1000")
     edit(run / "recipe.yaml", "  K: 2\n  L: 1\n", "  K: 2\n")
