@@ -19,7 +19,7 @@ from runtime.ablating.overlap import bounds, every_mask, grid_of, overlaps, requ
 from runtime.ablating.results import Ablation, Gained, Row
 from runtime.baselines.hybrid import COMBINATIONS, Hybrid, LayerSizes, Operators, require_same
 from runtime.data.source import Splits
-from runtime.errors import Parser, Stopped, UserError, outlast_reader, run
+from runtime.errors import Parser, Stopped, UserError, run
 from runtime.explore import seeds_of
 from runtime.network import Compiled, compile_network, parameter_count
 from runtime.recipe import recipes
@@ -49,7 +49,6 @@ def parser() -> Parser:
 
 def main(arguments: Sequence[str]) -> None:
     options = parser().parse_intermixed_args(arguments)
-    outlast_reader()
     spec = parser().one_spec(options.words)
     recipe = recipes.load(recipes.find(options.recipe), [word for word in options.words if "=" in word])
     seeds = seeds_of(options.seeds, recipe)
@@ -130,4 +129,4 @@ def keep(found: Ablation, out: Path) -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, outlasts=True)

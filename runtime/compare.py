@@ -14,7 +14,7 @@ from torch import nn
 import crate_dsl
 from runtime.baselines.vit import VisionTransformer
 from runtime.data.source import Splits
-from runtime.errors import Parser, UserError, outlast_reader, run
+from runtime.errors import Parser, UserError, run
 from runtime.network import Compiled, compile_network, kind_of, parameter_count
 from runtime.probing.features import reading
 from runtime.probing.protocol import probe, require_classes
@@ -37,7 +37,6 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--recipe", help="a recipe of specs/recipes by name, or a YAML file; default: by the network")
     parser.add_argument("--out", type=Path, help="folder for the runs; default: a new one below runs/")
     options = parser.parse_intermixed_args(arguments)
-    outlast_reader()
     overrides = [word for word in options.words if "=" in word]
     specs = [Path(word) for word in options.words if "=" not in word]
     if not specs:
@@ -110,4 +109,4 @@ def show(recipe: str, rows: Mapping[str, Outcome]) -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, outlasts=True)

@@ -60,9 +60,14 @@ def known(kind: str, name: str, names: Iterable[str]) -> str:
     return f"known {kind}: {', '.join(choices)}." + suggestion
 
 
-def run(main: Callable[[Sequence[str]], None]) -> NoReturn:
-    """Run a command and leave with its exit status; every foreseen failure is one message."""
+def run(main: Callable[[Sequence[str]], None], outlasts: bool = False) -> NoReturn:
+    """Run a command and leave with its exit status; every foreseen failure is one message.
+
+    One that trains outlasts what reads its output.
+    """
     show_what_can_be_shown()
+    if outlasts:
+        sys.stdout = Outlasting(sys.stdout)
     try:
         main(sys.argv[1:])
     except (UserError, CrateError) as error:
@@ -108,12 +113,6 @@ class Outlasting:
             act()
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
-
-
-def outlast_reader() -> None:
-    """For commands that train: what reads their output may end before they do."""
-    if not isinstance(sys.stdout, Outlasting):
-        sys.stdout = Outlasting(sys.stdout)
 
 
 def leave(message: str, status: int) -> NoReturn:

@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 import crate_dsl
-from runtime.errors import Parser, Stopped, UserError, outlast_reader, run
+from runtime.errors import Parser, Stopped, UserError, run
 from runtime.network import kind_of
 from runtime.recipe import recipes
 from runtime.recipe.schema import Recipe
@@ -50,7 +50,6 @@ def parser() -> Parser:
 
 def main(arguments: Sequence[str]) -> None:
     options = parser().parse_intermixed_args(arguments)
-    outlast_reader()
     spec = parser().one_spec(options.words)
     source, kind = crate_dsl.compile_spec(spec).source, kind_of(spec)
     if options.list and kind not in recipes.DEFAULTS and not options.recipe:
@@ -199,4 +198,4 @@ def curves(row: Row, metric: str, out: Path) -> dict[int, list[tuple[int, float]
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, outlasts=True)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from runtime import parallel
-from runtime.errors import Parser, UserError, outlast_reader, run
+from runtime.errors import Parser, UserError, run
 from runtime.network import compile_network
 from runtime.parallel import World
 from runtime.scoring.report import report
@@ -22,7 +22,6 @@ from runtime.training.trainer import Trainer
 
 
 def main(arguments: Sequence[str]) -> None:
-    outlast_reader()
     options, specs, overrides = parsed(arguments)
     with parallel.world() as world:
         if options.resume:
@@ -87,4 +86,4 @@ def show_rehearsal(spec: Path, recipe_name: str | None, overrides: Sequence[str]
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, outlasts=True)

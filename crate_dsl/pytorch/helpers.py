@@ -44,9 +44,10 @@ class SharedAttention(torch.autograd.Function):
     def backward(ctx, gradient: Tensor) -> tuple[Tensor, None, None]:
         w, result = ctx.saved_tensors
         tokens = w.shape[-2]
+        at_once = max(1, 2**19 // tokens**2)  # heads: a megabyte of scores
         with torch.autocast(w.device.type, enabled=False):  # compiled code comes here under that of the forward pass
             sums = (at_least_float32(gradient) * at_least_float32(result)).sum(-1, keepdim=True)
-            heads = [x.to(w.dtype).flatten(0, 1).split(max(1, 2**19 // tokens**2)) for x in (w, gradient, sums)]
+            heads = [x.to(w.dtype).flatten(0, 1).split(at_once) for x in (w, gradient, sums)]
             parts = [SharedAttention.share(*share, ctx.scale, ctx.is_causal) for share in zip(*heads, strict=True)]
         return torch.cat(parts).view_as(w), None, None
 
@@ -64,7 +65,7 @@ class SharedAttention(torch.autograd.Function):
 def shared_attention(w: Tensor, scale: float, is_causal: bool = False) -> Tensor:
     """Attention with one tensor for queries, keys and values, (batch, heads, N, p).
 
-    On a processor, torch's own backward pass of it is slow in half precision.
+    On a processor, torch's own backward pass of it is slow in half precision, but for more than 2,048 tokens.
     """
     half = w.dtype in (torch.float16, torch.bfloat16) and w.device.type == "cpu"
     if half and torch.is_grad_enabled() and w.shape[-2] <= 2048:

@@ -28,7 +28,7 @@ def pick_device(name: str, local: int | None = None) -> torch.device:
         device = torch.device(name)
         torch.empty(0, device=device).cpu()
         return device
-    except (RuntimeError, NotImplementedError, AssertionError) as error:  # unknown word; known but absent
+    except (RuntimeError, AssertionError) as error:  # unknown word, or without numbers; known but absent
         raise UserError(f'device "{name}" cannot be used: {str(error).splitlines()[0]}') from None
 
 
