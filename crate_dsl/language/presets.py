@@ -9,7 +9,7 @@ from fractions import Fraction
 from crate_dsl.errors import CrateError, Source, Span, known
 from crate_dsl.language import syntax
 from crate_dsl.language.report import Report, TooMany, within
-from crate_dsl.language.sizes import Broken, Given, Scope, declare, evaluate, given_number, settle
+from crate_dsl.language.sizes import Broken, Given, Scope, declare, evaluate, given_number, setting, settle
 from crate_dsl.language.vectors import reads_vectors
 
 Replaced = dict[str, tuple[syntax.Expression | Fraction, Span]]
@@ -92,17 +92,18 @@ def _overridden(
 ) -> tuple[dict, Replaced]:
     numbers, replaced = {}, {}
     for name, given in overrides.items():
+        if name not in names:
+            hint = known("sizes, reals and learned scalars", name, names)
+            hint = f"{name} follows from the input and the patches" if name == axis else hint
+            hint = "a preset is chosen with --preset" if name == "preset" else hint
+            report.error(f'there is no "{name}" to be set', within(setting(name, given), name), hint)
+            continue
         try:
             number, span = given_number(name, given)
         except CrateError as error:
             report.absorb(*error.diagnostics)
-            continue
-        if name in names:
-            numbers[name], replaced[name] = number, (number, span)
         else:
-            hint = known("sizes, reals and learned scalars", name, names)
-            hint = f"{name} follows from the input and the patches" if name == axis else hint
-            report.error(f'there is no "{name}" to be set', within(span, name), hint)
+            numbers[name], replaced[name] = number, (number, span)
     return numbers, replaced
 
 

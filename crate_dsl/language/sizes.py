@@ -252,15 +252,20 @@ def whole_number(expression: syntax.Expression, scope: Scope, what: str, most: i
 # ---- overrides -------------------------------------------------------------------------------------------------------
 
 
+def setting(name: str, given: Given) -> Span:
+    """The place of `--set name=given`."""
+    text = f"{name}={given}"
+    return Span(Source("--set", text), 0, len(text))
+
+
 def given_number(name: str, given: Given) -> tuple[Fraction, Span]:
     """The exact value of `--set name=given`, and a place to complain about.
 
     Raises:
         CrateError: where it is not a finite number.
     """
-    text = f"{name}={given}"
-    source = Source("--set", text)
-    span = Span(source, len(name) + 1, len(text))
+    whole = setting(name, given)
+    span = Span(whole.source, len(name) + 1, whole.end)
     words = str(given).strip()
     if not _plain(words):
         hint = f"exponents of at most {syntax.MAX_EXPONENT} are kept exactly"
@@ -268,7 +273,7 @@ def given_number(name: str, given: Given) -> tuple[Fraction, Span]:
     if isinstance(given, bool) or len(words) > 100:
         raise fail(f'"{shown(given)}" is not a number', span, "write a number such as 384, 0.1, 1e-3 or 1/3")
     try:
-        return _bounded(Fraction(words), span), Span(source, 0, len(text))
+        return _bounded(Fraction(words), span), whole
     except (ValueError, ZeroDivisionError):
         raise fail(f'"{shown(given)}" is not a number', span, "write a number such as 384, 0.1, 1e-3 or 1/3") from None
 
