@@ -103,17 +103,40 @@ class MadeOf:
     """What a function makes of a weight: made again in evaluation only where the weight has changed.
 
     Comparing all of it costs a processor less than making it. Where a GPU would have to be waited for, where half
-    precision is asked for, and where torch.compile or torch.export follow the code, it is made every time.
+    precision is asked for, and where torch.compile or torch.export follow the code, it is made every time. So it is in
+    training, but between `hold` and `release`, where the weight must not change.
     """
 
     def __init__(self, function: type[torch.autograd.Function]) -> None:
         self._function = function
         self._last: tuple[Tensor, Tensor] | None = None  # the weight, and what was made of it
+        self._holds = False
+        self._held: tuple[Tensor, Tensor] | None = None  # what was made to be held, and as a leaf of its own
 
     def __reduce__(self) -> tuple:  # neither copied nor stored
         return MadeOf, (self._function,)
 
+    def hold(self) -> None:
+        """From now on make it once in training, so that gradients of several batches are accumulated faster."""
+        self._holds = True
+
+    def release(self) -> tuple[Tensor, Tensor] | None:
+        """What was made and its gradient, where there is one: `torch.autograd.backward` brings it to the weight."""
+        held, self._holds, self._held = self._held, False, None
+        return None if held is None or held[1].grad is None else (held[0], held[1].grad)
+
+    def _once(self, weight: Tensor) -> Tensor:
+        if self._held is None:
+            # in full precision, as a weight is, and apart from activation checkpoints, whose code runs twice
+            apart = torch.autograd.graph.saved_tensors_hooks(lambda x: x, lambda x: x)
+            with torch.autocast(weight.device.type, enabled=False), apart:
+                made = self._function.apply(weight)
+            self._held = made, made.detach().requires_grad_(made.requires_grad)
+        return self._held[1]
+
     def __call__(self, weight: Tensor) -> Tensor:
+        if torch.is_grad_enabled() and not torch.compiler.is_compiling() and self._holds:
+            return self._once(weight)
         if torch.is_grad_enabled() or torch.compiler.is_compiling() or torch.is_autocast_enabled("cpu"):
             return self._function.apply(weight)
         if weight.device.type != "cpu" or type(weight) is not nn.Parameter:

@@ -7,11 +7,13 @@ import math
 import signal
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule
 
 from runtime import seeds
 from runtime.data.source import Batch, Splits
@@ -26,6 +28,7 @@ from runtime.storage.run_folder import RunFolder, origin
 from runtime.training import sharding
 from runtime.training.average import Average
 from runtime.training.batch_norms import BatchNorms
+from runtime.training.held import held_matrices
 from runtime.training.meter import Meter
 from runtime.training.objective import Objective
 from runtime.training.penalty import Call
@@ -57,6 +60,9 @@ class Trainer:
         self.optimizer = recipe.optimizer.build(self.trained)
         self.average = Average(self.network, recipe.ema) if recipe.ema else None
         self.parts = self.world.parts(recipe.accumulate)
+        # weights in slices come and go with every share, and compiled code makes its matrices itself
+        sliced = isinstance(self.objective, FSDPModule)
+        self.holds = self.parts > self.world.size and not recipe.compile and not sliced
         self.batches = Batches(splits.train, recipe.batch, self.parts, recipe.seed)
         self.rates = Rates.of(recipe, self.batches.steps_per_epoch)
         self.total = self.rates.total
@@ -183,13 +189,14 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         self.norms.begin_step()
         seen, losses = [], []
-        for part in own:
-            rows = slice(part * share, (part + 1) * share)
-            batch, key = self.next_batch(batches), (recipe.seed, self.step)
-            batch = recipe.augmentation.apply(batch, recipe.data, key, rows, recipe.batch, self.splits.classes)
-            seen.append((batch, None if draw is None else draw[rows].to(self.device)))
-            losses.append(self.backward(*seen[-1], part, last=part == own[-1]))
-            self.norms.end_share()
+        with held_matrices(self.network) if self.holds else nullcontext():
+            for part in own:
+                rows = slice(part * share, (part + 1) * share)
+                batch, key = self.next_batch(batches), (recipe.seed, self.step)
+                batch = recipe.augmentation.apply(batch, recipe.data, key, rows, recipe.batch, self.splits.classes)
+                seen.append((batch, None if draw is None else draw[rows].to(self.device)))
+                losses.append(self.backward(*seen[-1], part, last=part == own[-1]))
+                self.norms.end_share()
         sharding.average_numbers(self.objective)
         self.norms.end_step(len(own))
         gradients = [value.grad for value in self.trained.parameters() if value.grad is not None]
