@@ -17,9 +17,9 @@ from crate_dsl.errors import CompilerBug
 from crate_dsl.language.model import Block, LearnedScalar
 from crate_dsl.operators.graph import FIRST, IDENTITY, Graph, Operator, Type
 from crate_dsl.pytorch import causal_spelling, solve_spelling, sum_spelling  # noqa: F401 (register their kinds)
-from crate_dsl.pytorch.expressions import ATOM, SUM, Code, is_negated, scalar_code
+from crate_dsl.pytorch.expressions import ATOM, Code, broken, is_negated, scalar_code
 from crate_dsl.pytorch.names import Constants, Names
-from crate_dsl.pytorch.precision import precise_regions, source_of
+from crate_dsl.pytorch.precision import precise_regions, source_of, wide_values
 from crate_dsl.pytorch.spelling import SPELLINGS
 
 INDENT = "    "
@@ -71,6 +71,7 @@ class Body:
         self._scalars: dict[str, str] = {}
         self._uses = Counter(self._source(n) for number in graph for n in graph[number].inputs)
         self._regions = [] if precise else list(precise_regions(graph))  # none where all of it is in full precision
+        self._wide = wide_values(graph, self._regions)
 
     def lines(self) -> list[str]:
         """All statements, the last one returning the output with tokens as rows."""
@@ -78,8 +79,11 @@ class Body:
         for number in self._graph.operators("prox"):  # iteration by iteration, so that long unrollings recurse little
             if number != output:
                 self._plain(number)
-        code = self.code(output, self.flipped(self._graph[output].type))
-        return [*self._lines, *(self._indent + line for line in broken(f"return {code.text}", code.level))]
+        kind = self._graph[output].type
+        code = self.code(output, self.flipped(kind))
+        if kind.cols in (self._graph.tokens, FIRST) and (narrow := self.narrowing(output)):
+            code = Code(code.at(ATOM) + narrow)
+        return [*self._lines, *(self._indent + line for line in broken(f"return {code.text}", code.level, LINE))]
 
     # ---- what spellings ask for ---------------------------------------------------------------------------------
 
@@ -107,6 +111,10 @@ class Body:
     def reference(self) -> str:
         """A tensor with the type and device that new ones should have: the first input of the method."""
         return self._precise_like or next(iter(self._inputs.values()))
+
+    def narrowing(self, number: int) -> str:
+        """What takes a value of full precision back to that of the tokens, in a network of half precision say."""
+        return f".to({next(iter(self._inputs.values()))}.dtype)" if self._source(number) in self._wide else ""
 
     def slot(self, key: Hashable) -> str:
         """Where something is kept from token to token: the memory, and a number; "" where all tokens come at once."""
@@ -362,30 +370,6 @@ class Body:
                 yield from self._consumers(user)
             else:
                 yield user
-
-
-def broken(statement: str, level: int, width: int = LINE) -> list[str]:
-    """A statement that assigns or returns a sum; where it is too long, the sum on a line of its own, or by terms."""
-    head, sign, text = statement.partition(" = " if " = " in statement else " ")
-    terms = top_level_terms(text)
-    if len(statement) <= width or level != SUM or len(terms) < 2:
-        return [statement]
-    lines = [text] if len(text) + 4 <= width else terms
-    return [f"{head}{sign}(", *(f"    {line}" for line in lines), ")"]
-
-
-def top_level_terms(text: str) -> list[str]:
-    """
-    >>> top_level_terms("a + f(b - c) - d")
-    ['a', '+ f(b - c)', '- d']
-    """
-    terms, depth, start = [], 0, 0
-    for place, character in enumerate(text):
-        depth += (character in "([") - (character in ")]")
-        if depth == 0 and text[place : place + 3] in (" + ", " - "):
-            terms.append(text[start:place])
-            start = place + 1
-    return [*terms, text[start:]]
 
 
 def _projects(code: Code) -> bool:

@@ -118,3 +118,27 @@ def _call(value: sympy.Expr, lookup: Lookup) -> Code:
     if any(symbol.name.startswith("#") or lookup(symbol).text.startswith("self.") for symbol in value.free_symbols):
         return Code(f"({argument.text}).{FUNCTIONS[value.func]}()")
     return Code(f"torch.tensor({argument.text}).{FUNCTIONS[value.func]}().item()")
+
+
+def broken(statement: str, level: int, width: int) -> list[str]:
+    """A statement that assigns or returns a sum; where it is too long, the sum on a line of its own, or by terms."""
+    head, sign, text = statement.partition(" = " if " = " in statement else " ")
+    terms = top_level_terms(text)
+    if len(statement) <= width or level != SUM or len(terms) < 2:
+        return [statement]
+    lines = [text] if len(text) + 4 <= width else terms
+    return [f"{head}{sign}(", *(f"    {line}" for line in lines), ")"]
+
+
+def top_level_terms(text: str) -> list[str]:
+    """
+    >>> top_level_terms("a + f(b - c) - d")
+    ['a', '+ f(b - c)', '- d']
+    """
+    terms, depth, start = [], 0, 0
+    for place, character in enumerate(text):
+        depth += (character in "([") - (character in ")]")
+        if depth == 0 and text[place : place + 3] in (" + ", " - "):
+            terms.append(text[start:place])
+            start = place + 1
+    return [*terms, text[start:]]

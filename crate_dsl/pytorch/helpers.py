@@ -148,7 +148,7 @@ class MadeOf:
 ''',
     "at_least_float32": '''
 def at_least_float32(x: Tensor) -> Tensor:
-    """Half precision widened: Cholesky factors need it."""
+    """Half precision widened, as Cholesky factors and running sums need it."""
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 ''',
     "fold_again": '''

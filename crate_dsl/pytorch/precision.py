@@ -1,18 +1,23 @@
-"""Which operators must not run in half precision: solves, log-determinants, and the small matrices that they read."""
+"""Which operators must not run in half precision, with what they read up to the products with weights.
+
+Solves and log-determinants; and sums that run over tokens, which grow, while what is added does not. At the first token
+such a sum is that token alone, and gradients cancel that half precision would round apart.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import networkx as nx
 
 from crate_dsl.operators.graph import Graph, Operator
 
-PRECISE = {"solve", "gram_solve", "inverse", "logdet", "prefix_solve"}
+SOLVES = {"solve", "gram_solve", "inverse", "logdet", "prefix_solve"}
+PRECISE = SOLVES | {"cumulative", "causal_product", "prefix_unit_rows"}
 
 
 def precise_regions(graph: Graph) -> Iterator[set[int]]:
-    """Connected groups of operators around solves and log-determinants, up to the products that read weights."""
+    """Connected groups of operators around these operators, up to the products that read weights."""
     inside: set[int] = set()
     stack = [n for n in graph if graph[n].kind in PRECISE]
     while stack:
@@ -23,12 +28,24 @@ def precise_regions(graph: Graph) -> Iterator[set[int]]:
         inside.add(number)
         inputs = operator.inputs[:1] if operator.kind == "solve" else operator.inputs
         stack += [source_of(graph, n) for n in inputs]
+    inside |= {n for n in graph.operators("quantity") if source_of(graph, graph[n].inputs[0]) in inside}  # a name
     linked = nx.Graph()
     linked.add_nodes_from(inside)
     linked.add_edges_from(
         (source_of(graph, n), m) for m in inside for n in graph[m].inputs if source_of(graph, n) in inside
     )
     yield from nx.connected_components(linked)
+
+
+def wide_values(graph: Graph, regions: Iterable[set[int]]) -> set[int]:
+    """Values of these regions, and what is made of them without weights."""
+    wide: set[int] = set().union(*regions)
+    for number in graph:
+        operator = graph[number]
+        inputs = {source_of(graph, n) for n in operator.inputs}
+        if _joins(graph, operator) and operator.type.batch and inputs & wide:
+            wide.add(number)
+    return wide
 
 
 def source_of(graph: Graph, number: int) -> int:

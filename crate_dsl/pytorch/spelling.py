@@ -32,6 +32,7 @@ class Speaker(Protocol):
     def helper(self, name: str) -> str: ...
     def reference(self) -> str: ...
     def flipped(self, kind: Type) -> bool: ...
+    def narrowing(self, number: int) -> str: ...
     def slot(self, key: Hashable) -> str: ...
     def count(self) -> str: ...
     @property
@@ -143,7 +144,8 @@ def linear(tokens: int, weight: str, bias: str, speaker: Speaker) -> str:
     normed = speaker.norm_of(tokens)
     if normed:
         return f"{speaker.helper('normed_linear')}({', '.join(normed)}, {weight}{bias})"
-    return f"F.linear({speaker.code(tokens, True).text}, {weight}{bias})"
+    value, narrow = speaker.code(tokens, True), speaker.narrowing(tokens)
+    return f"F.linear({value.at(ATOM) + narrow if narrow else value.text}, {weight}{bias})"
 
 
 def _unflattened(family: str, speaker: Speaker) -> str:
@@ -164,7 +166,7 @@ def _merged(op: Operator, speaker: Speaker) -> Code:
     family = speaker.operator(op.inputs[0]).type.family
     weight = speaker.code(op.inputs[0], True).text.removesuffix(_unflattened(family, speaker))
     value = speaker.code(op.inputs[1], True).text
-    merged = f"{speaker.helper('merge_heads')}({value})"
+    merged = f"{speaker.helper('merge_heads')}({value}){speaker.narrowing(op.inputs[1])}"
     bias = _vector(op.inputs[2], speaker) if len(op.inputs) > 2 else ""
     if op.attributes == (IDENTITY,):
         return Code(f"{merged} + {bias}", SUM, True) if bias else Code(merged, ATOM, True)
