@@ -15,7 +15,7 @@ from runtime.tasks.task import Task
 from runtime.training.penalty import penalties
 from runtime.training.sampler import in_order
 
-REFERENCE_LIMIT = 10_000  # training images, or windows of text, that a trivial prediction is computed from
+REFERENCE_LIMIT = 10_000  # training images, or windows of text, that predictions are compared with
 
 
 def pick_device(name: str, local: int | None = None) -> torch.device:
@@ -76,6 +76,6 @@ def held_out_draw(task: Task, network: nn.Module, first: int, count: int) -> Ten
 
 @torch.no_grad()
 def reference_of(task: Task, network: nn.Module, images: Images, batch: int) -> Tensor | None:
-    """What the task's trivial prediction knows of (at most the first 10,000 of) the training images."""
+    """What the task's trivial prediction knows of the training images, of at most 10,000 at even distances."""
     device = next(network.parameters()).device
     return task.reference(network, (part.to(device) for part in in_order(images, batch, REFERENCE_LIMIT)))

@@ -23,7 +23,7 @@ EXPLANATIONS = {
     "accuracy": "share of images, or of next tokens, whose most probable guess is right",
     "cross_entropy": "mean cross-entropy, nats",
     "masked_error": "mean squared error over the pixels of removed patches",
-    "mean_fill_error": "the same error when each removed patch is filled with its average over the training set",
+    "mean_fill_error": "the same error when each removed patch is filled with its average over training images",
     "visible_fill_error": "the same when it is filled with the average of the visible patches of its image",
     "ratio_to_mean_fill": "masked_error / mean_fill_error",
     "error": "mean squared error over all pixels",
@@ -37,11 +37,11 @@ EXPLANATIONS = {
     "unigram_loss": "cross-entropy of the same tokens by their frequency in the training text alone",
     "unigram_accuracy": "share of the same tokens that are the most frequent one of the training text",
     "penalty": "what the energies of the loss add to it",
-    "knn_accuracy": "share of images that their 20 nearest training images classify rightly, by the network's features",
+    "knn_accuracy": "share of images that their 20 nearest training images (of 10,000 at most) classify rightly",
     "knn_untrained": "the same by the features of an untrained network",
     "knn_pixels": "the same by the pixels of the images, averaged to at most 32 x 32",
-    "effective_rank": "of the training images' features; 1 is collapse",
-    "coding_rate": "of the training images' features at a squared error of 0.5, nats",
+    "effective_rank": "of those training images' features; 1 is collapse",
+    "coding_rate": "of those training images' features at a squared error of 0.5, nats",
 }
 
 

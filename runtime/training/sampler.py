@@ -122,7 +122,12 @@ def explained() -> Iterator[None]:
 
 
 def in_order(images: Images, batch: int, limit: int | None = None) -> Iterator[Batch]:
-    """All images once, unaugmented, in their own order."""
+    """All images once, unaugmented, in their own order.
+
+    With a limit, so many of them at even distances, since a folder begins with all images of its first class; of a
+    stream the first ones, since reading on costs as much as reading all.
+    """
     count = min(len(images), limit or len(images))
+    whole = count if isinstance(images, Streamed) else len(images)
     for start in range(0, count, batch):
-        yield images.take(range(start, min(start + batch, count)), None)
+        yield images.take([n * whole // count for n in range(start, min(start + batch, count))], None)

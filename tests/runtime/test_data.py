@@ -84,6 +84,13 @@ def test_held_out_images_never_vary(source: tuple[DataSource, Shape]) -> None:
     assert all(torch.equal(a.images, b.images) for a, b in zip(first, second, strict=True))
 
 
+@pytest.mark.parametrize(("limit", "wanted"), [(4, [0, 2, 5, 7]), (10, list(range(10))), (99, list(range(10)))])
+def test_a_limited_part_is_taken_from_all_over(limit: int, wanted: list[int]) -> None:
+    """A folder begins with all images of its first class."""
+    images = InMemory(torch.arange(10.0).view(10, 1, 1, 1), torch.arange(10))
+    assert torch.cat([batch.labels for batch in in_order(images, 3, limit)]).tolist() == wanted
+
+
 def test_digits_are_split_once_and_evenly() -> None:
     splits = SOURCES["digits"]().open(Shape(1, 8, 8))
     assert (len(splits.train), len(splits.held_out)) == (1437, 360)
