@@ -52,7 +52,7 @@ def measure(
     no batch left repeats the first and does not count it.
     """
     device = next(network.parameters()).device
-    training, totals = network.training, torch.zeros(())
+    modes, totals = {module: module.training for module in network.modules()}, torch.zeros(())
     network.eval()
     for turn in range(0, len(images), batch * world.size):
         first = turn + batch * world.rank
@@ -62,7 +62,8 @@ def measure(
         with autocast(device, precision):
             scores = task.scores(network, part, draw, reference) | penalties(network, *task.inputs(part.inputs, draw))
         totals = totals + torch.stack([value.double().sum().cpu() for value in scores.values()]) * counts
-    network.train(training)
+    for module, training in modes.items():
+        module.training = training
     means = dict(zip(scores, (world.total(totals) / len(images)).tolist(), strict=True))
     penalty = {"penalty": means.pop("penalty")} if "penalty" in means else {}
     return task.summary(means) | penalty

@@ -59,8 +59,7 @@ class Distillation(nn.Module):
             parameter.requires_grad_(False)
         self.register_buffer("centre", torch.zeros(head.prototypes.out_features) if head.prototypes else None)
         self.register_buffer("steps", torch.zeros((), dtype=torch.long))  # done so far
-        self.seen: list[Tensor] = []  # the teacher's mean outputs since the last step, one per share of the batch
-        self.figures: dict[str, Tensor] = {}  # of the latest loss, for the log
+        self.seen: dict[str, list[Tensor]] = {}  # means over a share, of all shares since the last step, by name
 
     def train(self, mode: bool = True) -> Distillation:
         """As every module; stochastic depth is the student's alone, as in the official DINO."""
@@ -80,6 +79,15 @@ class Distillation(nn.Module):
         """The teacher's outputs for views (views, batch, ...), (views, batch, outputs)."""
         return self.teacher_head(self.teacher(views.flatten(0, 1))).unflatten(0, views.shape[:2])
 
+    def note(self, **means: Tensor) -> None:
+        """Keep what a loss has seen of a share until the step is done."""
+        for name, value in means.items():
+            self.seen.setdefault(name, []).append(value.detach())
+
+    def noted(self, name: str) -> Tensor:
+        """The mean over all shares, of all processes; it is forgotten then."""
+        return averaged(torch.stack(self.seen.pop(name)).mean(0))
+
     @torch.no_grad()
     def follow(self, momentum: float) -> None:
         """teacher <- momentum teacher + (1 - momentum) student; statistics of batch norms are the student's own."""
@@ -92,8 +100,7 @@ class Distillation(nn.Module):
     @torch.no_grad()
     def recentre(self, momentum: float) -> None:
         """centre <- momentum centre + (1 - momentum) mean of the teacher's outputs in this step."""
-        self.centre.lerp_(averaged(torch.stack(self.seen).mean(0)), 1 - momentum)
-        self.seen.clear()
+        self.centre.lerp_(self.noted("teacher"), 1 - momentum)
 
 
 def momentum_of(start: float, step: int, total: int) -> float:

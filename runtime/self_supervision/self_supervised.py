@@ -14,7 +14,6 @@ from torch.nn import functional as F
 from runtime.data.source import Batch
 from runtime.errors import UserError
 from runtime.network import Shape
-from runtime.parallel import averaged
 from runtime.scoring.coding_rate import coding_rate, effective_rank
 from runtime.scoring.neighbours import Neighbours
 from runtime.self_supervision.distillation import Distillation, Projection, ProjectionHead, momentum_of
@@ -81,7 +80,7 @@ class SelfDistillation(Task):
     def after_step(self, trained: Distillation, step: int, total: int) -> dict[str, float]:
         momentum = momentum_of(self.momentum, step, total)
         trained.follow(momentum)
-        return {"momentum": momentum} | {name: averaged(value).item() for name, value in trained.figures.items()}
+        return {"momentum": momentum} | {name: trained.noted(name).item() for name in tuple(trained.seen)}
 
     # ---- scores -----------------------------------------------------------------------------------------------------
 

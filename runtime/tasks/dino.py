@@ -34,11 +34,7 @@ class Dino(SelfDistillation):
     def loss(self, call: Call, network: Distillation, batch: Batch, draw: Tensor) -> Tensor:
         student, teacher = self.outputs(call, network, batch, draw)
         target = F.softmax((teacher - network.centre) / self.temperature(network.steps), dim=-1)
-        network.seen.append(teacher.mean(dim=(0, 1)))
-        network.figures = {
-            "teacher_entropy": entropy(target).mean(),
-            "mean_output_entropy": entropy(target.mean((0, 1))),
-        }
+        network.note(teacher=teacher.mean((0, 1)), target=target.mean((0, 1)), teacher_entropy=entropy(target).mean())
         return cross_entropy(F.log_softmax(student / self.student_temperature, dim=-1), target)
 
     def temperature(self, steps: Tensor) -> Tensor:
@@ -48,7 +44,8 @@ class Dino(SelfDistillation):
 
     def after_step(self, trained: Distillation, step: int, total: int) -> dict[str, float]:
         trained.recentre(self.centre_momentum)
-        return super().after_step(trained, step, total)
+        spread = {"mean_output_entropy": entropy(trained.noted("target")).item()}
+        return super().after_step(trained, step, total) | spread
 
 
 def entropy(distribution: Tensor) -> Tensor:

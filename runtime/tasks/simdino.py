@@ -38,7 +38,7 @@ class SimDino(SelfDistillation):
         similar = similarity(student, teacher)
         seen, teacher = joined(student[:GLOBAL], dim=1), joined(teacher, dim=1)
         rate = coding_rate((seen + teacher) / 2 if self.smooth else seen, self.distortion).mean()
-        network.figures = {"similarity": similar.detach(), "batch_coding_rate": rate.detach()}
+        network.note(similarity=similar, batch_coding_rate=rate)
         return -self.coefficient * similar - self.weight(*seen.shape[1:]) * rate
 
     def weight(self, count: int, width: int) -> float:

@@ -12,11 +12,11 @@ class BatchNorms:
     """The running statistics after a step: the mean of those after each share, as gradients are means over shares.
 
     Every share goes on from what there was before the step, so that it does not matter which process takes it. A step
-    counts as one batch.
+    counts as one batch. Norms that are frozen, in evaluation mode, keep theirs.
     """
 
     def __init__(self, module: nn.Module) -> None:
-        norms = [each for each in module.modules() if isinstance(each, nn.BatchNorm2d)]
+        norms = [each for each in module.modules() if isinstance(each, nn.BatchNorm2d) and each.training]
         self.values = [value for norm in norms for value in (norm.running_mean, norm.running_var)]
         self.counts = [norm.num_batches_tracked for norm in norms]
 

@@ -6,6 +6,8 @@ import math
 import resource
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -33,6 +35,13 @@ class Meter:
     def restart(self) -> None:
         self.waited, self.started = 0.0, time.perf_counter()
 
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """What happens within is no training: it does not count."""
+        before = time.perf_counter()
+        yield
+        self.started += time.perf_counter() - before
+
     def read(self, steps: int) -> dict[str, float]:
         """Figures of the last `steps` steps; `mfu` is the model's operations over those of large products."""
         seconds = time.perf_counter() - self.started
@@ -50,7 +59,8 @@ def step_flops(recipe: Recipe, compiled: Compiled, share: int) -> float:
     """Operations of a training step for one input, of which `share` are taken at a time."""
     learning, watching = recipe.task.passes()
     compilation, module = compiled.compilation, compiled.module
-    flops = training_flops(compilation, module, learning * share)
+    frozen = recipe.initialisation is not None and recipe.initialisation.freeze  # the head's own share is small
+    flops = (forward_flops if frozen else training_flops)(compilation, module, learning * share)
     return (flops + (forward_flops(compilation, module, watching * share) if watching else 0)) / share
 
 

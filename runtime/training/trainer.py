@@ -34,6 +34,7 @@ from runtime.training.objective import Objective
 from runtime.training.penalty import Call
 from runtime.training.rates import Rates
 from runtime.training.sampler import Batches, explained, stream
+from runtime.transfer import initialisation
 
 
 class Trainer:
@@ -56,6 +57,7 @@ class Trainer:
         self.trained = apparatus_of(recipe, self.network).to(self.device)
         self.judged = copy.deepcopy(self.network) if recipe.ema else recipe.task.judged(self.trained)
         self.objective = self.parallel_objective()
+        self.begin_training()
         self.norms = BatchNorms(self.objective)
         self.optimizer = recipe.optimizer.build(self.trained)
         self.average = Average(self.network, recipe.ema) if recipe.ema else None
@@ -139,11 +141,16 @@ class Trainer:
         old = {number: signal.signal(number, self.stop) for number in (signal.SIGTERM, signal.SIGINT)}
         try:
             with explained(), self.log() as log:
-                self.trained.train()
+                self.begin_training()
                 self.steps(batches, own, log)
         finally:
             for number, handler in old.items():
                 signal.signal(number, handler)
+
+    def begin_training(self) -> None:
+        """All modules in training mode but those that the recipe freezes."""
+        self.trained.train()
+        initialisation.rest(self.recipe, self.network)
 
     def log(self) -> Log | Silence:
         """What the first process tells for all."""
@@ -159,10 +166,11 @@ class Trainer:
             if self.due(self.recipe.log_every):
                 log.train(self.step, figures | self.meter.read(self.step - since))
                 since = self.step
-            if self.due(self.recipe.evaluate_every):
-                self.evaluate(log)
-            if self.due(self.recipe.checkpoint_every) or self.signal:
-                self.save()
+            with self.meter.paused():
+                if self.due(self.recipe.evaluate_every):
+                    self.evaluate(log)
+                if self.due(self.recipe.checkpoint_every) or self.signal:
+                    self.save()
             if self.signal and self.step < self.total:
                 raise Stopped(self.farewell(), self.signal)
 

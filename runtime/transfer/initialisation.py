@@ -92,8 +92,15 @@ def freeze(recipe: Recipe, network: nn.Module) -> None:
         raise UserError("freeze trains the head alone, and the head of this network has no parameters of its own")
     for name, parameter in network.named_parameters():
         parameter.requires_grad_(name in names)
-    for norm in (module for module in network.modules() if isinstance(module, nn.BatchNorm2d)):
-        norm.momentum = 0.0  # the statistics stay too
+
+
+def rest(recipe: Recipe, network: nn.Module) -> None:
+    """What is frozen works as in evaluation while the rest trains: nothing is left out, statistics stay."""
+    if recipe.initialisation is None or not recipe.initialisation.freeze:
+        return
+    for name, child in network.named_children():
+        if not f"{name}.".startswith(HEAD):
+            child.eval()
 
 
 def keep(folder: Path, recipe: Recipe, origin: Origin) -> None:

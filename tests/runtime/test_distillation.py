@@ -201,6 +201,20 @@ def test_the_centre_is_the_moving_average_of_the_teachers_outputs(batch: Batch) 
         assert np.allclose(trained.centre.numpy(), expected, atol=1e-12)
 
 
+def test_logged_entropies_are_of_the_whole_batch(batch: Batch) -> None:
+    task = task_of("dino")
+    figures = []
+    for shares in ((slice(0, 10),), (slice(0, 5), slice(5, 10))):
+        trained = trained_of(task)
+        draw = draw_of(task, trained)
+        for rows in shares:
+            task.loss(trained.network, trained, Batch(batch.images[rows]), draw[rows])
+        figures.append(task.after_step(trained, 0, 5))
+        assert not trained.seen
+    assert {"teacher_entropy", "mean_output_entropy"} <= set(figures[0])
+    assert figures[1] == pytest.approx(figures[0], rel=1e-10)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_prototypes_are_of_unit_length_and_only_in_dino(name: str) -> None:
     head = trained_of(task_of(name)).head

@@ -18,6 +18,7 @@ from runtime.errors import Stopped, UserError
 from runtime.network import compile_network
 from runtime.recipe import recipes
 from runtime.storage import checkpoint
+from runtime.storage.log import read_metrics
 from runtime.training.trainer import Trainer
 from runtime.transfer.taking import taking
 from tests.runtime.conftest import SPECS, Train, Weights
@@ -76,6 +77,20 @@ def test_statistics_of_batch_norms_freeze_too(freeze: bool, weights_of: Weights,
     weights, _ = checkpoint.load_weights(run / "weights.safetensors")
     names = [name for name in weights if name.endswith(("running_mean", "running_var"))]
     assert len(names) == 4 and all(torch.equal(weights[name], source[name]) is freeze for name in names)
+
+
+def test_what_is_frozen_works_as_in_evaluation(weights_of: Weights, tmp_path: Path) -> None:
+    """The head learns from the features that it is judged on: no step is left out, batch norms use what they have."""
+    sizes = {**SIZES, "drop": 0.5}
+    file = weights_of("tost_vision", **sizes)
+    words = ["--freeze", "ema=null", "sizes.drop=0.5", "overfit=64", "log_every=1", "optimizer.lr=1e-12"]
+    run = finetuned(file, SPECS / "tost_vision.crate", tmp_path / "run", *words, "schedule.warmup=0", steps=2)
+    told = read_metrics(run / "metrics.jsonl")
+    (held_out,) = (entry for entry in told if entry["split"] == "held_out")
+    losses = [entry["loss"] for entry in told if entry["split"] == "train"]
+    assert losses == pytest.approx([held_out["cross_entropy"]] * 2, rel=1e-5)
+    weights, _ = checkpoint.load_weights(run / "weights.safetensors")
+    assert not any(value for name, value in weights.items() if name.endswith("num_batches_tracked"))
 
 
 def test_without_freeze_everything_learns(weights_of: Weights, classifier: Path, tmp_path: Path) -> None:

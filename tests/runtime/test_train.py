@@ -6,6 +6,7 @@ import json
 import math
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -158,3 +159,16 @@ def test_side_by_side(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
         with pytest.raises(UserError, match=complaint):
             compare.main([CRATE, *others, "--out", str(tmp_path / "none"), *TINY, "epochs=null", "steps=2"])
     assert not (tmp_path / "none").exists()  # nothing is trained before
+
+
+def test_evaluation_is_not_in_the_throughput(tiny_run: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+    evaluate_as_ever = Trainer.evaluate
+
+    def slowly(trainer: Trainer, log: object) -> None:
+        evaluate_as_ever(trainer, log)
+        time.sleep(1)
+
+    monkeypatch.setattr(Trainer, "evaluate", slowly)
+    told = read_metrics(tiny_run("crate", "evaluate_every=2", "log_every=2") / "metrics.jsonl")
+    rates = [entry["images_per_second"] for entry in told if entry["split"] == "train"]
+    assert len(rates) == 3 and min(rates) > 2 * 64  # two steps of 64 in less than the second that was slept
