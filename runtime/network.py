@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 import crate_dsl
-from crate_dsl.language.model import Model
+from crate_dsl.language.model import ONE, Model
+from crate_dsl.pytorch.parameters import attribute
 from runtime.errors import UserError
 from runtime.storage import untrusted
 
@@ -141,7 +142,19 @@ def built(compilation: crate_dsl.Compilation, seed: int = 0, dtype: torch.dtype 
     """The network of a compilation, initialised from `seed`; raises UserError where this machine cannot hold it."""
     require_memory(compilation.model, compilation.costs.parameters)
     torch.manual_seed(seed)
-    return Compiled(compilation, written_class(compilation)().to(dtype))
+    module = written_class(compilation)().to(dtype)
+    module.family_columns = family_columns(compilation.model)
+    return Compiled(compilation, module)
+
+
+def family_columns(model: Model) -> frozenset[tuple[str, str]]:
+    """(block, attribute) of what is a vector for every head, as a bias of heads is: stored, it looks like a matrix."""
+    return frozenset(
+        (block.role, attribute(parameter.name))
+        for block in model.blocks
+        for parameter in block.parameters
+        if parameter.shape.family and ONE in (parameter.shape.rows, parameter.shape.cols)
+    )
 
 
 def written_class(compilation: crate_dsl.Compilation) -> type[nn.Module]:

@@ -13,7 +13,8 @@ MAX_SCALAR = 10_000  # characters of one value
 class Reader(yaml.SafeLoader):
     """Refuses references, deep nesting and endless values while it reads, before anything is made of them.
 
-    References let a file of a few lines stand for any number of values.
+    References let a file of a few lines stand for any number of values. A key must not be given twice: of YAML's two
+    values the first would be gone without a word.
     """
 
     def __init__(self, text: str) -> None:
@@ -32,6 +33,15 @@ class Reader(yaml.SafeLoader):
         node = super().compose_node(parent, index)
         self._depth -= 1
         return node
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if key.value in seen:
+                    raise yaml.YAMLError(f'line {key.start_mark.line + 1}: "{key.value}" is given twice')
+                seen.add(key.value)
+        return super().construct_mapping(node, deep)
 
 
 def read(text: str) -> Any:

@@ -66,13 +66,19 @@ def read(file: Path) -> dict[str, Any]:
 def load(file: Path, overrides: Iterable[str] = ()) -> Recipe:
     """A checked recipe with `key=value` overrides applied; raises UserError naming every mistake."""
     content = read(file)
-    for override in overrides:
+    for override in sorted(overrides, key=lambda each: not chooses(each)):
         apply(content, override)
     try:
         return Recipe.model_validate(content)
     except ValidationError as error:
         lines = "\n".join(message(each, content) for each in error.errors())
         raise UserError(f"recipe {file}:\n{lines}") from None
+
+
+def chooses(override: str) -> bool:
+    """Whether it names a task, data source or optimiser: that comes first, whose own settings follow, in any order."""
+    key = override.partition("=")[0].strip()
+    return key.removesuffix(".name") in CHOICES
 
 
 def apply(content: dict[str, Any], override: str) -> None:

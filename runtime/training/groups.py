@@ -73,9 +73,10 @@ def grouped(
     if by_layer and top == 1:
         raise UserError("optimizer.layer_decay: this network has no blocks of layers; leave it at 1")
     members: dict[tuple[bool, int, bool], list[nn.Parameter]] = {}
+    vectors = vectors_of(network)
     for name, value in trained(network):
         if names is None or name in names:
-            undecayed = not (options.decay_all or is_matrix(name, value))
+            undecayed = not (options.decay_all or (is_matrix(name, value) and name not in vectors))
             layer = layers[name] if by_layer else top
             members.setdefault((undecayed, layer, value.ndim == 0), []).append(value)
     return [
@@ -102,9 +103,9 @@ def layers_of(network: nn.Module) -> tuple[dict[str, int], int]:
 def hidden(network: nn.Module) -> set[str]:
     """The names of the matrices within the blocks: what has the width of the tokens as one side, but no bias.
 
-    A family of columns, such as a bias of every head, is stored as a matrix too; it has no such side.
+    A family of columns, such as a bias of every head, is stored as a matrix too.
     """
-    width = width_of(network)
+    width, vectors = width_of(network), vectors_of(network)
     return {
         name
         for name, value in trained(network)
@@ -114,6 +115,7 @@ def hidden(network: nn.Module) -> set[str]:
         and width in value.shape
         and 1 not in value.shape
         and name.split(".")[-1] != "bias"
+        and name not in vectors
     }
 
 
@@ -128,6 +130,13 @@ def width_of(network: nn.Module) -> int | None:
         if own(name) == "embedding.weight":
             return value.shape[1]
     return getattr(network, "vector_length", None)
+
+
+def vectors_of(network: nn.Module) -> set[str]:
+    """What is a vector for every head; networks say so that the runtime has built."""
+    marked = getattr(getattr(network, "network", network), "family_columns", frozenset())
+    parts = ((name, own(name).split(".")) for name, _ in network.named_parameters())
+    return {name for name, (block, *rest) in parts if rest and (block, rest[-1]) in marked}
 
 
 def trained(network: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:

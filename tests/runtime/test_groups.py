@@ -9,6 +9,7 @@ from torch import nn
 
 import crate_dsl
 from runtime.errors import UserError
+from runtime.network import compile_network
 from runtime.optimisers.adamw import AdamW
 from runtime.optimisers.muon import Muon
 from runtime.recipe.schema import TASKS
@@ -118,6 +119,18 @@ def test_muon_has_the_matrices_of_the_blocks(spec: str, preset: str, kinds: set[
     network = network_of(spec, preset)
     assert {name.split(".")[-1] for name in hidden(network)} == kinds
     assert all(name.startswith("encoder.") for name in hidden(network))
+
+
+@pytest.mark.parametrize("within", [False, True])
+def test_biases_of_heads_do_not_decay(within: bool) -> None:
+    """ToST's b and bias are a vector for every head; the official b is a vector of all of them."""
+    network = compile_network(SPECS / "tost_causal.crate", "text", {"L": 1, "length": 64}).module
+    found = scales(nn.ModuleDict({"network": network}) if within else network, layer_decay=1)
+    step = ("network." if within else "") + "encoder.0.compress_variational_rate."
+    assert {name: found[step + name][1] for name in ("b", "bias", "temp", "U", "U_out")} == {
+        "b": 0, "bias": 0, "temp": 0, "U": 0.3, "U_out": 0.3,
+    }  # fmt: skip
+    assert step + "bias" not in hidden(nn.ModuleDict({"network": network}) if within else network)
 
 
 def test_muon_and_adamw_have_rates_of_their_own() -> None:

@@ -123,6 +123,13 @@ def test_overrides_are_typed() -> None:
     assert recipe.sizes == {"d": 32, "lambda": 0.5} and isinstance(recipe.sizes["d"], int)
 
 
+@pytest.mark.parametrize("choice", ["optimizer=lion", "optimizer.name=lion"])
+def test_a_choice_comes_before_its_settings_wherever_it_stands(choice: str) -> None:
+    words = ["optimizer.lr=3e-3", choice, "optimizer.betas=[0.8, 0.9]"]
+    found = recipes.load(recipes.find("classify_digits"), words).optimizer
+    assert (found.name, found.lr, found.betas) == ("lion", 3e-3, (0.8, 0.9))
+
+
 def test_another_task_or_source_starts_from_its_own_defaults() -> None:
     recipe = recipes.load(recipes.find("denoise_digits"), ["task=reconstruct", "data=photographs", "data.crops=100"])
     assert recipe.task == TASKS["reconstruct"]()

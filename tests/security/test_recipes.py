@@ -28,6 +28,7 @@ HOSTILE = {
     "digits": ("batch: " + "9" * 5000, "Exceeds the limit"),
     "date": ("batch: 2001-99-99", "month must be in 1..12"),
     "key": ("? [a, b]\n: c", "unhashable key"),
+    "twice": ("batch: 64\noptimizer: {name: lion}\nbatch: 32", 'line 3: "batch" is given twice'),
     "null": ("\x00: 1", "special characters are not allowed"),
     "binary": ("batch: !!binary '*'", "batch: Input should be a valid integer"),
     "class": (f"{GOOD}\n__class__: x", 'unknown key "__class__"'),
