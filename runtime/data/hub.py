@@ -48,10 +48,10 @@ class Hub(HuggingFace, DataSource):
         sets = self.load()
         columns = (self.image, self.label) if self.label else (self.image,)
         parts = [self.split(sets, name, columns) for name in (self.train, self.held_out)]
-        classes = self.class_count(parts[0])
+        known = self.model_copy(update={"classes": self.class_count(parts)})
         counts = (self.samples, self.held_out_samples)
-        train, held_out = (self.images(rows, shape, count) for rows, count in zip(parts, counts, strict=True))
-        return Splits(train, held_out, classes=classes)
+        train, held_out = (known.images(rows, shape, count) for rows, count in zip(parts, counts, strict=True))
+        return Splits(train, held_out, classes=known.classes)
 
     def images(self, rows: Any, shape: Shape, count: int | None) -> Images:
         undecoded = rows.cast_column(self.image, import_datasets().Image(decode=False))
@@ -59,16 +59,17 @@ class Hub(HuggingFace, DataSource):
             return Streamed(StreamedRows(undecoded, self, shape, Readable(self.unreadable, None)), count)
         return Rows(undecoded, self, shape, Readable(self.unreadable, len(rows)))
 
-    def class_count(self, rows: Any) -> int | None:
-        """What the recipe says, what the set says, or one more than the largest label of its training split."""
+    def class_count(self, parts: Sequence[Any]) -> int | None:
+        """What the recipe says, what the set says, or one more than the largest label of both splits."""
         if not self.label or self.classes:
             return self.classes if self.label else None
-        feature = (rows.features or {}).get(self.label)
+        feature = (parts[0].features or {}).get(self.label)
         if getattr(feature, "dtype", None) == "string":
             raise UserError(f'{self.path}: the classes in "{self.label}" are words: number them by class_encode_column')
         if self.streaming or hasattr(feature, "num_classes"):
             return getattr(feature, "num_classes", None)
-        return max(label for label in [-1, *rows.unique(self.label)] if label is not None) + 1 or None
+        labels = [label for rows in parts for label in rows.unique(self.label) if label is not None]
+        return max(labels, default=-1) + 1 or None
 
     def picture(self, row: dict[str, Any], number: int) -> Image.Image:
         """The decoded picture of a row; raises Unreadable."""

@@ -37,7 +37,7 @@ class TextSource(DataSource):
     tokens: Literal["bytes", "characters", "bpe"] = "bytes"
     vocabulary: int | None = Field(default=None, ge=258)  # 256 bytes, the end-of-text token, a merge
     tokenizer: Path | None = None
-    end_of_text: str = END_OF_TEXT
+    end_of_text: str = Field(default=END_OF_TEXT, min_length=1)
     reads: ClassVar = TextShape
     unit: ClassVar = "windows"
 
@@ -46,6 +46,7 @@ class TextSource(DataSource):
         given = [name for name in ("vocabulary", "tokenizer") if getattr(self, name) is not None]
         if self.tokens == "bpe" and len(given) != 1:
             raise ValueError("tokens: bpe takes vocabulary (to be trained on the text) or tokenizer (a tokenizer.json)")
+        given += ["end_of_text"] if self.end_of_text != END_OF_TEXT else []
         if self.tokens != "bpe" and given:
             raise ValueError(f"{given[0]} is for tokens: bpe")
         return self
@@ -84,7 +85,7 @@ class TextSource(DataSource):
             return Characters("".join(sorted(set(joined(train)) | set(joined(held_out)))))
         if self.tokenizer is not None:
             return subwords.read(self.tokenizer, self.end_of_text)
-        return subwords.trained(train, self.vocabulary)
+        return subwords.trained(train, self.vocabulary, self.end_of_text)
 
     def windows(self, name: str, documents: Sequence[str], alphabet: Alphabet, length: int) -> Windows:
         tokens = packed(alphabet, documents)

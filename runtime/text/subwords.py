@@ -58,20 +58,20 @@ class Subwords:
         return self.tokenizer.to_str(pretty=True) + "\n"
 
 
-def trained(documents: Sequence[str], vocabulary: int) -> Subwords:
-    """Byte-level byte-pair encoding of `vocabulary` tokens: 256 bytes, the end-of-text token, and merges.
+def trained(documents: Sequence[str], vocabulary: int, end: str = END_OF_TEXT) -> Subwords:
+    """Byte-level byte-pair encoding of `vocabulary` tokens: 256 bytes, the end-of-text token `end`, and merges.
 
     A function of the documents: equally frequent pairs are merged in the order of their numbers. Source: Sennrich et
     al. 2016; byte level and splitting into words as GPT-2 (Radford et al. 2019).
     """
-    key = hashlib.sha256(json.dumps([vocabulary, *documents]).encode()).hexdigest()
+    key = hashlib.sha256(json.dumps([vocabulary, end, *documents]).encode()).hexdigest()
     if key not in _trained:
         tokenizer = Tokenizer(models.BPE())
         tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
         tokenizer.decoder = decoders.ByteLevel()
         trainer = trainers.BpeTrainer(
             vocab_size=vocabulary,
-            special_tokens=[END_OF_TEXT],
+            special_tokens=[end],
             initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
             show_progress=False,
         )
@@ -80,7 +80,7 @@ def trained(documents: Sequence[str], vocabulary: int) -> Subwords:
         except (UnicodeEncodeError, TypeError):
             raise UserError(NOT_TEXT) from None
         _trained[key] = tokenizer
-    return Subwords(_trained[key], END_OF_TEXT, "data text")
+    return Subwords(_trained[key], end, "data text")
 
 
 def read(file: Path, end: str) -> Subwords:

@@ -187,10 +187,10 @@ def test_what_is_missing_is_named(parquet: dict[str, Any], tmp_path: Path, monke
         opened(parquet)
 
 
-def labelled(place: Path, labels: list[Any]) -> dict[str, Any]:
+def labelled(place: Path, train: list[Any], held_out: list[Any] | None = None) -> dict[str, Any]:
     """A set whose labels are plain values."""
-    pictures = [Image.fromarray(np.zeros((8, 8), np.uint8))] * len(labels)
-    for name in ("train", "validation"):
+    for name, labels in (("train", train), ("validation", train if held_out is None else held_out)):
+        pictures = [Image.fromarray(np.zeros((8, 8), np.uint8))] * len(labels)
         datasets.Dataset.from_dict({"image": pictures, "label": labels}).to_parquet(place / f"{name}.parquet")
     return {"path": str(place)}
 
@@ -203,6 +203,10 @@ def test_labels_that_are_plain_numbers(place: Path) -> None:
         opened(options, classes=3).train.take([0, 1], None)
     without = opened(options, label=None)
     assert without.classes is None and without.train.take([0], None).labels is None
+
+
+def test_classes_of_the_held_out_pictures_count_too(place: Path) -> None:
+    assert opened(labelled(place, [0, 1, 2], [3, 5])).classes == 6
 
 
 def test_labels_that_are_no_classes(place: Path) -> None:

@@ -135,6 +135,14 @@ def test_a_tokenizer_is_read(tmp_path: Path) -> None:
     assert splits.train.take([0], None).inputs.max() < 280
 
 
+def test_the_end_of_a_text_has_the_name_that_is_asked_for(tmp_path: Path) -> None:
+    source = text_source(vocabulary=300, end_of_text="<|doc|>")
+    source.keep(tmp_path)
+    kept = source.kept(tmp_path).alphabet()
+    assert decoded(kept, [kept.end]) == "<|doc|>" and END_OF_TEXT not in kept.text
+    assert (source.open(TextShape(16, 300)).train.tokens == kept.end).sum() == len(source.documents()[0])
+
+
 def test_what_is_no_tokenizer(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="absent.json: cannot read the tokenizer: No such file"):
         read(tmp_path / "absent.json", END_OF_TEXT)
@@ -163,6 +171,7 @@ def test_what_is_no_tokenizer(tmp_path: Path) -> None:
         (["data.tokens=bpe"], "bpe takes vocabulary .* or tokenizer"),
         (["data.tokens=bpe", "data.vocabulary=300", "data.tokenizer=x.json"], "bpe takes vocabulary .* or tokenizer"),
         (["data.vocabulary=300"], "vocabulary is for tokens: bpe"),
+        (["data.end_of_text=<end>"], "end_of_text is for tokens: bpe"),
         (["data.tokens=bpe", "data.vocabulary=100"], "data.vocabulary: .*greater than or equal to 258"),
     ],
 )
