@@ -75,7 +75,10 @@ class Preparation(Strict):
         return crop.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if mirrored else crop
 
     def random_box(self, picture: Image.Image, generator: np.random.Generator) -> tuple[int, int, int, int]:
-        """Left, top, right, bottom of a box of random area and ratio; ten tries as in torchvision, then the whole."""
+        """Left, top, right, bottom of a box of random area and ratio; after ten tries the largest one in the middle.
+
+        As in torchvision, so that long pictures are not squeezed.
+        """
         for _ in range(10):
             area = picture.width * picture.height * generator.uniform(*self.scale)
             ratio = float(np.exp(generator.uniform(*np.log(RATIOS))))
@@ -84,7 +87,10 @@ class Preparation(Strict):
                 left = int(generator.integers(picture.width - width + 1))
                 top = int(generator.integers(picture.height - height + 1))
                 return left, top, left + width, top + height
-        return 0, 0, picture.width, picture.height
+        width = min(picture.width, round(picture.height * RATIOS[1]))
+        height = min(picture.height, round(picture.width / RATIOS[0]))
+        left, top = (picture.width - width) // 2, (picture.height - height) // 2
+        return left, top, left + width, top + height
 
 
 def centre(picture: Image.Image, shape: Shape) -> Image.Image:

@@ -66,7 +66,8 @@ def decoded(place: object, opened: Callable[[], Image.Image]) -> Image.Image:
 class Readable:
     """Reads items by number; with the policy `skip` the next number's item takes the place of an unreadable one.
 
-    Each is named once on stderr: what is broken is remembered in memory that the processes which load data share.
+    Each is named once on stderr: what is broken is remembered in memory that the processes which load data share. Only
+    where two of them meet it at the same moment both do.
     """
 
     def __init__(self, policy: Policy, count: int | None) -> None:

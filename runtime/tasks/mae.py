@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from runtime.data.source import Batch
+from runtime.errors import UserError
 from runtime.tasks.task import Call, Task, average, wide
 
 EPSILON = 1e-6  # under the root of the patch variance, as officially
@@ -27,9 +28,16 @@ class MaskedAutoencoding(Task):
     networks: ClassVar = ("mae",)
     metric: ClassVar = "masked_error"
 
+    def check(self, network: nn.Module, classes: int | None) -> None:
+        super().check(network, classes)
+        count = patches_of(network)
+        visible = int(count * (1 - network.mask_ratio))
+        if visible in (0, count):
+            left = "all" if visible else "none"
+            raise UserError(f"mask random({network.mask_ratio:g}) leaves {left} of {count} patches: hide some, not all")
+
     def draw(self, network: nn.Module, images: int, generator: torch.Generator) -> Tensor:
-        (height, width), (rows, columns) = network.image_size, network.patch_size
-        return torch.rand(images, (height // rows) * (width // columns), generator=generator)
+        return torch.rand(images, patches_of(network), generator=generator)
 
     def inputs(self, images: Tensor, draw: Tensor | None) -> tuple[Tensor, Tensor | None]:
         return images, draw
@@ -104,3 +112,8 @@ def visible_statistics(patches: Tensor, removed: Tensor) -> tuple[Tensor, Tensor
     variance = patches.var(dim=-1, keepdim=True) * (1 - removed)
     scale = (variance.sum(dim=1, keepdim=True) / (1 - removed).sum(dim=1, keepdim=True) + EPSILON).sqrt()
     return mean, scale
+
+
+def patches_of(network: nn.Module) -> int:
+    (height, width), (rows, columns) = network.image_size, network.patch_size
+    return (height // rows) * (width // columns)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -102,8 +102,18 @@ def resumed(path: Path, specs: Sequence[Path], world: World) -> Trainer:
     if world.main:
         warn_of_other_text(folder, begun.compiled.text)
         print(note, end="\n" if note else "")
+        warn_of_other_data(state or {}, len(begun.splits.train))
         print(f"{begun.compiled.name}: resumed after step {trainer.step} of {trainer.total}", flush=True)
     return trainer
+
+
+def warn_of_other_data(state: Mapping[str, Any], count: int) -> None:
+    before = state.get("inputs", count)  # states of earlier versions do not say
+    if before != count:
+        print(
+            f"note: the training data had {before:,} inputs before and have {count:,} now; epochs, their order and"
+            " schedules counted in epochs are others than before"
+        )
 
 
 def require_spec(folder: RunFolder, spec: Path) -> None:

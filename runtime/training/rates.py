@@ -47,7 +47,8 @@ class Rates:
         """For instance "lr 4.8e-04 = 3e-05 x 4096 / 256 by adamw, warm-up 12,480 steps, then cosine"."""
         options, batch = self.recipe.optimizer, self.recipe.batch
         rule = "" if options.lr_per is None else f" = {short(options.lr)} x {batch} / {options.lr_per}"
-        warmup = f"warm-up {self.warmup:,} steps, then " if self.warmup else ""
+        longer = f" (of {self.total:,}: it does not end)" if self.warmup >= self.total else ""
+        warmup = f"warm-up {self.warmup:,} steps{longer}, then " if self.warmup else ""
         return f"lr {short(options.peak(batch))}{rule} by {options.name}, {warmup}{self.recipe.schedule.name}"
 
 

@@ -92,6 +92,7 @@ class Trainer:
             "format": checkpoint.FORMATS[-1],
             "spec_sha256": self.compiled.sha256,
             "step": self.step,
+            "inputs": len(self.splits.train),
             "best": self.best,
             "network": sharding.whole(plain_names(self.trained.state_dict())),
             "optimizer": sharding.whole(self.optimizer.state_dict()),
@@ -274,7 +275,7 @@ class Trainer:
         figures = measure(task, self.judged, self.splits.held_out, batch, self.recipe.precision, reference, self.world)
         log.held_out(self.step, figures)
         value = figures[task.metric] if task.larger_is_better else -figures[task.metric]
-        if self.best is None or value > self.best:
+        if self.best is None or math.isnan(self.best) or value > self.best:
             self.best = value
             self.save_weights(self.folder.best)
 

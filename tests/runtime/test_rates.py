@@ -61,9 +61,11 @@ def test_a_warm_up_in_epochs() -> None:
 
 def test_the_scaling_rule_and_its_words() -> None:
     words = ["optimizer.lr=3e-5", "optimizer.lr_per=256", "batch=4096", "schedule={warmup: 12480}"]
-    rates = Rates.of(recipe_of(*words), 1)
+    rates = Rates.of(recipe_of(*words, "steps=null", "epochs=20000"), 1)
     assert rates.learning_rate(12479) == 3e-5 * 4096 / 256
     assert rates.in_words() == "lr 4.8e-04 = 3e-05 x 4096 / 256 by adamw, warm-up 12,480 steps, then cosine"
+    short = Rates.of(recipe_of(*words, "steps=null", "epochs=100"), 1)
+    assert "warm-up 12,480 steps (of 100: it does not end), then cosine" in short.in_words()
     plain = Rates.of(recipe_of("optimizer=lion", "optimizer.lr=2.4e-4", "schedule=constant"), 1)
     assert plain.in_words() == "lr 2.4e-04 by lion, constant"
 

@@ -117,3 +117,13 @@ def test_a_broken_checkpoint_is_one_message(tiny_run: Train) -> None:
     (run / "checkpoint.pt").write_bytes(b"nothing of the kind")
     with pytest.raises(UserError, match="not a readable training state"):
         train.main(["--resume", str(run)])
+
+
+def test_other_training_data_are_noticed(tiny_run: Train, capsys: pytest.CaptureFixture[str]) -> None:
+    run = tiny_run("crate_gpt", steps=2)
+    recipe = (run / "recipe.yaml").read_text()
+    assert "held_out: 0.15" in recipe
+    changed = recipe.replace("held_out: 0.15", "held_out: 0.3").replace("steps: 2\n", "steps: 3\n")
+    (run / "recipe.yaml").write_text(changed)
+    train.main(["--resume", str(run)])
+    assert "note: the training data had" in capsys.readouterr().out

@@ -122,6 +122,15 @@ def test_the_picture_says_which_statistics_it_uses(batch: Batch) -> None:
     assert any("visible patches)" in label for label in normal.panels(network, batch, draw))
 
 
+@pytest.mark.parametrize(("ratio", "left"), [(0.99, "none of 16"), (0.0, "all of 16")])
+def test_a_mask_hides_some_patches_and_not_all(ratio: float, left: str) -> None:
+    task = TASKS["mae"]()
+    network = network_of(task)
+    network.mask_ratio = ratio
+    with pytest.raises(UserError, match=f"leaves {left} patches"):
+        task.check(network, None)
+
+
 def test_the_mean_fill_is_the_average_of_the_training_set() -> None:
     task = TASKS["mae"]()
     network = network_of(task)
