@@ -68,6 +68,21 @@ def test_an_autoencoders_encoder_becomes_a_classifier(
     assert "encoder.*.compress.U " in printed and "mask_token" in printed and "left over" in printed
 
 
+@pytest.mark.parametrize("source", ["crate_mae", "crate_dino"])
+def test_the_classifier_that_the_linear_probe_asks_for(source: str, weights_of: Weights, tmp_path: Path) -> None:
+    """As probe_imagenet.yaml says: crate.crate with the stem of the encoder."""
+    text, theirs = ((SPECS / f"{name}.crate").read_text(encoding="utf-8").splitlines() for name in ("crate", source))
+    lines = [line for line in text if not line.startswith(("tokens ", "init "))]
+    place = next(number for number, line in enumerate(lines) if line.startswith("input ")) + 1
+    spec = "\n".join(
+        [*lines[:place], *(line for line in theirs if line.startswith(("tokens ", "init "))), *lines[place:]]
+    )
+    assert "of class_token" in spec
+    (tmp_path / "probe.crate").write_text(spec if source == "crate_mae" else spec.replace("of class_token", "of mean"))
+    run = finetuned(weights_of(source, **SIZES), tmp_path / "probe.crate", tmp_path / "run", "--freeze", "ema=null")
+    assert "accuracy" in (run / "evaluation-held_out.json").read_text()
+
+
 @pytest.mark.parametrize("freeze", [True, False])
 def test_statistics_of_batch_norms_freeze_too(freeze: bool, weights_of: Weights, tmp_path: Path) -> None:
     sizes = {**SIZES, "drop": 0}
