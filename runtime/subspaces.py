@@ -165,7 +165,9 @@ def main(arguments: Sequence[str]) -> None:
         raise UserError("--draws is at least 1 and --noise greater than 0, and finite")
     sizes = settings(options.sizes)
     compilation = crate_dsl.compile_spec(options.spec, preset=options.preset, overrides=sizes)
-    families_of(compilation)
+    families, count = families_of(compilation)[0], compilation.model.tokens.count
+    if count < families:
+        raise UserError(f"{count} tokens are fewer than the {families} subspaces: each needs one at least")
     network = crate_dsl.load(options.spec, preset=options.preset, **sizes).double()
     outcome = measure(compilation, network, options.noise, options.draws, options.seed)
     show(outcome, f"{options.spec}: noise {options.noise:g}, {options.draws} draws")

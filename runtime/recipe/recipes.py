@@ -114,7 +114,7 @@ def message(error: Mapping[str, Any], content: Mapping[str, Any]) -> str:
     if error["type"] in ("union_tag_invalid", "union_tag_not_found"):
         name = str((error["input"] or {}).get("name") if isinstance(error["input"], dict) else error["input"])
         return f'{key}: unknown name "{name}"\n{known(f"names of {key}", name, CHOICES[path[0]])}'
-    text = error["msg"].removeprefix("Value error, ")
+    text = "Input should be a path" if error["type"] == "path_type" else error["msg"].removeprefix("Value error, ")
     given = f", got {error['input']!r}" if key and error["type"] != "missing" else ""
     return f"{key}: {text}{given}" if key else text
 

@@ -154,6 +154,7 @@ MISTAKES = {
     "batch=0": "batch: .*greater than 0",
     "batch=12.5": "batch: .*integer.*12.5",
     "epochs=3": "exactly one of steps and epochs is needed",
+    "data={name: folder, path: null}": "data.path: Input should be a path, got None",
     "precision=float16": "precision: .*'float32' or 'bfloat16'.*'float16'",
     "ema=1": "ema: .*less than 1",
     "batch": "not of the form key=value",

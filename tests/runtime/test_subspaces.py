@@ -91,6 +91,7 @@ def test_an_exact_step_has_no_stated_growth(tmp_path: Path) -> None:
     [
         ([str(SPECS / "crate.crate")], "needs another network"),
         ([str(AOT), "--set", "p=64"], "do not fit into 128 dimensions"),
+        ([str(AOT), "--set", "N=2"], "2 tokens are fewer than the . subspaces"),
         ([str(AOT), "--draws", "0"], "at least 1"),
         ([str(AOT), "--noise", "-1"], "greater than 0"),
         ([str(AOT), "--out", "/dev/null/x"], "cannot be made a folder"),
