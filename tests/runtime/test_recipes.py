@@ -154,7 +154,6 @@ MISTAKES = {
     "batch=0": "batch: .*greater than 0",
     "batch=12.5": "batch: .*integer.*12.5",
     "epochs=3": "exactly one of steps and epochs is needed",
-    "data={name: folder, path: null}": "data.path: Input should be a path, got None",
     "precision=float16": "precision: .*'float32' or 'bfloat16'.*'float16'",
     "ema=1": "ema: .*less than 1",
     "batch": "not of the form key=value",
@@ -169,6 +168,11 @@ MISTAKES = {
 def test_mistakes_are_named(override: str) -> None:
     with pytest.raises(UserError, match=f"(?s){MISTAKES[override]}"):
         recipes.load(recipes.find("mae_digits"), [override])
+
+
+def test_an_empty_path_is_none() -> None:
+    with pytest.raises(UserError, match="data.path: Input should be a path, got None"):
+        recipes.load(recipes.find("classify_imagenet"), ["data.path="])
 
 
 def test_several_mistakes_are_named_at_once() -> None:
