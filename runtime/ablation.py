@@ -21,8 +21,9 @@ from runtime.baselines.hybrid import COMBINATIONS, Hybrid, LayerSizes, Operators
 from runtime.data.source import Splits
 from runtime.errors import Parser, Stopped, UserError, run
 from runtime.explore import seeds_of
-from runtime.network import Compiled, compile_network, parameter_count
+from runtime.network import Compiled, parameter_count
 from runtime.recipe import recipes
+from runtime.recipe.compiling import compile_recipe
 from runtime.recipe.schema import Recipe
 from runtime.scoring.measure import pick_device
 from runtime.storage import checkpoint
@@ -52,7 +53,7 @@ def main(arguments: Sequence[str]) -> None:
     spec = parser().one_spec(options.words)
     recipe = recipes.load(recipes.find(options.recipe), [word for word in options.words if "=" in word])
     seeds = seeds_of(options.seeds, recipe)
-    compiled = compile_network(spec, recipe.preset, recipe.sizes)
+    compiled = compile_recipe(spec, recipe)
     require_crate(compiled)
     splits = recipe.splits(compiled.shape)
     require_masks(splits.held_out, recipe.data.name)
@@ -102,7 +103,7 @@ def hybrid(compiled: Compiled, operators: Operators, seed: int) -> Compiled:
 
 def train_all(spec: Path, recipe: Recipe, splits: Splits, out: Path, rows: Sequence[Row]) -> None:
     """The networks of one seed: what is not trained yet."""
-    start = compile_network(spec, recipe.preset, recipe.sizes, recipe.seed)
+    start = compile_recipe(spec, recipe)
     for operators, row in zip(COMBINATIONS, rows, strict=True):
         path = out / "runs" / operators.name.replace(" + ", "-").lower() / f"seed-{recipe.seed}"
         row.gained[recipe.seed] = train(hybrid(start, operators, recipe.seed), recipe, splits, path, spec)

@@ -15,11 +15,12 @@ import crate_dsl
 from runtime.baselines.vit import VisionTransformer
 from runtime.data.source import Splits
 from runtime.errors import Parser, UserError, run
-from runtime.network import Compiled, compile_network, kind_of, parameter_count
+from runtime.network import Compiled, kind_of, parameter_count
 from runtime.probing.features import reading
 from runtime.probing.protocol import probe, require_classes
 from runtime.probing.protocol import show as show_probe
 from runtime.recipe import recipes
+from runtime.recipe.compiling import compile_recipe
 from runtime.recipe.schema import Recipe
 from runtime.scoring.measure import pick_device
 from runtime.storage import checkpoint
@@ -45,7 +46,7 @@ def main(arguments: Sequence[str]) -> None:
     recipe = recipes.load(recipes.find(name), overrides)
     if len({spec.stem for spec in specs}) < len(specs):
         raise UserError("the specs need different file names, by which their runs are called")
-    networks = [(spec.stem, compile_network(spec, recipe.preset, recipe.sizes, recipe.seed)) for spec in specs]
+    networks = [(spec.stem, compile_recipe(spec, recipe)) for spec in specs]
     if options.vit:
         networks.append(("vit", vision_transformer(specs[0], networks[0][1], recipe)))
     splits = recipe.splits(networks[0][1].shape)

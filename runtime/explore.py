@@ -16,6 +16,7 @@ import crate_dsl
 from runtime.errors import Parser, Stopped, UserError, run
 from runtime.network import kind_of
 from runtime.recipe import recipes
+from runtime.recipe.compiling import blaming_the_recipe
 from runtime.recipe.schema import Recipe
 from runtime.seeds import LARGEST
 from runtime.storage.log import console, read_metrics
@@ -57,7 +58,8 @@ def main(arguments: Sequence[str]) -> None:
         return
     name = options.recipe or recipes.default(kind)
     recipe = recipes.load(recipes.find(name), [word for word in options.words if "=" in word])
-    base = crate_dsl.Variations(source, recipe.preset)
+    with blaming_the_recipe():
+        base = crate_dsl.Variations(source, recipe.preset)
     if options.list:
         console().print(offered(spec, base.choices, recipe.sizes))
         return

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from runtime import parallel
 from runtime.errors import Parser, UserError, run
-from runtime.network import compile_network
 from runtime.parallel import World
+from runtime.recipe.compiling import compile_recipe
 from runtime.scoring.report import report
 from runtime.storage.trained import network_of
 from runtime.training.estimate import estimate
@@ -75,7 +75,7 @@ def train(trainer: Trainer) -> None:
 def show_estimate(spec: Path, recipe_name: str | None, overrides: Sequence[str]) -> None:
     """Of this spec and recipe; the length of an epoch is known only where the data are here."""
     _, recipe = chosen(spec, recipe_name, overrides)
-    estimate(recipe, compile_network(spec, recipe.preset, recipe.sizes, recipe.seed))
+    estimate(recipe, compile_recipe(spec, recipe))
 
 
 def show_rehearsal(spec: Path, recipe_name: str | None, overrides: Sequence[str], world: World) -> None:

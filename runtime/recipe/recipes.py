@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -66,13 +66,30 @@ def read(file: Path) -> dict[str, Any]:
 def load(file: Path, overrides: Iterable[str] = ()) -> Recipe:
     """A checked recipe with `key=value` overrides applied; raises UserError naming every mistake."""
     content = read(file)
-    for override in sorted(overrides, key=lambda each: not chooses(each)):
+    given = sorted(overrides, key=lambda each: not chooses(each))
+    for override in given:
         apply(content, override)
+    without_rivals(content, {override.partition("=")[0].strip() for override in given})
     try:
         return Recipe.model_validate(content)
     except ValidationError as error:
         lines = "\n".join(message(each, content) for each in error.errors())
         raise UserError(f"recipe {file}:\n{lines}") from None
+
+
+def without_rivals(content: dict[str, Any], given: Container[str]) -> None:
+    """What the command line gives takes the place of what the file says in another way; null takes a size away."""
+    schedule = content.get("schedule")
+    for prefix, pair, place in (
+        ("", ("steps", "epochs"), content),
+        ("schedule.", ("warmup", "warmup_epochs"), schedule if isinstance(schedule, dict) else {}),
+    ):
+        for chosen, other in (pair, pair[::-1]):
+            if prefix + chosen in given and prefix + other not in given and place.get(chosen) is not None:
+                place.pop(other, None)
+    sizes = content.get("sizes") or {}
+    if isinstance(sizes, dict):
+        content["sizes"] = {name: value for name, value in sizes.items() if value is not None}
 
 
 def chooses(override: str) -> bool:

@@ -11,9 +11,10 @@ import crate_dsl
 from runtime.data.source import Splits
 from runtime.errors import UserError
 from runtime.images.augmentation import Augmentation
-from runtime.network import Compiled, compile_network, has_kernels, kind_of, parameter_count
+from runtime.network import Compiled, has_kernels, kind_of, parameter_count
 from runtime.parallel import World
 from runtime.recipe import recipes
+from runtime.recipe.compiling import compile_recipe
 from runtime.recipe.schema import Recipe
 from runtime.scoring.measure import pick_device
 from runtime.storage import checkpoint, untrusted
@@ -36,7 +37,7 @@ class Start:
 def start(spec: Path, recipe: Recipe, world: World, initialised: bool = True) -> Start:
     """Compile, take the weights to start from (unless a checkpoint has them), open the data, see that all fits."""
     gpu = has_kernels(pick_device(recipe.device))
-    compiled = compile_network(spec, recipe.preset, recipe.sizes, recipe.seed, gpu=gpu)
+    compiled = compile_recipe(spec, recipe, gpu)
     recipe, origin = initialisation.begin(recipe, compiled) if initialised else (recipe, None)
     initialisation.freeze(recipe, compiled.module)
     splits = recipe.splits(compiled.shape)

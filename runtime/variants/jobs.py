@@ -17,7 +17,8 @@ import torch
 
 from crate_dsl import CrateError
 from runtime.errors import Stopped, UserError
-from runtime.network import compile_network, has_kernels
+from runtime.network import has_kernels
+from runtime.recipe.compiling import compile_recipe
 from runtime.recipe.schema import Recipe
 from runtime.scoring.measure import pick_device
 from runtime.variants import side_by_side
@@ -43,7 +44,7 @@ def perform(job: Job) -> Result:
     try:
         recipe = job.recipe
         gpu = has_kernels(pick_device(recipe.device))
-        compiled = compile_network(job.spec, recipe.preset, recipe.sizes, recipe.seed, gpu=gpu)
+        compiled = compile_recipe(job.spec, recipe, gpu)
         return side_by_side.train(compiled, recipe, recipe.splits(compiled.shape), job.folder, job.spec.name)
     except (UserError, CrateError) as error:
         return str(error)

@@ -10,6 +10,7 @@ import yaml
 
 from crate_dsl import CrateError, compile_spec
 from crate_dsl.compiler import Compilation
+from runtime import train
 from runtime.errors import UserError
 from runtime.network import SHAPES
 from runtime.optimisers.adamw import AdamW
@@ -153,7 +154,7 @@ MISTAKES = {
     "optimizer.lr.x=1": '"lr" of optimizer.lr.x is a single value',
     "batch=0": "batch: .*greater than 0",
     "batch=12.5": "batch: .*integer.*12.5",
-    "epochs=3": "exactly one of steps and epochs is needed",
+    "steps=null": "exactly one of steps and epochs is needed",
     "precision=float16": "precision: .*'float32' or 'bfloat16'.*'float16'",
     "ema=1": "ema: .*less than 1",
     "batch": "not of the form key=value",
@@ -168,6 +169,18 @@ MISTAKES = {
 def test_mistakes_are_named(override: str) -> None:
     with pytest.raises(UserError, match=f"(?s){MISTAKES[override]}"):
         recipes.load(recipes.find("mae_digits"), [override])
+
+
+def test_the_command_line_takes_the_place_of_the_other_way() -> None:
+    """Of steps and epochs, and of the two kinds of warm-up, a recipe states one."""
+    file = recipes.find("classify_digits")
+    recipe = recipes.load(file, ["steps=500", "schedule.warmup_epochs=5", "sizes.patch=null", "sizes.eta=0.2"])
+    assert (recipe.steps, recipe.epochs, recipe.schedule.warmup, recipe.schedule.warmup_epochs) == (500, None, 0, 5)
+    assert recipe.sizes == {"image": 16, "eta": 0.2}
+    assert recipes.load(file, ["epochs=3"]).epochs == 3
+    assert recipes.load(file, ["steps=null", "epochs=3"]).epochs == 3
+    with pytest.raises(UserError, match="exactly one of steps and epochs"):
+        recipes.load(file, ["steps=3", "epochs=3"])
 
 
 def test_an_empty_path_is_none() -> None:
@@ -209,3 +222,17 @@ def test_recipes_are_safe_yaml_only() -> None:
 def test_preparation_of_pictures_is_checked(setting: str, complaint: str) -> None:
     with pytest.raises(UserError, match=f"data.preparation.*{complaint}"):
         recipes.load(recipes.find("classify_folder"), ["data.path=x", f"data.preparation.{setting}"])
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["preset=digits"], 'recipe:1:8: unknown preset "digits"(.|\n)*preset=null takes the sizes'),
+        (["preset=null", "sizes.sigma=0.02"], 'recipe:1:7: there is no "sigma"(.|\n)*sizes.sigma=null leaves'),
+    ],
+)
+def test_what_a_spec_does_not_know_is_blamed_on_the_recipe(words: list[str], message: str, tmp_path: Path) -> None:
+    spec = (SPECS / "crate.crate").read_text(encoding="utf-8").replace("sigma", "width")
+    (tmp_path / "own.crate").write_text("\n".join(line for line in spec.splitlines() if not line.startswith("preset ")))
+    with pytest.raises(CrateError, match=message):
+        train.main([str(tmp_path / "own.crate"), "--recipe", "classify_digits", *words])
