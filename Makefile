@@ -20,7 +20,7 @@ demo: setup
 	$(BIN)/crate-compile specs/crate_mae.crate --preset digits --check
 	$(BIN)/python -m runtime.train specs/crate_mae.crate --out demo/run
 	$(BIN)/python -m runtime.evaluate demo/run
-	@echo "The reconstruction is in demo/run (PNG), the compiled network in demo/model.py."
+	@echo "The reconstruction is in demo/run/pictures, the compiled network in demo/model.py."
 
 gallery: setup
 	$(BIN)/python -m runtime.gallery

@@ -188,7 +188,7 @@ def _resolve_scalar(argument: Argument, name: syntax.Name, energy: Energy, token
         families = {a.shape.family for a in energy.arguments if a.shape.family}
         family = families.pop() if len(families) == 1 else None
         block.learned[name.name].belongs_to(family, name.span, block.report)
-        for place in outside(energy.body, argument.name, family):
+        for place in outside(energy.body, argument.name, family) if family else ():
             message = f'"{name.name}" is learned per head, but "{argument.name}" stands outside a sum over {family}'
             block.report.error(message, name.span, "", [(place, "here")])
 

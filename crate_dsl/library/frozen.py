@@ -33,6 +33,8 @@ def frozen(form: Form, context: Context) -> Rewriting:
         fitted.append(constant)
         words.append(replaced)
     if not fitted:
+        if any(isinstance(factor, Inverse) for word in form.words for factor in word.factors):
+            raise Refusal("no inverse stands left of the tokens, so no factor that they pass through can be frozen")
         raise Absent
     if names:
         raise Refusal(f"there is nothing to be called {', '.join(names)}: {len(fitted)} left factors are frozen")

@@ -128,6 +128,13 @@ def test_per_head_takes_the_family_of_the_energy() -> None:
     assert [s.family for s in model(spec(encoder(text))).blocks[0].scalars] == ["K", "K"]
 
 
+def test_per_head_without_heads_is_one_mistake() -> None:
+    energies = ENERGIES + "energy own(A: d x N | X: d x N, D: d x d, mu: real) = norm2(X - D * A) + mu * l1(A)\n"
+    text = "learn mu > 0 = 0.1 per head\nsparsify Z by own(A | Z, D, mu) { from Z; steps 1 of eta }"
+    said = messages(spec(encoder(text), energies=energies))
+    assert "there are no heads here" in said and "None" not in said
+
+
 def test_the_number_of_tokens_is_a_number_in_energies_and_options() -> None:
     energies = ENERGIES.replace("1/2 * sum", "1/N * sum")
     assert model(spec(encoder("compress Z by rate(Z, U) { step 1/N; gram ~ softmax(1/sqrt(N)) }"), energies=energies))

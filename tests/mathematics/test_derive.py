@@ -55,6 +55,11 @@ def assert_close(ours: np.ndarray, theirs: np.ndarray) -> None:
     assert np.linalg.norm(ours - theirs) <= 1e-10 * np.linalg.norm(theirs)
 
 
+def test_freezing_needs_an_inverse_left_of_the_tokens() -> None:
+    with pytest.raises(CrateError, match="frozen. does not apply: no inverse stands left of the tokens"):
+        derived(spec(encoder("compress Z by rate(Z, U) { inverse ~ frozen(fit) }")))
+
+
 def test_encoder_block() -> None:
     data = golden("encoder_block")
     compress, sparsify = derived(spec(encoder(COMPRESS + SPARSIFY))).blocks[0].steps
