@@ -97,7 +97,8 @@ class Builder:
         first, what = parts[0].name, parts[1].name if isinstance(parts[1], syntax.Name) else str(parts[1])
         if first != "per" or what not in ("head", "iteration"):
             wanted = "per iteration" if what[:1] == "i" else "per head"
-            raise fail(f'"{first} {what}" is not understood here', span, f'did you mean "{wanted}"?')
+            layer = "what is learned in a block is each layer's own; " if what == "layer" else ""
+            raise fail(f'"{first} {what}" is not understood here', span, f'{layer}did you mean "{wanted}"?')
         return what
 
     def energy(self, parts: list, span: Span) -> syntax.EnergyDeclaration:

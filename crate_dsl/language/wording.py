@@ -27,7 +27,7 @@ GROUPS = (
 )
 
 CHARACTERS = {
-    ".": 'a number needs a digit after its point: write "2" or "2.0"',
+    ".": 'a number needs a digit after its point, "2" or "2.0"; a transpose is written "U\'"',
     "@": 'the matrix product is written "*"',
     "%": 'comments start with "#"',
     "!": "there is no such operator",

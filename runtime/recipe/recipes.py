@@ -127,13 +127,23 @@ def message(error: Mapping[str, Any], content: Mapping[str, Any]) -> str:
         path = [path[0], *path[2:]]  # pydantic puts the chosen name between
     key = ".".join(path)
     if error["type"] == "extra_forbidden":
-        return f'unknown key "{key}"\n{known("keys", path[-1], keys_beside(path, content))}'
+        return f'unknown key "{key}"\n{known("keys", path[-1], keys_beside(path, content))}{elsewhere(path, content)}'
     if error["type"] in ("union_tag_invalid", "union_tag_not_found"):
         name = str((error["input"] or {}).get("name") if isinstance(error["input"], dict) else error["input"])
         return f'{key}: unknown name "{name}"\n{known(f"names of {key}", name, CHOICES[path[0]])}'
     text = "Input should be a path" if error["type"] == "path_type" else error["msg"].removeprefix("Value error, ")
     given = f", got {error['input']!r}" if key and error["type"] != "missing" else ""
     return f"{key}: {text}{given}" if key else text
+
+
+def elsewhere(path: list[str], content: Mapping[str, Any]) -> str:
+    """Where a key without a section may belong: to one that has it, else to the sizes of the spec."""
+    if len(path) > 1:
+        return ""
+    (name,) = path
+    sections = [section for section in (*CHOICES, *SECTIONS) if section in content]
+    places = [f'"{section}.{name}"' for section in sections if name in keys_beside([section, name], content)]
+    return f"\nthere is {' and '.join(places)}" if places else f"\na size or real of the spec is written sizes.{name}"
 
 
 def keys_beside(path: list[str], content: Mapping[str, Any]) -> Iterable[str]:

@@ -138,7 +138,8 @@ def test_another_task_or_source_starts_from_its_own_defaults() -> None:
 
 
 MISTAKES = {
-    "lr=1": 'unknown key "lr"',
+    "lr=1": 'unknown key "lr"\n.*\nthere is "optimizer.lr"',
+    "d=48": 'unknown key "d"\n.*\na size or real of the spec is written sizes.d',
     "optimizer.lrr=1": 'unknown key "optimizer.lrr"\nknown keys: .* Did you mean "lr"?',
     "optimiser.lr=1": 'unknown key "optimiser".* Did you mean "optimizer"?',
     "task.normalize=1": 'unknown key "task.normalize"\nknown keys: .* Did you mean "normalise"?',
