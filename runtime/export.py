@@ -1,9 +1,9 @@
 """A trained network for other programs: python -m runtime.export RUN|WEIGHTS --format FORMAT -o PATH [--freeze].
 
 safetensors is the weights with the spec inside; torch a program of torch.export (.pt2) and onnx an ONNX file, both for
-any batch size and compared with the network before they are written; huggingface a folder for
-`AutoModel.from_pretrained(folder, trust_remote_code=True)`. With --freeze the programs are those of the network written
-for inference (`crate-compile --freeze`). A file or folder is written whole or not at all.
+any batch size; huggingface a folder for `AutoModel.from_pretrained(folder, trust_remote_code=True)`. Programs and
+folders are compared with the network before they are written. With --freeze the programs are those of the network
+written for inference (`crate-compile --freeze`). A file or folder is written whole or not at all.
 """
 
 from __future__ import annotations
@@ -42,8 +42,9 @@ def main(arguments: Sequence[str]) -> None:
         print(f"{options.output}: {trained.compiled.name} and its spec")
     elif options.format == "huggingface":
         recipe = recipe_of(trained, options.recipe) if trained.folder or options.recipe else None
-        write_folder(options.output, trained, about, recipe)
+        error = write_folder(options.output, trained, about, recipe)
         print(f"{options.output}: AutoModel.from_pretrained({str(options.output)!r}, trust_remote_code=True)")
+        print(f"largest error beside the network {error:.2g}")
     else:
         network = frozen(trained) if options.freeze else trained.compiled.module
         about.pop("format")  # that of the tensors in a safetensors file

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import importlib
+import logging
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from types import ModuleType
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +29,26 @@ OUTPUTS = {  # names of what a network gives, by its kind
 }
 
 Inputs = dict[str, Tensor]  # by the name of the argument
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without the exporters' remarks on their own insides."""
+    before = logging.root.manager.disable
+    logging.disable(logging.ERROR)
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            yield
+    finally:
+        logging.disable(before)
+
+
+def library(name: str, what: str) -> ModuleType:
+    """A library that an export needs and that is not installed with the rest; raises UserError where it is missing."""
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        raise UserError(f"{what} needs the library {name}: pip install 'crate-dsl[export]'") from None
 
 
 def inputs_of(network: nn.Module, batch: int) -> Inputs:

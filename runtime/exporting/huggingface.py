@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import shutil
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
+
+import torch
+from torch import Tensor, nn
 
 from runtime.errors import UserError
 from runtime.exporting.card import card
-from runtime.exporting.comparison import OUTPUTS
+from runtime.exporting.comparison import OUTPUTS, Inputs, largest_error, library, quiet
 from runtime.recipe.schema import Recipe
 from runtime.storage import checkpoint
 from runtime.storage.trained import SPEC, Trained
@@ -24,7 +31,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel
 from transformers.utils import ModelOutput
 
@@ -58,8 +66,15 @@ class CrateModel(PreTrainedModel):
         self.network = Network()
         self.post_init()
 
-    def _init_weights(self, module: object) -> None:
-        """Nothing: the network initialises itself."""
+    def _init_weights(self, module: nn.Module) -> None:
+        """The network initialises itself, but loading leaves buffers empty that no file holds: a fresh one has them."""
+        names = module._non_persistent_buffers_set
+        if names:
+            place = next(place for place, each in self.network.named_modules() if each is module)
+            with torch.random.fork_rng(devices=()), torch.device("cpu"):
+                fresh = Network().get_submodule(place)
+            for name in names:
+                module.get_buffer(name).copy_(fresh.get_buffer(name))
 
     def forward(self, @ARGUMENT@: Tensor@NOISE@, return_dict: bool = True) -> CrateOutput | tuple[Tensor, ...]:
         result = self.network(@ARGUMENT@@PASSED@)
@@ -68,8 +83,11 @@ class CrateModel(PreTrainedModel):
 '''
 
 
-def write_folder(path: Path, trained: Trained, origin: Mapping[str, str], recipe: Recipe | None) -> None:
-    """Write the folder as a whole; raises UserError where it exists already, or the disk refuses."""
+def write_folder(path: Path, trained: Trained, origin: Mapping[str, str], recipe: Recipe | None) -> float:
+    """Write the folder as a whole, and return the largest error of what `transformers` makes of it.
+
+    Raises UserError where it exists already, where the disk refuses, and where it computes something else.
+    """
     if path.exists():
         raise UserError(f"{path}: exists already; choose another folder")
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
@@ -78,11 +96,42 @@ def write_folder(path: Path, trained: Trained, origin: Mapping[str, str], recipe
         for name, text in texts(trained, recipe).items():
             (temporary / name).write_text(text, encoding="utf-8")
         checkpoint.save_weights(temporary / "model.safetensors", trained.compiled.module.state_dict(), origin)
+        largest = compared(temporary, trained.compiled.module.eval())
         os.rename(temporary, path)
     except OSError as error:
         raise UserError(f"{path}: cannot be written: {error.strerror or error}") from None
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+    return largest
+
+
+def compared(folder: Path, network: nn.Module) -> float:
+    """The largest error of the folder, loaded as `transformers` does it, beside the network that it was written for."""
+    library("transformers", "a folder for transformers").utils.logging.disable_progress_bar()
+    with torch.no_grad(), quiet(), package(folder) as wrapper:
+        model = wrapper.CrateModel.from_pretrained(folder).eval()
+
+        def run(inputs: Inputs) -> dict[str, Tensor]:
+            return dict(zip(OUTPUTS[network.task], model(*inputs.values(), return_dict=False), strict=True))
+
+        return largest_error("transformers", network, run)
+
+
+@contextmanager
+def package(folder: Path) -> Iterator[ModuleType]:
+    """The wrapper of a folder, imported from there; nothing of it stays, neither in the folder nor in the process.
+
+    `AutoModel` would import a copy that it leaves in the user's cache.
+    """
+    parent, before = ModuleType(f"crate_dsl_exported_{os.getpid()}"), sys.dont_write_bytecode
+    parent.__path__ = [str(folder)]
+    sys.modules[parent.__name__], sys.dont_write_bytecode = parent, True
+    try:
+        yield importlib.import_module(f"{parent.__name__}.{WRAPPER}")
+    finally:
+        sys.dont_write_bytecode = before
+        for name in [name for name in sys.modules if name.partition(".")[0] == parent.__name__]:
+            del sys.modules[name]
 
 
 def texts(trained: Trained, recipe: Recipe | None) -> dict[str, str]:

@@ -2,35 +2,18 @@
 
 from __future__ import annotations
 
-import importlib
 import io
-import logging
 import re
-import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from types import ModuleType
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from runtime.errors import UserError
-from runtime.exporting.comparison import EXAMPLE, OUTPUTS, Inputs, inputs_of, largest_error
+from runtime.exporting.comparison import EXAMPLE, OUTPUTS, Inputs, inputs_of, largest_error, library, quiet
 
 OPSET = 18  # of ONNX, the one that torch's exporter writes without converting
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Without the exporters' remarks on their own insides."""
-    before = logging.root.manager.disable
-    logging.disable(logging.ERROR)
-    try:
-        with warnings.catch_warnings(action="ignore"):
-            yield
-    finally:
-        logging.disable(before)
 
 
 def exported(network: nn.Module) -> torch.export.ExportedProgram:
@@ -64,8 +47,8 @@ def onnx_bytes(network: nn.Module, origin: Mapping[str, str]) -> tuple[bytes, fl
 
     Raises UserError where a library is missing or ONNX has no operator for a part of the network.
     """
-    runtime = library("onnxruntime")
-    library("onnxscript")
+    runtime = library("onnxruntime", "ONNX")
+    library("onnxscript", "ONNX")
     program, inputs = exported(network), inputs_of(network, EXAMPLE)
     options = {
         "dynamo": True,
@@ -90,13 +73,6 @@ def onnx_bytes(network: nn.Module, origin: Mapping[str, str]) -> tuple[bytes, fl
         return {output.name: torch.as_tensor(value) for output, value in zip(session.get_outputs(), found, strict=True)}
 
     return content, largest_error("onnxruntime", network, run)
-
-
-def library(name: str) -> ModuleType:
-    try:
-        return importlib.import_module(name)
-    except ImportError:
-        raise UserError(f"ONNX needs the library {name}: pip install 'crate-dsl[export]'") from None
 
 
 def serialised(model: Any) -> bytes:

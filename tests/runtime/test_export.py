@@ -13,13 +13,14 @@ import onnxruntime
 import pytest
 import torch
 
+import crate_dsl
 from crate_dsl import cli
 from runtime import export
 from runtime.errors import UserError
 from runtime.exporting import comparison, huggingface
 from runtime.storage import checkpoint
 from runtime.storage.trained import network_of
-from tests.runtime.conftest import Train, Weights
+from tests.runtime.conftest import SPECS, Train, Weights
 
 IMAGE = {"image": 16, "patch": 4, "channels": 1, "d": 8, "K": 2, "L": 1}
 TEXT = {"length": 16, "vocabulary": 50, "d": 8, "K": 2, "L": 1}
@@ -29,6 +30,7 @@ SIZES = {
     "crate_mae": IMAGE,
     "crate_autoencoder": IMAGE,
     "crate_dino": IMAGE,
+    "tost_vision": IMAGE | {"classes": 10},
     "crate_gpt": TEXT,
     "crate_bert": TEXT,
     "aot": {"L": 1},
@@ -149,7 +151,25 @@ def test_transformers_opens_the_folder(weights_of: Weights, tmp_path: Path) -> N
         [sys.executable, "-c", LOADING, *folders], env=environment, cwd=tmp_path, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("equal") == len(SIZES) + 2  # two classifiers, each opened in two ways
+    assert done.stdout.count("equal") == len(SIZES) + 3  # three classifiers, each opened in two ways
+
+
+def test_a_folder_that_computes_something_else_is_not_written(
+    weights_of: Weights, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A wrapper that leaves the positions of `tost_vision` as transformers hands them out: empty memory."""
+    file, folder = weights_of("tost_vision", **SIZES["tost_vision"]), tmp_path / "all" / "folder"
+    lazy = huggingface.CODE.replace(".copy_(fresh.get_buffer(name))", ".fill_(7)")
+    monkeypatch.setattr(huggingface, "CODE", lazy)
+    with pytest.raises(UserError, match="transformers: logits of a batch of 1 differ by"):
+        export.main([str(file), "--format", "huggingface", "-o", str(folder)])
+    assert list(folder.parent.iterdir()) == []
+    assert not any(name.startswith("crate_dsl_exported") for name in sys.modules)
+
+
+def test_specs_with_buffers_outside_the_state_dict_are_among_those_opened() -> None:
+    emptied = [path for path in SPECS.glob("*.crate") if "persistent=False" in crate_dsl.compile_spec(path).text]
+    assert {path.stem for path in emptied} <= SIZES.keys()
 
 
 def test_the_folder_is_what_the_compiler_writes(
