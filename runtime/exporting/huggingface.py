@@ -64,7 +64,14 @@ class CrateModel(PreTrainedModel):
         if getattr(config, "spec_sha256", Network.spec_sha256) != Network.spec_sha256:
             raise ValueError("config.json is of another spec than network.py")
         self.network = Network()
+        first: dict[Tensor, str] = {}  # the first name of what layers share
+        named = self.named_parameters(remove_duplicate=False)
+        self._tied_weights_keys = {name: first[each] for name, each in named if first.setdefault(each, name) != name}
         self.post_init()
+
+    def get_expanded_tied_weights_keys(self, all_submodels: bool = False) -> dict[str, str]:
+        """Shared after loading too; without this transformers ties embeddings of words alone."""
+        return dict(self._tied_weights_keys)
 
     def _init_weights(self, module: nn.Module) -> None:
         """The network initialises itself, but loading leaves buffers empty that no file holds: a fresh one has them."""

@@ -111,8 +111,17 @@ def load_torch(path: Path, complaint: str) -> Any:
 
 
 def save_weights(path: Path, weights: Mapping[str, Tensor], origin: Mapping[str, str]) -> None:
-    """Weights as safetensors with the text of the spec in the metadata: the file says which network it is."""
-    tensors = {name: value.detach().cpu().contiguous() for name, value in weights.items()}
+    """Weights as safetensors with the text of the spec in the metadata: the file says which network it is.
+
+    What layers share is written under each of its names: the format knows no aliases, and readers look for all names.
+    """
+    tensors: dict[str, Tensor] = {}
+    written: set[int] = set()  # storages
+    for name, value in weights.items():
+        tensor = value.detach().cpu().contiguous()
+        place = tensor.untyped_storage().data_ptr()
+        tensors[name] = tensor.clone() if place in written else tensor
+        written.add(place)
     replace_file(path, lambda temporary: safetensors.torch.save_file(tensors, temporary, metadata=dict(origin)))
 
 
