@@ -66,12 +66,16 @@ def named(words: Sequence[Path]) -> list[Named]:
     return [Named(label, each.path, each.spec) for label, each in zip(distinct(found), found, strict=True)]
 
 
-def distinct(found: Sequence[Named]) -> Iterator[str]:
-    """Labels that differ: of those that are alike the later ones are numbered."""
-    seen: dict[str, int] = {}
+def distinct(found: Sequence[Named]) -> list[str]:
+    """Labels that differ: of those that are alike the later ones are numbered, past numbers that are taken."""
+    labels: list[str] = []
     for each in found:
-        seen[each.label] = seen.get(each.label, 0) + 1
-        yield each.label if seen[each.label] == 1 else f"{each.label} ({seen[each.label]})"
+        label, number = each.label, 1
+        while label in labels:
+            number += 1
+            label = f"{each.label} ({number})"
+        labels.append(label)
+    return labels
 
 
 def runs_of(grid: Path) -> Iterator[Named]:

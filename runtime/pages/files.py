@@ -16,6 +16,8 @@ from runtime.instruments.section import Cell, Curve, Section, Sheet
 from runtime.storage import checkpoint
 
 PRINTED = 200  # dots per inch of a PNG
+TAKEN = ("together", "side-by-side")  # by what is said of several networks at once
+LONGEST = 60  # characters of a network's label in names of files
 
 
 @dataclass(frozen=True)
@@ -28,8 +30,24 @@ class Measured:
 
 
 def stem(*words: str) -> str:
-    """A name of a file: `stem("crate", "energies")` is "crate-energies"."""
-    return "-".join(re.sub(r"[^a-z0-9]+", "-", word.lower()).strip("-") for word in words if word)
+    """A name of a file: `stem("energies", "As the step reads them")` is "energies-as-the-step-reads-them"."""
+    return "-".join(re.sub(r"[\W_]+", "-", word.lower()).strip("-") for word in words if word)
+
+
+def prefixes(found: Sequence[Measured]) -> list[str]:
+    """What the names of each network's files begin with: its label without what file systems dislike, made unique.
+
+    Letters of any script stay; capitals do not, which some file systems do not tell apart.
+    """
+    names: list[str] = []
+    for each in found:
+        plain = re.sub(r"[^\w.+-]+", "-", each.label.lower().replace("=", "-")).strip("-.")[:LONGEST] or "network"
+        name, number = plain, 1
+        while name in names or name in TAKEN:
+            number += 1
+            name = f"{plain}-{number}"
+        names.append(name)
+    return names
 
 
 def cleared(out: Path) -> Path:
@@ -55,14 +73,14 @@ def write_numbers(found: Sequence[Measured], together: Section | None, out: Path
 def sheets(found: Sequence[Measured], together: Section | None) -> Iterator[tuple[str, Sheet]]:
     """All tables with the names of their files, which begin with the network's label where there are several."""
     for prefix, section in prefixed(found, together):
-        yield from ((stem(prefix, section.name, sheet.name), sheet) for sheet in section.sheets)
+        yield from ((f"{prefix}{stem(section.name, sheet.name)}", sheet) for sheet in section.sheets)
 
 
 def prefixed(found: Sequence[Measured], together: Section | None) -> Iterator[tuple[str, Section]]:
     if together:
         yield "", together
-    for each in found:
-        yield from ((each.label if len(found) > 1 else "", section) for section in each.sections)
+    for prefix, each in zip(prefixes(found), found, strict=True):
+        yield from ((f"{prefix}-" if len(found) > 1 else "", section) for section in each.sections)
 
 
 def entry(each: Measured) -> dict[str, object]:
@@ -113,7 +131,7 @@ def write_figures(found: Sequence[Measured], together: Section | None, out: Path
     places = {}
     for prefix, section in prefixed(found, together):
         for panel in section.panels:
-            name = stem(prefix, section.name, panel.name)
+            name = f"{prefix}{stem(section.name, panel.name)}"
             places[id(panel)] = save(panel.figure, out / "figures" / f"{name}.svg")
             save(panel.figure, out / "figures" / f"{name}.png", PRINTED)
     return places

@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from crate_dsl.mathematics.webpage import mathml
 from runtime.instruments.section import Cell, Formula, Panel, Section, Sheet
-from runtime.pages.files import Measured, stem
+from runtime.pages.files import Measured, prefixes
 
 SHOWN_ROWS = 14  # longer tables are folded
 
@@ -26,7 +26,7 @@ def page(title: str, lead: str, found: Sequence[Measured], together: Section | N
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"cell": cell, "stem": stem, "mathml": set_in_mathml}
+    environment.filters |= {"cell": cell, "mathml": set_in_mathml}
 
     def picture(panel: Panel) -> Markup:
         """The figure as an address that holds it: its identifiers then cannot meet those of other figures."""
@@ -34,8 +34,9 @@ def page(title: str, lead: str, found: Sequence[Measured], together: Section | N
         return Markup(f"data:image/svg+xml;base64,{encoded}")
 
     return environment.get_template("report.html").render(
-        title=title, lead=lead, found=found, together=together, picture=picture, numeric=numeric, shown_rows=SHOWN_ROWS
-    )
+        title=title, lead=lead, found=list(zip(prefixes(found), found, strict=True)), together=together,
+        picture=picture, numeric=numeric, shown_rows=SHOWN_ROWS,
+    )  # fmt: skip
 
 
 def set_in_mathml(formula: Formula) -> Markup:

@@ -20,7 +20,7 @@ from runtime.instruments.catalogue import INSTRUMENTS
 from runtime.instruments.naming import Asked, Named, named, subject_named
 from runtime.instruments.section import Curve, Section, Sheet
 from runtime.network import compile_network
-from runtime.pages.files import Measured, comma_separated
+from runtime.pages.files import Measured, comma_separated, write_numbers
 from runtime.pages.side_by_side import side_by_side
 from runtime.pages.web_page import cell, page
 from runtime.storage import checkpoint
@@ -235,6 +235,26 @@ def test_a_trained_network_has_its_sizes(weights_of: Weights, tmp_path: Path) ->
     for option in (["--set", "L=3"], ["--preset", "tiny"]):
         with pytest.raises(UserError, match="the sizes of a trained network are fixed"):
             report.main([str(file), *option, "--out", str(tmp_path / "report")])
+
+
+def test_files_and_anchors_of_networks_do_not_meet(tmp_path: Path) -> None:
+    """Labels that differ in signs, in capitals, in no letter of the Latin alphabet, or beyond what a name holds."""
+    labels = ["net (2)", "net-2", "tau=-0.1", "tau=0.1", "Net", "net", "сеть", "网络", "--", "together", *(
+        f"{'x' * 300}{number}" for number in range(2)
+    )]  # fmt: skip
+    section = Section("s", "S", curves=(), sheets=(Sheet("t", "", ("a",), [(1,)]),))
+    found = [Measured(label, [section], {}) for label in labels]
+    write_numbers(found, side_by_side(found), tmp_path)
+    names = [file.name for file in (tmp_path / "tables").glob("*-s-t.csv")]
+    assert len({name.lower() for name in names}) == len(labels)
+    assert {"сеть-s-t.csv", "tau--0.1-s-t.csv", "tau-0.1-s-t.csv"} <= set(names)
+    reader = Reader(page("", "", found, side_by_side(found), {}))
+    assert len(reader.identifiers) == len(set(reader.identifiers))
+
+
+def test_labels_differ() -> None:
+    words = [Path(name) for name in ("a/net.safetensors", "b/net.safetensors", "net (2).safetensors")]
+    assert [each.label for each in named(words)] == ["net", "net (2)", "net (2) (2)"]
 
 
 def test_a_broken_grid_is_one_message(tmp_path: Path) -> None:
