@@ -9,7 +9,7 @@ from textwrap import fill
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullFormatter, StrMethodFormatter
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 from runtime.images.palette import COLOURS, MARKERS
 
@@ -27,7 +27,7 @@ class Line:
     """Values over the places of a chart, None where there is none; `band` is shaded, `bars` are drawn up and down.
 
     What is not `joined` stands beside the other lines' points: the places are then no one computation. `colour` and
-    `dash` are places in their lists; None: the next.
+    `dash` are places in their lists; None: that of the label among those of the figure.
     """
 
     label: str
@@ -71,8 +71,9 @@ def charts(all_of_them: Sequence[Chart], columns: int = 2) -> Figure:
     rows = math.ceil(len(all_of_them) / columns)
     figure = Figure(figsize=(WIDTH if columns > 1 else 6.0, HEIGHT * rows + 0.5), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
+    labels = list(dict.fromkeys(line.label for chart in all_of_them for line in chart.lines))  # each looks as one line
     for axis, chart in zip(axes, all_of_them, strict=False):
-        draw(axis, chart)
+        draw(axis, chart, labels)
     for axis in axes[len(all_of_them) :]:
         axis.set_axis_off()
     handles = {label: handle for axis in axes for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)}
@@ -82,12 +83,13 @@ def charts(all_of_them: Sequence[Chart], columns: int = 2) -> Figure:
     return figure
 
 
-def draw(axis: Axes, chart: Chart) -> None:
-    """One chart, without a legend."""
+def draw(axis: Axes, chart: Chart, labels: Sequence[str] = ()) -> None:
+    """One chart, without a legend; `labels` are all that the legend will have, where it is one of several charts."""
+    labels = labels or [line.label for line in chart.lines]
     joined = {line.joined for line in chart.lines} != {False}
     for number, line in enumerate(chart.lines):
         beside = 0.0 if joined else min(0.12, 0.8 / len(chart.lines)) * (number - (len(chart.lines) - 1) / 2)
-        draw_line(axis, line, number, beside)
+        draw_line(axis, line, labels.index(line.label), beside)
     for name, level in chart.references.items():
         axis.axhline(level, color="0.35", linewidth=1, linestyle=":", zorder=0)
         axis.annotate(name, (1, level), (-2, 2), xycoords=("axes fraction", "data"), textcoords="offset points",
@@ -129,13 +131,15 @@ def name_places(axis: Axes, places: Sequence[str]) -> None:
 
 
 def logarithmic(axis: Axes) -> None:
-    """A logarithmic vertical axis, with plain numbers also between the powers of ten where it spans few of them."""
+    """A logarithmic vertical axis, with plain numbers also between the powers of ten where fewer than two are on it."""
     axis.set_yscale("log", nonpositive="mask")
     low, high = axis.get_ylim()
     if high < 100 * low:
         axis.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-    narrow = high < 10 * low
-    axis.yaxis.set_minor_formatter(StrMethodFormatter("{x:g}") if narrow else NullFormatter())
+    powers = math.floor(math.log10(high)) - math.ceil(math.log10(low)) + 1  # of ten, inside the limits
+    axis.yaxis.set_minor_formatter(StrMethodFormatter("{x:g}") if powers < 2 else NullFormatter())
+    if powers < 2 and high > 4 * low:
+        axis.yaxis.set_minor_locator(LogLocator(subs=(2, 3, 5)))  # the numbers of all would lie on each other
 
 
 def finish(axis: Axes) -> None:
