@@ -9,13 +9,15 @@ from typing import Literal, TypeVar
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from runtime.errors import UserError
 from runtime.storage import untrusted
 
 Policy = Literal["error", "skip"]
 Item = TypeVar("Item")
+SIXTEEN = ("PPM", "PNG")  # formats whose numbers have 16 bits where Pillow has 32
+TRANSPARENT = ("LA", "PA", "RGBA", "RGBa")
 
 
 def without_interpreters() -> None:
@@ -40,14 +42,42 @@ def undecoded(file: Path) -> Image.Image:
 
 
 def load(picture: Image.Image) -> Image.Image:
-    """Decode a picture; raises what Pillow's decoders raise, also where its colours are none that it converts (LAB)."""
+    """Decode a picture, as viewers show it: upright, with 8 bits, and without transparency.
+
+    Raises what Pillow's decoders raise, also where its colours are none that it converts (LAB), and ValueError where
+    nobody says how bright its numbers are.
+    """
     picture.load()
-    if picture.mode.startswith("I;16"):  # Pillow would cut off what is above 255
-        return Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
+    upright(picture)
+    if picture.mode.startswith("I;16") or (picture.mode == "I" and picture.format in SIXTEEN):
+        return Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))  # Pillow would cut off what is above 255
+    if picture.mode in ("I", "F"):
+        raise ValueError("it has 32 bits per pixel, and nothing says how much is white; save it with 8 or 16")
+    if picture.mode in TRANSPARENT or "transparency" in picture.info:
+        return on_black(picture)
     corner = picture.crop((0, 0, 1, 1))
     for mode in ("L", "RGB"):
         corner.convert(mode)
     return picture
+
+
+def upright(picture: Image.Image) -> None:
+    """Turn it as its camera says, which the library `datasets` does too; what is no EXIF says nothing."""
+    try:
+        ImageOps.exif_transpose(picture, in_place=True)
+    except MemoryError:
+        raise
+    except Exception:  # arbitrary bytes make the reader of EXIF fail in arbitrary ways, and the picture is whole
+        return
+
+
+def on_black(picture: Image.Image) -> Image.Image:
+    """What is transparent becomes black, which most programs write beneath it anyway.
+
+    So this is what Pillow's conversion and torchvision give, except where a colour is hidden: white ink stays visible.
+    """
+    colours = picture.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", colours.size, "black"), colours).convert("RGB")
 
 
 def decoded(place: object, opened: Callable[[], Image.Image]) -> Image.Image:
