@@ -69,10 +69,10 @@ def found(subject: Subject) -> Part:
 
 def queries(subject: Subject) -> list[Query]:
     """The held-out batch, then the pictures that the user named."""
-    numbers, labels = spread(subject.splits.held_out, len(subject.held_out)), subject.held_out.labels
+    labels = subject.held_out.labels
     own = [
         Query(f"held out {number}", image, None if labels is None else int(labels[place]))
-        for place, (number, image) in enumerate(zip(numbers, subject.held_out.images, strict=True))
+        for place, (number, image) in enumerate(zip(subject.numbers, subject.held_out.images, strict=True))
     ]
     return own + [Query(each.name, each.image.to(subject.held_out.images)) for each in subject.shown]
 

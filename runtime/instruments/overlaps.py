@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 
@@ -25,11 +25,13 @@ MOST_CUT = 16
 
 @dataclass(frozen=True)
 class Overlaps:
-    """Of one set of images. `heads` (images, heads) by step are IoUs of binarised maps; `cuts` (images,) by step those
-    of the best object of the normalised cuts, on the first images; `beside` (images,) by name those without a network.
+    """Of one set of images, called by `labels`. `heads` (images, heads) by step are IoUs of binarised maps; `cuts`
+    (images,) by step those of the best object of the normalised cuts, on the first images; `beside` (images,) by name
+    those without a network.
     """
 
     name: str
+    labels: Sequence[int | str]
     heads: Mapping[str, Tensor]
     cuts: Mapping[str, Tensor]
     beside: Mapping[str, Tensor]
@@ -51,8 +53,9 @@ def overlaps(
     heads = {name: segmentation.coarse_ious(each.maps, masks) for name, each in found.items()}
     count = max(each.shape[1] for each in heads.values())
     return Overlaps(
-        masked.name, heads, cuts(compilation, network, images, masks), beside(masks, grid_of(network), count, seed)
-    )
+        masked.name, masked.labels[: len(images)], heads, cuts(compilation, network, images, masks),
+        beside(masks, grid_of(network), count, seed),
+    )  # fmt: skip
 
 
 def cuts(compilation: Compilation, network: nn.Module, images: Tensor, masks: Tensor) -> dict[str, Tensor]:
@@ -128,6 +131,7 @@ def image_sheet(found: list[Overlaps]) -> Sheet:
             for number, (value, head) in enumerate(zip(best.values.tolist(), best.indices.tolist(), strict=True)):
                 cut = each.cuts.get(step)
                 known = cut is not None and number < len(cut)
-                rows.append((each.name, number + 1, step, head + 1, value, float(cut[number]) if known else None))
+                label, by_cut = each.labels[number], float(cut[number]) if known else None
+                rows.append((each.name, label, step, head + 1, value, by_cut))
     columns = ("images", "image", "step", "best head", "IoU of the best head", "IoU of the best cut object")
     return Sheet("images", "Every image with a mask, at every step.", columns, rows)

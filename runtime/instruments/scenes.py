@@ -42,7 +42,7 @@ def groups(subject: Subject) -> Sequence[Group]:
 def held_out(subject: Subject) -> Group:
     images = subject.held_out.images[:OWN]
     masks = {} if subject.masks is None else dict(enumerate(subject.masks[:OWN].cpu()))
-    return Group(tuple(f"{HELD_OUT} {number + 1}" for number in range(len(images))), images, masks)
+    return Group(tuple(f"{HELD_OUT} {number}" for number in subject.numbers[:OWN]), images, masks)
 
 
 def given(subject: Subject) -> Group:
@@ -61,9 +61,10 @@ def photographs(subject: Subject) -> Group:
 
 @dataclass(frozen=True)
 class MaskedImages:
-    """Images with their masks (images, height, width); `name` says which they are."""
+    """Images with their masks (images, height, width); `name` says which they are, `labels` each of them."""
 
     name: str
+    labels: Sequence[int | str]
     images: Tensor
     masks: Tensor
 
@@ -71,8 +72,9 @@ class MaskedImages:
 def with_masks(subject: Subject) -> Iterator[MaskedImages]:
     """The held-out batch where the data have masks, and all pictures of the user that have one."""
     if subject.masks is not None:
-        yield MaskedImages(HELD_OUT, subject.held_out.images, subject.masks.cpu())
+        yield MaskedImages(HELD_OUT, subject.numbers, subject.held_out.images, subject.masks.cpu())
     named = [each for each in subject.shown if each.mask is not None]
     if named:
         images = torch.stack([each.image for each in named]).to(subject.held_out.inputs.device)
-        yield MaskedImages("pictures", images, torch.stack([each.mask for each in named]).cpu())
+        masks = torch.stack([each.mask for each in named]).cpu()
+        yield MaskedImages("pictures", [each.name for each in named], images, masks)

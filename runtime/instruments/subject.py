@@ -34,7 +34,8 @@ class Subject:
     """A network in evaluation mode with what it is shown.
 
     `initial` is the network as its training began, None where it is `network` itself or is not known. `train` and
-    `held_out` are batches spread over the splits; nothing in them is augmented. `masks` (held-out images, height,
+    `held_out` are batches spread over the splits; nothing in them is augmented. `numbers` are those of the held-out
+    inputs in their split, from 0, and what they are called in all parts of a report. `masks` (held-out images, height,
     width) are true where the object is, None where the data have none.
     """
 
@@ -46,6 +47,7 @@ class Subject:
     splits: Splits
     train: Batch
     held_out: Batch
+    numbers: Sequence[int]
     masks: Tensor | None = None
     shown: tuple[Shown, ...] = ()
     trained: Trained | None = None
@@ -62,7 +64,8 @@ class Subject:
             Batch(batch.inputs[:count], None if batch.labels is None else batch.labels[:count])
             for batch in (self.train, self.held_out)
         )
-        return replace(self, train=train, held_out=held_out, masks=None if self.masks is None else self.masks[:count])
+        masks = None if self.masks is None else self.masks[:count]
+        return replace(self, train=train, held_out=held_out, numbers=self.numbers[:count], masks=masks)
 
     @property
     def states(self) -> dict[str, nn.Module]:
@@ -107,12 +110,14 @@ def assembled(
         None if module is None else module.to(device).eval().requires_grad_(False)
         for module in (compiled.module, initial)
     )
-    train, held_out = (split.take(spread(split, count), None).to(device) for split in (splits.train, splits.held_out))
+    numbers = spread(splits.held_out, count)
+    train = splits.train.take(spread(splits.train, count), None).to(device)
+    held_out = splits.held_out.take(numbers, None).to(device)
     masked = isinstance(splits.held_out, Masked)
-    masks = splits.held_out.masks(spread(splits.held_out, count)).to(device) if masked else None
+    masks = splits.held_out.masks(numbers).to(device) if masked else None
     return Subject(
-        label, compiled.compilation, network, initial, recipe, splits, train, held_out, masks, tuple(shown), trained,
-        unscored(recipe, network, splits),
+        label, compiled.compilation, network, initial, recipe, splits, train, held_out, numbers, masks, tuple(shown),
+        trained, unscored(recipe, network, splits),
     )  # fmt: skip
 
 

@@ -218,7 +218,8 @@ def images_of(subject: Subject) -> tuple[list[str], Batch]:
     count = min(IMAGES - len(own), len(subject.held_out))
     places = [number * len(subject.held_out) // count for number in range(count)]
     images = [each.image.to(device) for each in own] + [subject.held_out.inputs[place] for place in places]
-    return [each.name for each in own] + [f"held out {place}" for place in places], Batch(torch.stack(images))
+    names = [each.name for each in own] + [f"held out {subject.numbers[place]}" for place in places]
+    return names, Batch(torch.stack(images))
 
 
 @torch.no_grad()
