@@ -97,7 +97,8 @@ def kind_of(place: Place) -> str:
     if any(isinstance(factor, Inverse) for factor in found.factors):
         return "modulus of I - (I + a G)^-1, the weights of a ridge regression of every token on all"
     if functions:
-        both = "sum of both directions of the " if len(found.words) > 1 else ""
+        mixed = [word for word in found.words if any(isinstance(factor, Function) for factor in word.factors)]
+        both = "sum of both directions of the " if len(mixed) > 1 else ""  # what keeps the tokens is no direction
         return f"{both}{' and '.join(functions)} of the Gram matrix"
     return "modulus of the polynomial of the Gram matrix that the tokens are multiplied by, without its identity"
 

@@ -12,12 +12,13 @@ from PIL import Image
 from sklearn.kernel_ridge import KernelRidge
 from torch.nn import functional as F
 
+import crate_dsl
 from crate_dsl.library.form import Form, Leaf, Word
 from crate_dsl.mathematics.evaluate import form_value
 from runtime.errors import Inapplicable
 from runtime.inspection import class_maps, segmentation
 from runtime.inspection.attention import Recorder, attention_maps
-from runtime.inspection.derived_maps import derived_maps, mixing, mixing_values, split
+from runtime.inspection.derived_maps import derived_maps, kind_of, mixing, mixing_values, split
 from runtime.inspection.descent import states_before
 from runtime.inspection.places import columns, places
 from runtime.instruments import attention, overlaps
@@ -275,6 +276,19 @@ def test_the_section_of_a_spec(spec: str) -> None:
     assert curve.labels[:2] == ("0", "1")
     for step, value in zip(dict.fromkeys(row[0] for row in heads), curve.values, strict=True):
         assert value == pytest.approx(np.mean([row[3] for row in heads if row[0] == step]))
+
+
+def test_directions_are_counted_without_the_tokens_themselves(tmp_path: Path) -> None:
+    """Where the skip stays in T, one softmax is still one direction."""
+    text = (SPECS / "crate.crate").read_text(encoding="utf-8")
+    kept = [line for line in text.splitlines() if not line.strip().startswith(("frame ", "coefficients "))]
+    (tmp_path / "kept.crate").write_text("\n".join(kept), encoding="utf-8")
+    compilation = crate_dsl.compile_spec(tmp_path / "kept.crate", overrides=SMALL | {"channels": 1})
+    written = crate_dsl.module_of(compilation.text, compilation.class_name)
+    place = next(places(compilation, getattr(written, compilation.class_name)()))
+    assert len(mixing(place).words) == 2 and kind_of(place) == "softmax of the Gram matrix"
+    both = next(places(*small("crate_bisoftmax")))
+    assert kind_of(both) == "sum of both directions of the softmax of the Gram matrix"
 
 
 def test_overlaps_with_masks_by_brute_force(tmp_path: Path) -> None:
