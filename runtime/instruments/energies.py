@@ -110,8 +110,9 @@ def incoming(subject: Subject, state: str, count: int | None = None) -> Iterator
 def text(found: list[Movement], inputs: int) -> tuple[str, ...]:
     said = [
         "Every step states an energy and is derived to lower it (to raise it, where a decoder undoes compression). "
-        "Shown is that energy before and after each step, of the tokens as the step reads them: the step's own norm is "
-        "applied to both. Raw tokens, which norms between layers rescale, are in the table. "
+        "Shown is that energy before and after each step, of the tokens as the step reads them: where a step moves the "
+        "tokens, its own norm is applied to both; where it finds a code, to the tokens that it reads, and the code is "
+        "taken as the step starts and ends. Raw tokens, which norms between layers rescale, are in the table. "
         f"Of each split {inputs} inputs are put through it."
     ]
     for label, layers in by_label(found).items():

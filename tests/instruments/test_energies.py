@@ -331,6 +331,7 @@ def test_the_sections_of_a_run(tiny_run: Train) -> None:  # noqa: F811
     """Numbers in the tables are those of the network's own energies, and the texts count what the tables say."""
     subject = subject_named(Named("run", tiny_run("crate", "sizes.L=2")), Asked(None, None, [], None, {}, 5))
     section = energies.measured(subject)
+    assert "where it finds a code, to the tokens that it reads" in section.text[0]
     sheets = {sheet.name: sheet for sheet in section.sheets}
     own = subject.network.energies(*subject.arguments(subject.held_out))
     for row in sheets["energies"].rows:
