@@ -9,7 +9,6 @@ from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from rich.markup import escape
 from rich.table import Table
 
 import crate_dsl
@@ -84,7 +83,7 @@ def offered(spec: Path, choices: Sequence[crate_dsl.Choice], sizes: Mapping[str,
         now = "" if choice.now is None else choice.now
         if not choice.step and choice.name in sizes:
             now = f"{sizes[choice.name]} (recipe)"
-        table.add_row(choice.name, choice.step, escape(now), escape(choice.usage))
+        table.add_row(choice.name, choice.step, now, choice.usage)
     return table
 
 

@@ -11,6 +11,7 @@ from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
+from rich.markup import escape
 from rich.progress import Progress
 
 from runtime.convert import settings
@@ -102,11 +103,11 @@ def measured(networks: Sequence[Named], asked: Asked, chosen: Sequence[str]) -> 
     with Progress(console=console(), transient=True) as progress:
         bar = progress.add_task("", total=len(networks) * len(chosen))
         for each in networks:
-            progress.update(bar, description=each.label)
+            progress.update(bar, description=escape(each.label))
             subject = subject_named(each, asked)
             sections = []
             for name in chosen:
-                progress.update(bar, description=f"{each.label}: {INSTRUMENTS[name].title}")
+                progress.update(bar, description=escape(f"{each.label}: {INSTRUMENTS[name].title}"))
                 sections.append(INSTRUMENTS[name].of(subject))
                 progress.advance(bar)
             found.append(Measured(each.label, sections, facts(subject, sections)))

@@ -92,7 +92,7 @@ def race(options: argparse.Namespace, device: torch.device) -> None:
         screen.print(found)
     screen.print(table.FOOTNOTE)
     for doubt in table.doubts(measured):
-        screen.print(doubt)
+        screen.print(doubt, style="red")
     if "official" in baselines:
         screen.print(table.verdict(field.difference, field.difference is not None and field.difference <= SAME))
     screen.print(f"{out / 'bench.json'}, {', '.join(path.name for path in files)}")

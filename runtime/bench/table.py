@@ -92,7 +92,7 @@ def doubts(measured: Measured) -> Iterator[str]:
         found = {"output": result.errors.output, "gradient": result.errors.gradient}
         for what, error in found.items():
             if error is not None and not error < WRONG:
-                yield f"[red]{result.label}: the {what} is off by {error:.1e}, relative: do not compare its times"
+                yield f"{result.label}: the {what} is off by {error:.1e}, relative: do not compare its times"
 
 
 def verdict(difference: float | None, same: bool) -> str:

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from rich.markup import escape
 from rich.table import Table
 from torch import Tensor, nn
 
@@ -50,5 +49,5 @@ def show(files: Sequence[Path], found: Sequence[Sequence[Guess]], names: Sequenc
     table = Table("picture", "class", "probability")
     for file, best in zip(files, found, strict=True):
         for place, (number, value) in enumerate(best):
-            table.add_row(escape(str(file)) if place == 0 else "", escape(named(number, names)), f"{value:.4f}")
+            table.add_row(str(file) if place == 0 else "", named(number, names), f"{value:.4f}")
     console().print(table)

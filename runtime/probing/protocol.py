@@ -102,7 +102,7 @@ def protocol(read: Reading, splits: Splits) -> tuple[str, ...]:
 def show(title: str, found: Probe) -> None:
     screen = console()
     for line in found.protocol:
-        screen.print(line, markup=False)
+        screen.print(line)
     table = Table("features of", "numbers", "k-NN", "linear probe", "C", title=title, title_justify="left")
     for name, row in found.rows.items():
         strength = f"{row.strength:g}" if row.converged else f"{row.strength:g} (L-BFGS did not converge)"

@@ -62,7 +62,7 @@ class Log:
         self.say(f"step {step}/{self.total}  held out: {listed(figures)}")
 
     def say(self, text: str) -> None:
-        self.console.print(text, markup=False)
+        self.console.print(text)
 
     def keep(self, step: int, split: str, figures: Mapping[str, float]) -> None:
         self.file.write(json.dumps({"step": step, "split": split, **figures}) + "\n")
@@ -106,9 +106,13 @@ class Silence:
 
 
 def console() -> Console:
-    """Standard output, as wide as the terminal; a file has no width, so that tables get room enough."""
-    terminal = Console(highlight=False, soft_wrap=True)
-    return terminal if terminal.is_terminal else Console(highlight=False, soft_wrap=True, width=120)
+    """Standard output, as wide as the terminal; a file has no width, so that tables get room enough.
+
+    Text is text: brackets and colons in names of files and classes are no markup.
+    """
+    options = {"highlight": False, "soft_wrap": True, "markup": False, "emoji": False}
+    terminal = Console(**options)
+    return terminal if terminal.is_terminal else Console(**options, width=120)
 
 
 def listed(figures: Mapping[str, float]) -> str:

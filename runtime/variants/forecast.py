@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 
-from rich.markup import escape
 from rich.table import Table
 
 import crate_dsl
@@ -22,13 +21,13 @@ def forecast(found: Sequence[Candidate], preset: str | None, title: str) -> None
         table.add_column(name, justify="right" if name in ("parameters", "FLOPs") else "left", overflow="fold")
     for candidate in found:
         if candidate.problem:
-            table.add_row(escape(candidate.variant.label), "", "", "", escape(f"not trained: {candidate.problem}"))
+            table.add_row(candidate.variant.label, "", "", "", f"not trained: {candidate.problem}")
             continue
         findings = crate_dsl.certify(candidate.compilation(preset).derivation)
         claims = [finding.passed for finding in findings if finding.passed is not None]
         verdict = f"{sum(claims)} of {len(claims)} hold"
         sizes = (f"{candidate.parameters:,}", quantity(candidate.flops))
-        table.add_row(escape(candidate.variant.label), *sizes, verdict, departures(findings))
+        table.add_row(candidate.variant.label, *sizes, verdict, departures(findings))
     console().print(table)
     print("distance: relative error of the step, at the compiler's reference point; crate-compile --check says more")
 

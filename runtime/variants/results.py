@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from rich.markup import escape
 from rich.table import Table
 
 from runtime.storage import checkpoint
@@ -118,7 +117,7 @@ def printed(results: Results) -> Table:
         number = name not in ("variant", "layers whose energy falls", "note")
         table.add_column(name, justify="right" if number else "left", overflow="fold")
     for row in results.rows:
-        table.add_row(*map(escape, results.cells(row)), style="bold" if row is results.best else None)
+        table.add_row(*results.cells(row), style="bold" if row is results.best else None)
     return table
 
 

@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
+from rich.table import Table
 from rich.text import Text
 
+from runtime import evaluate
 from runtime.errors import UserError
 from runtime.storage import log
 from runtime.storage.log import read_metrics
@@ -91,3 +93,17 @@ def test_the_bar_shows_steps_and_time_however_narrow(
         told.train(7, dict.fromkeys(("loss", "gradient_norm", "lr", "images_per_second", "data_wait"), 0.123456))
     last = [line for line in Text.from_ansi(screen.getvalue()).plain.splitlines() if "loss" in line][-1]
     assert "7/70" in last and re.search(r"0:00:0\d", last) and "loss 0.1235" in last and len(last) <= width
+
+
+def test_names_are_no_markup(tiny_run: Train, capsys: pytest.CaptureFixture[str]) -> None:
+    """In titles, cells and lines alike."""
+    run = tiny_run("crate", name="r[test] :cat:", steps=1)
+    capsys.readouterr()
+    evaluate.main([str(run)])
+    assert "r[test] :cat:: last weights" in " ".join(capsys.readouterr().out.split())
+    table = Table("[bold]a", title="[no]")
+    table.add_row("b [/c]")
+    log.console().print(table)
+    log.console().print("[/d] :dog:")
+    shown = capsys.readouterr().out
+    assert all(text in shown for text in ("[bold]a", "[no]", "b [/c]", "[/d] :dog:"))
