@@ -34,6 +34,8 @@ def main(arguments: Sequence[str]) -> None:
     options = parser.parse_args(arguments)
     if options.freeze and options.format not in PROGRAMS:
         raise UserError(f"--freeze belongs to {' and '.join(PROGRAMS)}; {options.format} keeps the weights as trained")
+    if options.recipe and options.format != "huggingface":
+        raise UserError(f"--recipe belongs to huggingface, whose model card shows it; {options.format} has none")
     trained = network_of(options.trained, options.weights)
     about = origin(trained.preset, trained.sizes, trained.compiled)
     options.output.parent.mkdir(parents=True, exist_ok=True)

@@ -21,6 +21,7 @@ from runtime.scoring.measure import pick_device
 from runtime.storage import checkpoint
 from runtime.storage.trained import Trained, add_arguments, network_of, recipe_of
 
+TOP = 5  # classes that are shown
 INSTEAD = {  # by kind of network
     "features": "its output are features: runtime.probe measures them",
     "language": "it writes text: see runtime.sample",
@@ -33,19 +34,21 @@ def main(arguments: Sequence[str]) -> None:
     parser = Parser(prog="python -m runtime.predict", description="What a trained network makes of pictures.")
     add_arguments(parser)
     parser.add_argument("pictures", nargs="+", type=Path, metavar="PICTURE")
-    parser.add_argument("--top", type=int, default=5, metavar="K", help="how many classes to show; default: 5")
+    parser.add_argument("--top", type=int, metavar="K", help=f"how many classes to show; default: {TOP}")
     parser.add_argument("--out", type=Path, help="where to write; default: the run's folder, or one beside the file")
     options = parser.parse_args(arguments)
-    if options.top < 1:
+    if options.top is not None and options.top < 1:
         raise UserError(f"--top is {options.top} and must be at least 1")
     trained = network_of(options.trained, options.weights)
     network = trained.compiled.module.eval()
     if network.task in INSTEAD:
         raise UserError(f"{trained.path}: this network predicts nothing of a picture, {INSTEAD[network.task]}")
+    if options.top and network.task != "classify":
+        raise UserError(f"{trained.path}: this network gives pictures and no classes, of which --top is the number")
     recipe = recipe_of(trained, options.recipe)
     recipe.task.check(network, network.classes)
     network.to(pick_device(recipe.device))
-    entries = predicted(trained, recipe, network, options.pictures, options.top, options.out or trained.out)
+    entries = predicted(trained, recipe, network, options.pictures, options.top or TOP, options.out or trained.out)
     file = (options.out or trained.out) / "predictions.json"
     file.parent.mkdir(parents=True, exist_ok=True)
     content = {"network": trained.compiled.name, "weights": str(trained.file), "predictions": entries}

@@ -17,7 +17,7 @@ from rich.progress import Progress
 from runtime.convert import settings
 from runtime.errors import Parser, UserError, known, run
 from runtime.instruments.catalogue import INSTRUMENTS
-from runtime.instruments.naming import Asked, Named, named, subject_named
+from runtime.instruments.naming import Asked, Named, named, require_masks, subject_named
 from runtime.instruments.overview import FIGURES
 from runtime.instruments.section import Cell, Section
 from runtime.instruments.subject import Subject
@@ -64,6 +64,8 @@ def main(arguments: Sequence[str]) -> None:
         raise UserError("no network is named: give a run, a weights file, a grid or a spec")
     if (options.preset or options.sizes) and all(each.spec is None for each in networks):
         raise UserError("the sizes of a trained network are fixed; --preset and --set are for a SPEC")
+    if options.weights and not any(each.spec is None and each.path.is_dir() for each in networks):
+        raise UserError(f"--weights {options.weights} chooses among the weights of a run, and no run is named")
     chosen = instruments(options.only)
     asked = asked_for(options)
     found = measured(networks, asked, chosen)
@@ -82,6 +84,10 @@ def asked_for(options: Namespace) -> Asked:
         raise UserError(f"--count is {options.count} and must be at least 1")
     if options.masks and not options.masks.is_dir():
         raise UserError(f"{options.masks}: no such folder of masks")
+    if options.masks and not options.pictures:
+        raise UserError("--masks are those of pictures that --images names, and none is named")
+    if options.masks:
+        require_masks(options.pictures, options.masks)
     overrides = [f"data={options.data}"] * bool(options.data) + [word for word in options.words if "=" in word]
     return Asked(
         options.weights, options.recipe, overrides, options.preset, settings(options.sizes), options.count,

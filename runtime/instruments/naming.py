@@ -10,6 +10,7 @@ from pathlib import Path
 from PIL import Image
 from torch import Tensor, nn
 
+from crate_dsl import CrateError
 from runtime.data.photographs import Photographs
 from runtime.data.source import DataSource
 from runtime.errors import UserError
@@ -118,10 +119,18 @@ def given_weights(spec: Path, file: Path, asked: Asked) -> Trained:
 
 def fresh(each: Named, asked: Asked) -> Subject:
     """The network of a spec as it is initialised, with the sizes of the recipe where none are asked for."""
-    recipe = recipes.load(recipes.find(asked.recipe or recipes.default(kind_of(each.spec))), asked.overrides)
+    name = asked.recipe or recipes.default(kind_of(each.spec))
+    recipe = recipes.load(recipes.find(name), asked.overrides)
     if asked.preset or asked.sizes:
         recipe = recipe.model_copy(update={"preset": asked.preset, "sizes": dict(asked.sizes)})
-    compiled = compile_network(each.spec, recipe.preset, recipe.sizes, recipe.seed)
+    try:
+        compiled = compile_network(each.spec, recipe.preset, recipe.sizes, recipe.seed)
+    except CrateError as error:
+        if asked.preset or asked.sizes:
+            raise
+        sizes = ", ".join([*[f"preset {recipe.preset}"] * bool(recipe.preset), *recipe.sizes])
+        hint = f"the recipe {name} sets {sizes}; --recipe chooses another, --preset and --set choose other sizes"
+        raise UserError(f"{error}\n{hint}" if sizes else str(error)) from None
     recipe = with_fitting_data(recipe, compiled, asked)
     return assembled(each.label, compiled, None, recipe, asked.count, shown(asked, recipe, compiled.module))
 
@@ -165,9 +174,25 @@ def files_of(word: Path) -> list[Path]:
     return files
 
 
+def require_masks(pictures: Sequence[Path], masks: Path) -> None:
+    """Say which pictures have no mask; raises UserError where none has one."""
+    files = [file for word in pictures for file in files_of(word)]
+    without = [file.name for file in files if not mask_file(file, masks).is_file()]
+    if len(without) == len(files):
+        raise UserError(
+            f"{masks}: no picture has a mask there; that of {files[0]} would be {mask_file(files[0], masks)}"
+        )
+    if without:
+        print(f"without a mask in {masks}: {', '.join(without)}")
+
+
+def mask_file(file: Path, masks: Path) -> Path:
+    return masks / f"{file.stem}.png"
+
+
 def mask_of(file: Path, masks: Path | None, source: DataSource, shape: Shape) -> Tensor | None:
     """MASKS/NAME.png, prepared as the picture NAME is: (height, width), true where it is bright; None without one."""
-    place = masks / f"{file.stem}.png" if masks else None
+    place = mask_file(file, masks) if masks else None
     if place is None or not place.is_file():
         return None
     if opened(place).size != opened(file).size:

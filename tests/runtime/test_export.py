@@ -216,6 +216,8 @@ def test_a_folder_is_whole_or_not_there(weights_of: Weights, tmp_path: Path, mon
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
     with pytest.raises(UserError, match="--freeze belongs to torch and onnx"):
         export.main([*words, "--freeze"])
+    with pytest.raises(UserError, match="--recipe belongs to huggingface"):
+        export.main([str(file), "--format", "safetensors", "-o", str(folder / "x"), "--recipe", "nonsense"])
 
 
 @pytest.mark.parametrize(

@@ -177,5 +177,7 @@ def test_networks_that_say_nothing_of_a_picture(weights_of: Weights, digits: lis
     ):  # fmt: skip
         with pytest.raises(UserError, match=message):
             predict.main([str(weights_of(spec, **sizes)), str(digits[0])])
+    with pytest.raises(UserError, match="gives pictures and no classes, of which --top is the number"):
+        predict.main([str(weights_of("crate_mae", name="mae", **SIZES)), str(digits[0]), "--top", "3"])
     with pytest.raises(UserError, match="--top is 0"):
         predict.main([str(weights_of("crate", **SIZES, classes=10)), str(digits[0]), "--top", "0"])
