@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from rich.progress import track
 from rich.table import Table
 from torch import Tensor, nn
@@ -159,12 +160,17 @@ def write(
     checkpoint.replace_text(out / "spec.crate", compiled.spec)
     checkpoint.replace_text(out / "network.py", compiled.text)
     checkpoint.replace_text(out / "figures.json", json.dumps(content, indent=1) + "\n")
+    save(drawn(content["rate_reduction"]), out / "rate_reduction.png")
+
+
+def drawn(curve: Sequence[float]) -> Figure:
     figure = Figure(figsize=(6, 3.5), layout="constrained")
     axis = figure.subplots()
-    axis.plot(content["rate_reduction"], "o-", markersize=3, color="#0072B2")
+    axis.plot(curve, "o-", markersize=3, color="#0072B2")
     axis.set_xlabel("layer")
-    axis.set_ylabel("rate reduction of the training samples")
-    save(figure, out / "rate_reduction.png")
+    axis.set_ylabel("rate reduction of training samples, nats")
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    return figure
 
 
 def show(title: str, figures: Mapping[str, Mapping[str, float]]) -> None:

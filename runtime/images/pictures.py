@@ -9,6 +9,7 @@ from typing import Any
 from matplotlib import rc_context
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from runtime.storage import checkpoint
@@ -33,17 +34,21 @@ def draw_image(axis: Any, image: Tensor) -> None:
 
 
 def curve(metrics: Sequence[Mapping[str, Any]], metric: str, path: Path) -> Path:
-    """Training loss and the held-out metric against the step."""
+    """Training loss and the held-out metric against the step; a run that ended before it logged a loss has none."""
     figure = Figure(figsize=(6, 3.5), layout="constrained")
-    left = figure.subplots()
+    left = right = figure.subplots()
     train = [entry for entry in metrics if entry["split"] == "train"]
     held_out = [entry for entry in metrics if entry["split"] == "held_out"]
-    left.plot([entry["step"] for entry in train], [entry["loss"] for entry in train], label="training loss")
     left.set_xlabel("step")
-    left.set_ylabel("training loss")
-    if all(entry["loss"] > 0 for entry in train):
-        left.set_yscale("log")
-    right = left.twinx()
+    left.xaxis.set_major_locator(MaxNLocator(integer=True))
+    if train:
+        mark = "o" if len(train) == 1 else None  # a line of one point is none
+        steps, losses = [entry["step"] for entry in train], [entry["loss"] for entry in train]
+        left.plot(steps, losses, marker=mark, markersize=4, label="training loss")
+        left.set_ylabel("training loss")
+        if all(entry["loss"] > 0 for entry in train):
+            left.set_yscale("log")
+        right = left.twinx()
     steps, values = [entry["step"] for entry in held_out], [entry[metric] for entry in held_out]
     right.plot(steps, values, "o-", color="tab:orange", markersize=3, label=f"held out: {metric}")
     right.set_ylabel(f"held out: {metric}")

@@ -55,3 +55,9 @@ def test_what_cannot_be_fitted(words: list[str], message: str, tmp_path: Path) -
     with pytest.raises(UserError, match=message):
         fit.main([str(SPECS / words[0]), *words[1:], "--out", str(tmp_path / "out")])
     assert not (tmp_path / "out").exists()
+
+
+def test_layers_are_whole_and_the_rate_has_a_unit() -> None:
+    figure = fit.drawn([0.1, 0.2, 0.3, 0.35])
+    (axis,) = figure.axes
+    assert all(float(place).is_integer() for place in axis.get_xticks()) and axis.get_ylabel().endswith(", nats")
