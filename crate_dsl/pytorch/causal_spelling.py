@@ -15,11 +15,11 @@ from crate_dsl.pytorch.spelling import Speaker, spell
 
 @spell("triangle", "masked")
 def _triangle(op: Operator, speaker: Speaker) -> Code:
-    """Rows up to the column: with tokens as rows, columns up to the row."""
-    value, flipped = speaker.code(op.inputs[0], True), speaker.flipped(op.type)
+    """Rows up to the column: with tokens as rows, columns up to the row, also where the value has no batch."""
+    value = speaker.code(op.inputs[0], True)
     if op.attributes[0] == 0:
-        return Code(f"{value.at(ATOM)}.tril()", ATOM, flipped)
-    return Code(f"{speaker.helper('masked_until_now')}({value.text})", ATOM, flipped)
+        return Code(f"{value.at(ATOM)}.tril()", ATOM, True)
+    return Code(f"{speaker.helper('masked_until_now')}({value.text})", ATOM, True)
 
 
 @spell("causal_product", "sums", always=True)

@@ -1,0 +1,121 @@
+"""Energies at the edge of the language: steps and energies against gradients of their own definition, in torch.
+
+Values are matrices with tokens as columns here, as in the spec; a causal step is read prefix by prefix.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import crate_dsl
+
+D, K, N, ETA = 6, 2, 4, 0.02
+SPEC = """network T
+size d = 6, K = 2, p = 3, m = 4, r = 2, N = 4
+real mu = 0.7, eta = 0.02
+energy e({arguments}) = {energy}
+input vectors(d, N)
+tokens Z: d x N = vectors
+encoder repeat 1 {{ compress Z by e({names}) {{ {options}step eta }} }}
+head tokens
+"""
+SHAPES = {
+    "W": "d x m", "V": "r x d", "U": "K of d x p",
+    "v": "d x 1", "c": "m x 1", "b": "K of p x 1",
+}  # fmt: skip
+Energy = Callable[..., Tensor]
+
+
+def squares(x: Tensor) -> Tensor:
+    return x.square().sum((-2, -1))
+
+
+def rows(x: Tensor) -> Tensor:
+    """Sums of rows."""
+    return x.sum(-1, keepdim=True)
+
+
+def cols(x: Tensor) -> Tensor:
+    """Sums of columns."""
+    return x.sum(-2, keepdim=True)
+
+
+def total(x: Tensor) -> Tensor:
+    return x.sum((-2, -1))
+
+
+def gram(x: Tensor) -> Tensor:
+    return x.mT @ x
+
+
+def logdet(x: Tensor) -> Tensor:
+    """Of I + x."""
+    return torch.linalg.slogdet(torch.eye(x.shape[-1], dtype=x.dtype) + x)[1]
+
+
+def lse(x: Tensor) -> Tensor:
+    return torch.logsumexp(x, -2).sum(-1)
+
+
+def heads(term: Callable[..., Tensor]) -> Energy:
+    """The sum over the heads."""
+    return lambda Z, U, **more: sum(term(U[k].mT @ Z, **{name: x[k] for name, x in more.items()}) for k in range(K))
+
+
+def network(folder: Path, energy: str, names: str, options: str = "") -> nn.Module:
+    arguments = ", ".join(["Z: d x N", *(f"{name}: {SHAPES[name]}" for name in names)])
+    (folder / "odd.crate").write_text(
+        SPEC.format(arguments=arguments, energy=energy, names=", ".join(["Z", *names]), options=options)
+    )
+    torch.manual_seed(0)
+    module = crate_dsl.load(folder / "odd.crate").double()
+    for parameter in module.parameters():
+        nn.init.normal_(parameter, std=0.5)
+    return module
+
+
+def matrices(step: nn.Module, names: str) -> dict[str, Tensor]:
+    """What the step learned, as in the spec: families stacked by heads, vectors with one column."""
+    found = {name: getattr(step, name).detach() for name in names}
+    found |= {name: found[name].unflatten(0, (K, -1)).mT for name in names if SHAPES[name].startswith("K of d")}
+    found |= {name: found[name].view(K, -1, 1) for name in names if SHAPES[name] == "K of p x 1"}
+    return found | {name: found[name].unsqueeze(-1) for name in names if SHAPES[name] in ("d x 1", "m x 1")}
+
+
+def stepped(z: Tensor, energy: Callable[[Tensor], Tensor], causal: bool) -> Tensor:
+    """The gradient step; of a causal one, row t is the last one of the step on the tokens 1..t."""
+    if causal:
+        return torch.cat([stepped(z[:, :t], energy, False)[:, -1:] for t in range(1, z.shape[1] + 1)], dim=1)
+    x = z.mT.detach().requires_grad_()
+    (slope,) = torch.autograd.grad(energy(x).sum(), x)
+    return z - ETA * slope.mT
+
+
+def agrees(folder: Path, text: str, names: str, energy: Energy, options: str = "") -> None:
+    """The step, its energies, and the forward pass at several sizes of a batch, which must not meet other axes."""
+    module = network(folder, text, names, options)
+    step, close = next(module.encoder[0].children()), {"rtol": 1e-10, "atol": 1e-12}
+    given = matrices(step, names)
+    for batch in (1, 2, 3):
+        z = torch.randn(batch, N, D, dtype=torch.float64, generator=torch.Generator().manual_seed(batch))
+        after = stepped(z, lambda x: energy(x, **given), "causal" in options)
+        torch.testing.assert_close(step(z), after, **close)
+        torch.testing.assert_close(module(z), after, **close)
+        values = [energy(x.mT, **given) for x in (z, after)]
+        torch.testing.assert_close(list(step.energies(z)), values, **close)
+
+
+CAUSAL = {
+    "sums of all": ("norm2(row_sums(Z))", "", lambda Z: squares(rows(Z))),
+    "a sum of products": ("total(Z' * Z)", "", lambda Z: total(gram(Z))),
+}
+
+
+@pytest.mark.parametrize("name", CAUSAL)
+def test_causal(name: str, tmp_path: Path) -> None:
+    agrees(tmp_path, *CAUSAL[name], "causal; ")
