@@ -119,3 +119,17 @@ CAUSAL = {
 @pytest.mark.parametrize("name", CAUSAL)
 def test_causal(name: str, tmp_path: Path) -> None:
     agrees(tmp_path, *CAUSAL[name], "causal; ")
+
+
+PLAIN = {
+    "a column per sample": (
+        "norm2(row_sums(W' * Z)) + norm2(column_sums(W' * Z))", "W",
+        lambda Z, W: squares(rows(W.mT @ Z)) + squares(cols(W.mT @ Z)),
+    ),
+    "a column of a cube": ("norm2(row_sums(Z * Z' * Z))", "", lambda Z: squares(rows(Z @ Z.mT @ Z))),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_all_tokens(name: str, tmp_path: Path) -> None:
+    agrees(tmp_path, *PLAIN[name])

@@ -68,8 +68,9 @@ def _added(builder: Builder, operator: Operator, free: set[int], frozen: bool) -
 
 
 def _fits(builder: Builder, number: int, column: int) -> bool:
-    """A bias per head goes into a product per head, and no other."""
-    return builder.type(number).family == builder.type(column).family
+    """A bias per head goes into a product per head, and no other; one per sample, into none."""
+    kind = builder.type(column)
+    return builder.type(number).family == kind.family and not kind.batch
 
 
 def _takes_bias(builder: Builder, number: int, frozen: bool) -> bool:
