@@ -97,7 +97,7 @@ class Body:
     def size(self, axis: str) -> str:
         """The length of an axis; that of the tokens is read off the input, since a text may be short."""
         if axis == self._graph.tokens:
-            return f"{self.reference()}.shape[1]"
+            return f"{next(iter(self._inputs.values()))}.shape[1]"
         return self._owner.constants.size(axis, self._owner.block)
 
     @property

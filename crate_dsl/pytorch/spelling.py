@@ -194,9 +194,17 @@ def _vector(column: int, speaker: Speaker) -> str:
 
 @spell("column", "column")
 def _column(op: Operator, speaker: Speaker) -> Code:
-    """A vector broadcasts over the tokens by itself."""
-    vector = speaker.code(op.inputs[0], True)
-    return Code(vector.text.removesuffix(".unsqueeze(0)"), vector.level, True)
+    """A vector for every token, as a view that holds it once."""
+    before = "-1, " * (bool(op.type.family) + op.type.batch)
+    count = "1" if op.type.cols == FIRST else speaker.size(op.type.cols)
+    vector = column_vector(op, op.type, speaker)
+    return Code(f"{vector.at(ATOM)}.expand({before}{count}, -1)", ATOM, True)
+
+
+def column_vector(column: Operator, wide: Type, speaker: Speaker) -> Code:
+    """The vector of a column, which broadcasts over tokens that stand beside it."""
+    vector = speaker.code(column.inputs[0], True, wide)
+    return replace(vector, text=vector.text.removesuffix(".unsqueeze(0)"), flipped=True)
 
 
 @spell("family_sum", "total")

@@ -10,7 +10,7 @@ import sympy
 from crate_dsl.language.model import ONE
 from crate_dsl.operators.graph import Operator
 from crate_dsl.pytorch.expressions import ATOM, PRODUCT, SUM, UNARY, Code, is_negated
-from crate_dsl.pytorch.spelling import Speaker, identity_code, spell
+from crate_dsl.pytorch.spelling import Speaker, column_vector, identity_code, spell
 
 
 @spell("combine", "update")
@@ -73,6 +73,8 @@ def _term(coefficient: sympy.Expr, number: int, flipped: bool, op: Operator, spe
         return speaker.scalar(coefficient, op.type).at(PRODUCT)  # a number broadcasts over the other terms
     elif speaker.operator(number).kind == "constant":
         return speaker.scalar(coefficient * speaker.operator(number).attributes[0], op.type).at(PRODUCT)
+    elif flipped and speaker.operator(number).kind == "column" and _has_whole(op, speaker):
+        value = column_vector(speaker.operator(number), op.type, speaker)
     else:
         value = speaker.code(number, flipped, op.type)
     if coefficient == 1:
@@ -86,6 +88,11 @@ def _term(coefficient: sympy.Expr, number: int, flipped: bool, op: Operator, spe
     return f"{sign}{factor.at(PRODUCT)} * {bracketed}"
 
 
+def _has_whole(op: Operator, speaker: Speaker) -> bool:
+    """Whether a term is there that a column broadcasts over."""
+    return any(speaker.operator(n).kind != "column" for n in op.inputs)
+
+
 def _is_ones(number: int, speaker: Speaker) -> bool:
     """A vector of ones, or one for every token."""
     operator = speaker.operator(number)
@@ -94,7 +101,7 @@ def _is_ones(number: int, speaker: Speaker) -> bool:
 
 def _identity_like(number: int, op: Operator, speaker: Speaker) -> str:
     """The identity with the type and device of a term beside it."""
-    others = [n for n in op.inputs if n != number and speaker.operator(n).type.is_square]
+    others = [n for n in op.inputs if n != number and speaker.operator(n).kind != "column"]
     if not others:
         return identity_code(speaker.operator(number), speaker).text
     beside = speaker.named(others[0], speaker.flipped(op.type)).removesuffix(".T").removesuffix(".mT")

@@ -113,6 +113,28 @@ def agrees(folder: Path, text: str, names: str, energy: Energy, options: str = "
 CAUSAL = {
     "sums of all": ("norm2(row_sums(Z))", "", lambda Z: squares(rows(Z))),
     "a sum of products": ("total(Z' * Z)", "", lambda Z: total(gram(Z))),
+    "a mean over affine maps": ("norm2(W' * Z .+ c) / N", "Wc", lambda Z, W, c: squares(W.mT @ Z + c) / Z.shape[-1]),
+    "a mean over shifted tokens": ("norm2(Z .+ v) / N", "v", lambda Z, v: squares(Z + v) / Z.shape[-1]),
+    "a mean over a Gram matrix": (
+        "1/N * norm2(Z' * Z .+ Z' * v)",
+        "v",
+        lambda Z, v: squares(gram(Z) + Z.mT @ v) / Z.shape[-1],
+    ),
+    "a mean of sums": ("1/N * norm2(row_sums(Z))", "", lambda Z: squares(rows(Z)) / Z.shape[-1]),
+    "shifted sums": ("norm2(row_sums(Z .+ v))", "v", lambda Z, v: squares(rows(Z + v))),
+    "a variance": ("norm2(Z) - 1/N * norm2(row_sums(Z))", "", lambda Z: squares(Z) - squares(rows(Z)) / Z.shape[-1]),
+    "centred tokens": ("norm2(Z .+ -1/N * row_sums(Z))", "", lambda Z: squares(Z - rows(Z) / Z.shape[-1])),
+    "centred heads": (
+        "sum(k in K) norm2(U[k]' * Z .+ -1/N * row_sums(U[k]' * Z))",
+        "U",
+        heads(lambda Z: squares(Z - rows(Z) / Z.shape[-1])),
+    ),
+    "two Gram matrices": (
+        "1/N * total(Z' * Z .* ((Z .+ v)' * (Z .+ v)))",
+        "v",
+        lambda Z, v: total(gram(Z) * gram(Z + v)) / Z.shape[-1],
+    ),
+    "a row's products": ("1/N * total((v' * Z)' * (v' * Z))", "v", lambda Z, v: total(gram(v.mT @ Z)) / Z.shape[-1]),
 }
 
 
