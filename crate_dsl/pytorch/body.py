@@ -19,6 +19,7 @@ from crate_dsl.operators.graph import FIRST, IDENTITY, Graph, Operator, Type
 from crate_dsl.pytorch import causal_spelling, solve_spelling, sum_spelling  # noqa: F401 (register their kinds)
 from crate_dsl.pytorch.expressions import ATOM, Code, broken, is_negated, scalar_code
 from crate_dsl.pytorch.names import Constants, Names
+from crate_dsl.pytorch.number_spelling import spelled
 from crate_dsl.pytorch.precision import precise_regions, source_of, wide_values
 from crate_dsl.pytorch.spelling import SPELLINGS
 
@@ -201,17 +202,21 @@ class Body:
         """The spelling; where it comes out too long, its longest input becomes a statement."""
         if operator.kind not in SPELLINGS:
             raise CompilerBug(f"no torch spelling of the operator {operator.kind}")
-        code = SPELLINGS[operator.kind].write(operator, self)
+        code = spelled(operator, self)
         while len(code.text) > LINE - len(self._indent) - 20:
-            sources = {self._source(n) for n in operator.inputs}
-            longest = max(sources, key=lambda n: len(self._codes[n].text) if n in self._codes else 0, default=None)
-            if longest is None or self._codes[longest].text.isidentifier() or longest not in self._codes:
-                break
-            if self._graph[longest].kind in UNNAMED:
+            parts = [n for n in map(self._part_of, operator.inputs) if n in self._codes]
+            longest = max(parts, key=lambda n: len(self._codes[n].text), default=None)
+            if longest is None or self._codes[longest].text.isidentifier() or self._graph[longest].kind in UNNAMED:
                 break
             self._state(longest)
-            code = SPELLINGS[operator.kind].write(operator, self)
+            code = spelled(operator, self)
         return code
+
+    def _part_of(self, number: int) -> int:
+        """The value whose text an operator on this one holds: of a column in a sum, that of its vector."""
+        source = self._source(number)
+        is_vector = self._graph[source].kind == "column" and source not in self._codes
+        return self._source(self._graph[source].inputs[0]) if is_vector else source
 
     def _wants_name(self, number: int) -> bool:
         kind = self._graph[number].kind

@@ -67,7 +67,7 @@ def _added_product(op: Operator, product: int, speaker: Speaker) -> Code:
 
 
 def _term(coefficient: sympy.Expr, number: int, flipped: bool, op: Operator, speaker: Speaker) -> str:
-    if speaker.operator(number).kind == "identity":
+    if speaker.operator(number).kind == "identity" and not op.type.is_scalar:
         value = Code(_identity_like(number, op, speaker))
     elif _is_ones(number, speaker) and any(not _is_ones(n, speaker) for n in op.inputs):
         return speaker.scalar(coefficient, op.type).at(PRODUCT)  # a number broadcasts over the other terms
@@ -94,9 +94,10 @@ def _has_whole(op: Operator, speaker: Speaker) -> bool:
 
 
 def _is_ones(number: int, speaker: Speaker) -> bool:
-    """A vector of ones, or one for every token."""
+    """A vector of ones, or one for every token, or a 1."""
     operator = speaker.operator(number)
-    return operator.kind == "ones" or (operator.kind == "column" and _is_ones(operator.inputs[0], speaker))
+    is_one = operator.kind == "identity" and operator.type.is_scalar
+    return is_one or operator.kind == "ones" or (operator.kind == "column" and _is_ones(operator.inputs[0], speaker))
 
 
 def _identity_like(number: int, op: Operator, speaker: Speaker) -> str:

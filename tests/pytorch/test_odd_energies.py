@@ -148,6 +148,36 @@ PLAIN = {
         "norm2(row_sums(W' * Z)) + norm2(column_sums(W' * Z))", "W",
         lambda Z, W: squares(rows(W.mT @ Z)) + squares(cols(W.mT @ Z)),
     ),
+    "a row's logdet": ("logdet(I + (v' * Z)' * (v' * Z))", "v", lambda Z, v: logdet(gram(v.mT @ Z))),
+    "a logdet of sums": (
+        "logdet(I + row_sums(V * Z) * row_sums(V * Z)')", "V", lambda Z, V: logdet(gram(rows(V @ Z).mT)),
+    ),
+    "sums of sums": ("norm2(column_sums(column_sums(Z .^ 2)))", "", lambda Z: squares(cols(Z.square()))),
+    "sums times a row": (
+        "sum(k in K) norm2(column_sums((row_sums(U[k]' * Z) * (v' * Z)) .^ 2))", "Uv",
+        lambda Z, U, v: sum(squares(cols((rows(U[k].mT @ Z) @ (v.mT @ Z)).square())) for k in range(K)),
+    ),
+    "affine logdet": (
+        "1/2 * logdet(I + (W' * Z .+ c)' * (W' * Z .+ c))", "Wc", lambda Z, W, c: logdet(gram(W.mT @ Z + c)) / 2,
+    ),
+    "affine logdets": (
+        "1/2 * sum(k in K) logdet(I + (U[k]' * Z .+ b[k])' * (U[k]' * Z .+ b[k]))", "Ub",
+        heads(lambda W, b: logdet(gram(W + b)) / 2),
+    ),
+    "affine attention": (
+        "-1/2 * sum(k in K) logsumexp((U[k]' * Z .+ b[k])' * (U[k]' * Z .+ b[k]))", "Ub",
+        heads(lambda W, b: -lse(gram(W + b)) / 2),
+    ),
+    "a variance": ("norm2(Z .+ -1/N * row_sums(Z))", "", lambda Z: squares(Z - rows(Z) / N)),
+    "shifted sums": ("norm2(row_sums(Z .+ v))", "v", lambda Z, v: squares(rows(Z + v))),
+    "centred attention": (
+        "sum(k in K) logsumexp((U[k]' * (Z .+ -1/N * row_sums(Z)))' * (U[k]' * (Z .+ -1/N * row_sums(Z))))", "U",
+        lambda Z, U: sum(lse(gram(U[k].mT @ (Z - rows(Z) / N))) for k in range(K)),
+    ),
+    "centred tokens' attention": (
+        "logsumexp((Z .+ -1/N * row_sums(Z))' * (Z .+ -1/N * row_sums(Z)))", "",
+        lambda Z: lse(gram(Z - rows(Z) / N)),
+    ),
     "a column of a cube": ("norm2(row_sums(Z * Z' * Z))", "", lambda Z: squares(rows(Z @ Z.mT @ Z))),
 }  # fmt: skip
 
