@@ -71,7 +71,7 @@ class Body:
         self._codes: dict[int, Code] = {}
         self._scalars: dict[str, str] = {}
         self._uses = Counter(self._source(n) for number in graph for n in graph[number].inputs)
-        self._regions = [] if precise else list(precise_regions(graph))  # none where all of it is in full precision
+        self._regions = [] if precise else precise_regions(graph)  # none where all of it is in full precision
         self._wide = wide_values(graph, self._regions)
 
     def lines(self) -> list[str]:
@@ -348,7 +348,7 @@ class Body:
     def _border(self, region: set[int]) -> list[int]:
         """What a region reads, leaves that are made in place left out."""
         sources = {self._source(n) for inside in region for n in self._graph[inside].inputs}
-        made = {"identity", "ones", "zero", "constant", "column", "fill"}
+        made = {"identity", "ones", "zero", "constant", "fill"}
         return sorted(n for n in sources - region if self._graph[n].kind not in made)
 
     def _scalars_of(self, region: set[int]) -> None:

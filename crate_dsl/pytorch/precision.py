@@ -6,7 +6,7 @@ such a sum is that token alone, and gradients cancel that half precision would r
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 import networkx as nx
 
@@ -16,8 +16,21 @@ SOLVES = {"solve", "gram_solve", "inverse", "logdet", "prefix_solve"}
 PRECISE = SOLVES | {"cumulative", "causal_product", "prefix_unit_rows"}
 
 
-def precise_regions(graph: Graph) -> Iterator[set[int]]:
-    """Connected groups of operators around these operators, up to the products that read weights."""
+def precise_regions(graph: Graph) -> list[set[int]]:
+    """Connected groups of operators around these operators, up to the products that read weights.
+
+    A group holds all that lies between its values, so that what it reads is never made of them.
+    """
+    inside = _around(graph)
+    while True:
+        regions = _connected(graph, inside)
+        between = set[int]().union(*(_between(graph, region) for region in regions))
+        if between <= inside:
+            return regions
+        inside |= between
+
+
+def _around(graph: Graph) -> set[int]:
     inside: set[int] = set()
     stack = [n for n in graph if graph[n].kind in PRECISE]
     while stack:
@@ -28,13 +41,23 @@ def precise_regions(graph: Graph) -> Iterator[set[int]]:
         inside.add(number)
         inputs = operator.inputs[:1] if operator.kind == "solve" else operator.inputs
         stack += [source_of(graph, n) for n in inputs]
-    inside |= {n for n in graph.operators("quantity") if source_of(graph, graph[n].inputs[0]) in inside}  # a name
+    return inside | {n for n in graph.operators("quantity") if source_of(graph, graph[n].inputs[0]) in inside}  # a name
+
+
+def _connected(graph: Graph, inside: set[int]) -> list[set[int]]:
     linked = nx.Graph()
     linked.add_nodes_from(inside)
     linked.add_edges_from(
         (source_of(graph, n), m) for m in inside for n in graph[m].inputs if source_of(graph, n) in inside
     )
-    yield from nx.connected_components(linked)
+    return list(nx.connected_components(linked))
+
+
+def _between(graph: Graph, region: set[int]) -> set[int]:
+    """What is made of values of a region and goes into others of it."""
+    after = set[int]().union(*(nx.descendants(graph.network, n) for n in region))
+    before = set[int]().union(*(nx.ancestors(graph.network, n) for n in region))
+    return {n for n in after & before if graph[n].kind != "transpose"}
 
 
 def wide_values(graph: Graph, regions: Iterable[set[int]]) -> set[int]:

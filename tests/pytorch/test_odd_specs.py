@@ -50,6 +50,14 @@ ODD = {
         "energy e(Z: d x N, v: d x 1) = total(diag(v) * Z .^ 2)",
         "learn v: d x 1 = constant(0.4)\ncompress Z by e(Z, v) {step 0.05}",
     ),
+    "a solve of what its matrix is made of": (
+        "energy e(Z: d x N) = logdet(I + (Z' * Z) * (Z' * Z)) + norm2(Z' * Z)",
+        "compress Z by e(Z) {norm layer; step 0.02}",
+    ),
+    "a solve for one token": (
+        "energy e(Z: d x N) = logdet(I + 0.1 * (Z' * Z) * (Z' * Z) * (Z' * Z))",
+        "compress Z by e(Z) {norm layer; step 0.02}",
+    ),
     "a solve": ("include codes", "solve Z by ridge(A | Z, D, mu) {norm layer}"),
     "a large number": ("energy e(Z: d x N) = 1e30 * norm2(Z)", "compress Z by e(Z) {step 1e-31}"),
 }
@@ -81,8 +89,10 @@ def test_all_forms_are_one_function(name: str, tmp_path: Path) -> None:
         torch.testing.assert_close(other, value, rtol=1e-10, atol=1e-10)
     value.square().sum().backward()
     assert all(parameter.grad.isfinite().all() for parameter in whole.parameters() if parameter.grad is not None)
+    whole, images = whole.float(), images.float()
     with torch.autocast("cpu", torch.bfloat16):
-        assert whole.float()(images.float()).isfinite().all()
+        assert whole(images).isfinite().all()
+        assert all(value.isfinite().all() for pair in whole.energies(images).values() for value in pair)
 
 
 def test_a_number_of_tokens_that_stands_twice(tmp_path: Path) -> None:
