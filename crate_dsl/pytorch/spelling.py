@@ -254,7 +254,7 @@ def _function(op: Operator, speaker: Speaker) -> Code:
     text = FUNCTIONS[name]([*arguments, *(speaker.scalar(p, op.type) for p in parameters)], flipped)
     if name in HELPERS:
         speaker.helper(name)
-    return Code(text, PRODUCT if name == "hadamard" and not text.endswith(".square()") else ATOM, flipped)
+    return Code(text, PRODUCT if name == "hadamard" and arguments[0] != arguments[1] else ATOM, flipped)
 
 
 # ---- diagonals, quantities and numbers computed from values ----------------------------------------------------

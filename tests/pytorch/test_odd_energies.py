@@ -178,6 +178,9 @@ PLAIN = {
         "logsumexp((Z .+ -1/N * row_sums(Z))' * (Z .+ -1/N * row_sums(Z)))", "",
         lambda Z: lse(gram(Z - rows(Z) / N)),
     ),
+    "a square times its base": (
+        "norm2((row_sums(W' * Z) .+ -1/N * c) .^ 2)", "Wc", lambda Z, W, c: squares((rows(W.mT @ Z) - c / N).square())
+    ),
     "a column of a cube": ("norm2(row_sums(Z * Z' * Z))", "", lambda Z: squares(rows(Z @ Z.mT @ Z))),
 }  # fmt: skip
 
