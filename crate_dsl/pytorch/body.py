@@ -361,8 +361,8 @@ class Body:
                             self._learned(symbol.name.partition("[")[0])
 
     def _widen(self, source: int) -> None:
-        code = self._codes[source]
-        if self._graph[source].type.is_scalar:
+        code, kind = self._codes[source], self._graph[source].type
+        if kind.is_scalar and not kind.batch:
             return
         hint = re.split(r"[.\[]", code.text.removeprefix("self."))[0]
         name = code.text if code.text.isidentifier() else self._names.new(hint)

@@ -58,6 +58,10 @@ ODD = {
         "energy e(Z: d x N) = logdet(I + 0.1 * (Z' * Z) * (Z' * Z) * (Z' * Z))",
         "compress Z by e(Z) {norm layer; step 0.02}",
     ),
+    "a solve of a number": (
+        "energy e(Z: d x N, v: d x 1) = logdet(I + (v * column_sums(Z)) * (v * column_sums(Z))')",
+        "compress Z by e(Z, v) {norm layer; step 0.02}",
+    ),
     "a solve": ("include codes", "solve Z by ridge(A | Z, D, mu) {norm layer}"),
     "a large number": ("energy e(Z: d x N) = 1e30 * norm2(Z)", "compress Z by e(Z) {step 1e-31}"),
 }
