@@ -361,9 +361,7 @@ class Body:
                             self._learned(symbol.name.partition("[")[0])
 
     def _widen(self, source: int) -> None:
-        code, kind = self._codes[source], self._graph[source].type
-        if kind.is_scalar and not kind.batch:
-            return
+        code = self._codes[source]
         hint = re.split(r"[.\[]", code.text.removeprefix("self."))[0]
         name = code.text if code.text.isidentifier() else self._names.new(hint)
         self._write(f"{name} = {self.helper('at_least_float32')}({code.text})")
