@@ -165,7 +165,7 @@ def _merged(op: Operator, speaker: Speaker) -> Code:
     """`sum_k U_k X_k`: the heads beside each other, times the stacked maps."""
     family = speaker.operator(op.inputs[0]).type.family
     weight = speaker.code(op.inputs[0], True).text.removesuffix(_unflattened(family, speaker))
-    value = speaker.code(op.inputs[1], True).text
+    value = speaker.code(op.inputs[1], True, op.type).text
     merged = f"{speaker.helper('merge_heads')}({value}){speaker.narrowing(op.inputs[1])}"
     bias = _vector(op.inputs[2], speaker) if len(op.inputs) > 2 else ""
     if op.attributes == (IDENTITY,):

@@ -67,13 +67,13 @@ def heads(term: Callable[..., Tensor]) -> Energy:
     return lambda Z, U, **more: sum(term(U[k].mT @ Z, **{name: x[k] for name, x in more.items()}) for k in range(K))
 
 
-def network(folder: Path, energy: str, names: str, options: str = "") -> nn.Module:
+def network(folder: Path, energy: str, names: str, options: str = "", freeze: bool = False) -> nn.Module:
     arguments = ", ".join(["Z: d x N", *(f"{name}: {SHAPES[name]}" for name in names)])
     (folder / "odd.crate").write_text(
         SPEC.format(arguments=arguments, energy=energy, names=", ".join(["Z", *names]), options=options)
     )
     torch.manual_seed(0)
-    module = crate_dsl.load(folder / "odd.crate").double()
+    module = crate_dsl.load(folder / "odd.crate", freeze=freeze).double()
     for parameter in module.parameters():
         nn.init.normal_(parameter, std=0.5)
     return module
@@ -97,8 +97,10 @@ def stepped(z: Tensor, energy: Callable[[Tensor], Tensor], causal: bool) -> Tens
 
 
 def agrees(folder: Path, text: str, names: str, energy: Energy, options: str = "") -> None:
-    """The step, its energies, and the forward pass at several sizes of a batch, which must not meet other axes."""
+    """The step, its energies, and the network, also frozen, at several sizes of a batch, which meet no other axes."""
     module = network(folder, text, names, options)
+    frozen = network(folder, text, names, options, freeze=True)
+    frozen.load_state_dict(module.state_dict())
     step, close = next(module.encoder[0].children()), {"rtol": 1e-10, "atol": 1e-12}
     given = matrices(step, names)
     for batch in (1, 2, 3):
@@ -108,6 +110,7 @@ def agrees(folder: Path, text: str, names: str, energy: Energy, options: str = "
         torch.testing.assert_close(module(z), after, **close)
         values = [energy(x.mT, **given) for x in (z, after)]
         torch.testing.assert_close(list(step.energies(z)), values, **close)
+        torch.testing.assert_close(frozen(z), after, **close)
 
 
 CAUSAL = {
@@ -177,6 +180,10 @@ PLAIN = {
     "centred tokens' attention": (
         "logsumexp((Z .+ -1/N * row_sums(Z))' * (Z .+ -1/N * row_sums(Z)))", "",
         lambda Z: lse(gram(Z - rows(Z) / N)),
+    ),
+    "a number per head": (
+        "sum(k in K) total(b[k]' * row_sums(U[k]' * Z) .^ 2 * column_sums(U[k]' * Z))", "Ub",
+        heads(lambda W, b: total(b.mT @ rows(W).square() @ cols(W))),
     ),
     "a square times its base": (
         "norm2((row_sums(W' * Z) .+ -1/N * c) .^ 2)", "Wc", lambda Z, W, c: squares((rows(W.mT @ Z) - c / N).square())
