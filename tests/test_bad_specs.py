@@ -17,6 +17,7 @@ from crate_dsl.language.check import check
 from crate_dsl.language.model import Model
 from crate_dsl.language.parse import grammar, parse
 from crate_dsl.library.vocabulary import VOCABULARY
+from crate_dsl.mathematics.derive import derive
 
 FOLDER = Path(__file__).parent / "bad_specs"
 TRANSCRIPT = FOLDER / "transcript.txt"
@@ -26,7 +27,7 @@ WRONG = [path for path in FILES if path not in WARNED]
 
 
 def compiled(path: Path) -> Model:
-    """Parse and check a file with the options that its first line names."""
+    """Parse, check and derive a file with the options that its first line names."""
     text = path.read_text(encoding="utf-8")
     preset, overrides = None, {}
     words = shlex.split(text.partition("\n")[0].removeprefix("#")) if text.startswith("# --") else []
@@ -35,7 +36,9 @@ def compiled(path: Path) -> Model:
             preset = value
         else:
             name, _, overrides[name] = value.partition("=")
-    return check(parse(Source(path.name, text, path.parent)), VOCABULARY, preset, overrides)
+    model = check(parse(Source(path.name, text, path.parent)), VOCABULARY, preset, overrides)
+    derive(model)
+    return model
 
 
 def told(path: Path) -> str:

@@ -15,6 +15,8 @@ from crate_dsl.language.report import Report, shown, within
 MAX_SIZE = 1_000_000
 MAX_REPEAT = 1000
 MAX_BITS = 2000  # of numerators and denominators: exact arithmetic must not be made to run for hours
+MAX_MAGNITUDE = Fraction(10**100)  # of numbers and their reciprocals, so that a few of them multiplied are floats
+SENSIBLE = "numbers go from 10^-100 to 10^100"
 Given = str | int | float | Fraction
 
 
@@ -141,6 +143,8 @@ def _square_root(value: Fraction, span: Span) -> Fraction:
 def _bounded(value: Fraction, span: Span) -> Fraction:
     if max(value.numerator.bit_length(), value.denominator.bit_length()) > MAX_BITS:
         raise fail("this number is absurdly long", span)
+    if value and not 1 / MAX_MAGNITUDE <= abs(value) <= MAX_MAGNITUDE:
+        raise fail("this number is not of reasonable size", span, SENSIBLE)
     return value
 
 

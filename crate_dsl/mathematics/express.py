@@ -14,17 +14,12 @@ from crate_dsl.library.atoms import ATOMS
 from crate_dsl.library.form import Leaf
 from crate_dsl.library.scalars import scalar, sign_of, size
 from crate_dsl.library.tree import Apply, Matrix, Scalar, SoftmaxOver, SumOver, Tree
+from crate_dsl.mathematics.arithmetic import FUNCTIONS, Numbers, applied, combined
 from crate_dsl.mathematics.differentiate import depends
 from crate_dsl.mathematics.quantities import Held
 
 OPERATORS = {"+": "plus", "-": "minus", ".*": "hadamard", ".+": "add_column"}
 
-ENTRYWISE = {
-    "exp": sympy.exp,
-    "log": sympy.log,
-    "log1p": lambda value: sympy.log(1 + value),
-    "reciprocal": lambda value: 1 / value,
-}
 ARITHMETIC = {"plus": "+", "minus": "-", "scale": "*", "times": "*", "hadamard": "*"}
 
 
@@ -32,11 +27,13 @@ ARITHMETIC = {"plus": "+", "minus": "-", "scale": "*", "times": "*", "hadamard":
 class Scope:
     """What the names of an expression stand for: matrices by their leaves, scalars by their symbols.
 
-    `families` are the open indices with their families; `held` collects the numbers made of held matrices.
+    `numbers` are the values of those scalars that have one, `families` the open indices with their families; `held`
+    collects the numbers made of held matrices.
     """
 
     matrices: Mapping[str, Leaf]
     scalars: Mapping[str, sympy.Expr]
+    numbers: Numbers
     families: Mapping[str, str] = field(default_factory=dict)
     held: Held = field(default_factory=Held)
 
@@ -58,13 +55,18 @@ def scalars_in_force(model: Model, block: Block | None) -> dict[str, sympy.Expr]
     return scalars
 
 
+def numbers_in_force(model: Model, block: Block | None) -> dict[str, sympy.Rational]:
+    """The values of sizes and reals by name."""
+    return {name: sympy.Rational(value) for name, value in {**(block or model).sizes, **model.reals}.items()}
+
+
 def let_scope(model: Model, block: Block, step: Step, read: Leaf) -> Scope:
     """The scope of a step's lets, which it holds itself as they are expressed one after the other.
 
     A let reads the tokens as the step reads them, and learned matrices.
     """
     matrices = {p.name: Leaf(p.name, p.shape.rows, p.shape.cols, _any(p.shape.family)) for p in block.parameters}
-    scope = Scope({**matrices, step.tokens: read}, scalars_in_force(model, block))
+    scope = Scope({**matrices, step.tokens: read}, scalars_in_force(model, block), numbers_in_force(model, block))
     for let in (let for let in step.lets if let.given):
         leaf = Leaf(let.name, let.shape.rows, let.shape.cols, let.index)
         scope.held.add(let.name, Matrix(leaf), let.index, let.shape.family, True, let.span)
@@ -98,11 +100,15 @@ def step_scope(model: Model, block: Block, step: Step, held: Held) -> Scope:
     """The scope of a step's energy: its arguments, bound to what the step puts there."""
     outer = scalars_in_force(model, block)
     outer |= {name: quantity.symbol() for name, quantity in held.quantities.items() if quantity.stated}
-    return energy_scope(step.energy, step.actuals, outer, held)
+    return energy_scope(step.energy, step.actuals, outer, numbers_in_force(model, block), held)
 
 
 def energy_scope(
-    energy: Energy, actuals: Mapping[str, str], outer: Mapping[str, sympy.Expr], held: Held | None = None
+    energy: Energy,
+    actuals: Mapping[str, str],
+    outer: Mapping[str, sympy.Expr],
+    numbers: Numbers,
+    held: Held | None = None,
 ) -> Scope:
     """The scope of an energy: its arguments, bound to what stands for them."""
     matrices, scalars = {}, dict(outer)
@@ -113,14 +119,15 @@ def energy_scope(
         else:
             index = _any(argument.shape.family)
             matrices[argument.name] = Leaf(actual, argument.shape.rows, argument.shape.cols, index)
-    return Scope(matrices, scalars, held=held or Held())
+    return Scope(matrices, scalars, numbers, held=held or Held())
 
 
 def express(expression: syntax.Expression, scope: Scope) -> Tree:
     """The tree of an expression.
 
     Raises:
-        CrateError: where scalars that are no constants are combined in a way that has no derivative rule.
+        CrateError: where scalars that are no constants are combined in a way that has no derivative rule, and where
+            constants are combined to no real number.
     """
     match expression:
         case syntax.Number():
@@ -169,9 +176,9 @@ def _name(name: syntax.Name, scope: Scope) -> Tree:
 def _call(call: syntax.Call, scope: Scope) -> Tree:
     arguments = tuple(express(argument, scope) for argument in call.arguments)
     if call.name == "sqrt":
-        return Scalar(sympy.sqrt(_constant(arguments[0], scope)), call.span)
-    if call.name in ENTRYWISE and isinstance(arguments[0], Scalar):
-        return Scalar(ENTRYWISE[call.name](arguments[0].value), call.span)
+        return Scalar(applied("sqrt", _constant(arguments[0], scope), scope.numbers, call.span), call.span)
+    if call.name in FUNCTIONS and isinstance(arguments[0], Scalar):
+        return Scalar(applied(call.name, arguments[0].value, scope.numbers, call.span), call.span)
     shape = ATOMS[call.name].shape(tuple(Shape(*argument.shape) for argument in arguments))
     return Apply(call.name, arguments, (shape.rows, shape.cols), call.span)
 
@@ -179,7 +186,8 @@ def _call(call: syntax.Call, scope: Scope) -> Tree:
 def _binary(node: syntax.Binary, scope: Scope) -> Tree:
     left, right = express(node.left, scope), express(node.right, scope)
     if isinstance(left, Scalar) and isinstance(right, Scalar):
-        return Scalar(_arithmetic(node.operator.lstrip("."), left.value, right.value), node.span)
+        value = combined(node.operator.lstrip("."), left.value, right.value, scope.numbers, node.span)
+        return Scalar(value, node.span)
     match node.operator:
         case "./":
             return Apply("hadamard", (left, Apply("reciprocal", (right,), right.shape)), left.shape, node.span)
@@ -191,12 +199,11 @@ def _binary(node: syntax.Binary, scope: Scope) -> Tree:
                 left, right = _settled(left, scope), _settled(right, scope)
             return _times(left, right, node)
         case "/":
-            divisor = _constant(right, scope)
-            if divisor == 0:
-                raise fail("division by zero", node.right.span)
-            return _scale(Scalar(1 / divisor), left, node)
+            divisor = applied("reciprocal", _constant(right, scope), scope.numbers, node.right.span)
+            return _scale(Scalar(divisor), left, node)
         case "^":
-            return Scalar(_constant(left, scope) ** _constant(right, scope), node.span)
+            base, exponent = _constant(left, scope), _constant(right, scope)
+            return Scalar(combined("^", base, exponent, scope.numbers, node.span), node.span)
         case ".^":
             return _power(left, right, scope, node)
     raise fail(f'"{node.operator}" has no derivative rule here', node.span, "it works between constants only")
@@ -265,21 +272,7 @@ def _number(tree: Tree, scope: Scope) -> sympy.Expr | None:
     parts = [_number(argument, scope) for argument in tree.arguments] if isinstance(tree, Apply) else []
     if parts and None not in parts:
         if tree.atom in ARITHMETIC:
-            return _arithmetic(ARITHMETIC[tree.atom], *parts)
-        if tree.atom in ENTRYWISE:
-            return ENTRYWISE[tree.atom](*parts)
+            return combined(ARITHMETIC[tree.atom], *parts, scope.numbers, tree.span)
+        if tree.atom in FUNCTIONS:
+            return applied(tree.atom, *parts, scope.numbers, tree.span)
     return scope.held.symbol(tree, scope.families)
-
-
-def _arithmetic(operator: str, left: sympy.Expr, right: sympy.Expr) -> sympy.Expr:
-    match operator:
-        case "+":
-            return left + right
-        case "-":
-            return left - right
-        case "*":
-            return left * right
-        case "/":
-            return left / right
-        case _:
-            return left**right

@@ -25,7 +25,7 @@ from crate_dsl.mathematics.derivation import (
     Objective,
 )
 from crate_dsl.mathematics.differentiate import gradient
-from crate_dsl.mathematics.express import Scope, express, scalars_in_force
+from crate_dsl.mathematics.express import Scope, express, numbers_in_force, scalars_in_force
 from crate_dsl.mathematics.fitting import fit, fitting_record
 from crate_dsl.mathematics.statement import (
     Statement,
@@ -170,7 +170,8 @@ def _apply(rule: Rule, line: SiteRule, statement: Statement, update: Form) -> Re
 
 def _context(line: SiteRule, statement: Statement) -> Context:
     """The rule's arguments: bare words stay words, everything else is a scalar."""
-    scope = Scope({}, scalars_in_force(statement.model, statement.block))
+    model, block = statement.model, statement.block
+    scope = Scope({}, scalars_in_force(model, block), numbers_in_force(model, block))
     words = tuple(a.name for a in line.arguments if isinstance(a, Name) and a.name not in scope.scalars)
     scalars = tuple(express(a, scope).value for a in line.arguments if not (isinstance(a, Name) and a.name in words))
     return Context(statement.tokens, scalars, words, statement.block.sizes, statement.size)

@@ -11,8 +11,9 @@ from crate_dsl.language.model import ONE, Block, Model, Penalty
 from crate_dsl.library.form import Leaf
 from crate_dsl.library.tree import Apply, Scalar, Tree
 from crate_dsl.mathematics import plain
+from crate_dsl.mathematics.arithmetic import Numbers
 from crate_dsl.mathematics.derivation import DerivedPenalty
-from crate_dsl.mathematics.express import Scope, energy_scope, express, scalars_in_force
+from crate_dsl.mathematics.express import Scope, energy_scope, express, numbers_in_force, scalars_in_force
 
 
 def derive_penalties(model: Model, blocks: Mapping[str, Block]) -> tuple[DerivedPenalty, ...]:
@@ -29,16 +30,16 @@ def derive_penalties(model: Model, blocks: Mapping[str, Block]) -> tuple[Derived
 
 
 def _at(model: Model, block: Block | None, penalties: list[Penalty]) -> DerivedPenalty:
-    outer = scalars_in_force(model, block)
-    weights = [_weight(penalty, outer) for penalty in penalties]
-    terms = [express(p.energy.body, energy_scope(p.energy, p.actuals, outer)) for p in penalties]
+    outer, numbers = scalars_in_force(model, block), numbers_in_force(model, block)
+    weights = [_weight(penalty, outer, numbers) for penalty in penalties]
+    terms = [express(p.energy.body, energy_scope(p.energy, p.actuals, outer, numbers)) for p in penalties]
     tree = reduce(_sum, (_scaled(weight, term) for weight, term in zip(weights, terms, strict=True)))
     tokens = Leaf(model.tokens.name, model.tokens.rows, model.tokens.cols)
     return DerivedPenalty(block, tokens, tree, tuple(penalties), tuple(terms))
 
 
-def _weight(penalty: Penalty, outer: Mapping[str, sympy.Expr]) -> sympy.Expr:
-    value = express(penalty.weight, Scope({}, outer)).value
+def _weight(penalty: Penalty, outer: Mapping[str, sympy.Expr], numbers: Numbers) -> sympy.Expr:
+    value = express(penalty.weight, Scope({}, outer, numbers)).value
     return -value if penalty.negative else value
 
 

@@ -15,7 +15,7 @@ from crate_dsl.library.rules import Fitted, Introduced
 from crate_dsl.library.tree import Apply, Matrix, Scalar, SoftmaxOver, SumOver, Tree, tree_leaves
 from crate_dsl.mathematics.derivation import CHOICE, EXACT, DerivationStep
 from crate_dsl.mathematics.differentiate import form_of
-from crate_dsl.mathematics.express import Scope, express, let_scope, scalars_in_force, step_scope
+from crate_dsl.mathematics.express import Scope, express, let_scope, numbers_in_force, scalars_in_force, step_scope
 from crate_dsl.mathematics.quantities import Quantity
 
 
@@ -85,7 +85,8 @@ def _sizes(model: Model, block: Block, step: Step) -> tuple[sympy.Expr, Form | N
     if step.size is None:
         return sympy.Integer(1), None
     matrices = {p.name: Leaf(p.name, p.shape.rows, p.shape.cols) for p in block.parameters if not p.shape.family}
-    size = express(step.size, Scope(matrices, scalars_in_force(model, block)))
+    scope = Scope(matrices, scalars_in_force(model, block), numbers_in_force(model, block))
+    size = express(step.size, scope)
     return (size.value, None) if isinstance(size, Scalar) else (sympy.Integer(1), form_of(size))
 
 

@@ -109,6 +109,7 @@ def numbers_of(graph: Graph, inputs: Inputs) -> Numbers:
         symbols = sorted(coefficient.free_symbols, key=str)
         if not symbols:
             return np.asarray(float(coefficient))
-        return np.asarray(sympy.lambdify(symbols, coefficient, "numpy")(*map(lookup, symbols)), dtype=float)
+        floats = sympy.N(coefficient, 17)  # numpy has no logarithm of a whole number of more than 64 bits
+        return np.asarray(sympy.lambdify(symbols, floats, "numpy")(*map(lookup, symbols)), dtype=float)
 
     return numbers
