@@ -163,11 +163,19 @@ def reduced(builder: Builder, atom: str, argument: int, parameters: tuple[sympy.
     return builder.add(Operator("reduce", (argument,), kind, (atom, parameters)))
 
 
-def transposed(builder: Builder, number: int) -> int:
+def transposed(builder: Builder, number: int, known: dict[int, int] | None = None) -> int:
     """The transpose, moved through products, sums and entry-wise functions down to the leaves.
 
-    A shared value that stands transposed as a whole already keeps doing so.
+    A shared value that stands transposed as a whole already keeps doing so. Who transposes many values of one graph
+    hands in what is `known` of it: parts that they have in common are then gone through once.
     """
+    known = {} if known is None else known
+    if number not in known:
+        known[number] = _transposed(builder, number, known)
+    return known[number]
+
+
+def _transposed(builder: Builder, number: int, known: dict[int, int]) -> int:
     operator = builder[number]
     if operator.type.diagonal:
         return number
@@ -178,20 +186,20 @@ def transposed(builder: Builder, number: int) -> int:
         case "transpose":
             return operator.inputs[0]
         case "product":
-            return product(builder, [transposed(builder, n) for n in reversed(operator.inputs)])
+            return product(builder, [transposed(builder, n, known) for n in reversed(operator.inputs)])
         case "combine":
-            flipped = [(c, transposed(builder, n)) for c, n in terms_of(builder, number)]
+            flipped = [(c, transposed(builder, n, known)) for c, n in terms_of(builder, number)]
             return combine(builder, flipped, operator.type.cols, operator.type.rows)
         case "inverse":
-            return inverse(builder, transposed(builder, operator.inputs[0]))
+            return inverse(builder, transposed(builder, operator.inputs[0], known))
         case "family_sum":
-            return family_sum(builder, transposed(builder, operator.inputs[0]))
+            return family_sum(builder, transposed(builder, operator.inputs[0], known))
         case "family_softmax":
-            return family_softmax(builder, transposed(builder, operator.inputs[0]))
+            return family_softmax(builder, transposed(builder, operator.inputs[0], known))
         case "zero":
             return zero(builder, operator.type.cols, operator.type.rows)
         case "function" if operator.attributes[0] in ENTRYWISE:
-            arguments = tuple(transposed(builder, n) for n in operator.inputs)
+            arguments = tuple(transposed(builder, n, known) for n in operator.inputs)
             return function(builder, *operator.attributes[:1], arguments, operator.attributes[1])
     if operator.kind == "identity" or operator.type.is_scalar:
         return number

@@ -36,9 +36,10 @@ def _shared_once(graph: Graph, workload: Workload) -> Graph | None:
 
 def _values(graph: Graph) -> dict[int, Value]:
     builder, numbers = copied(graph)
-    found = {}
+    found: dict[int, Value] = {}
+    known: dict[int, int] = {}
     for old, number in numbers.items():
-        other = transposed(builder, number)
+        other = transposed(builder, number, known)
         stand = SYMMETRIC if number == other else TURNED if number > other else STRAIGHT
         found[old] = (min(number, other), stand)
     return found
