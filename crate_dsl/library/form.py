@@ -19,7 +19,7 @@ from crate_dsl.errors import fail
 from crate_dsl.language.model import ONE
 from crate_dsl.library.scalars import rename_index, scalar_indices, size, tidy
 
-MOST_WORDS = 4096  # of a form; products of sums grow exponentially when they are distributed
+MOST_WORDS = 256  # of a form; products of sums grow exponentially when distributed, and passes try pairs of words
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from crate_dsl.errors import CrateError, Diagnostic
 from crate_dsl.language.model import Block, Model, Step
@@ -53,8 +54,8 @@ def _derive_block(model: Model, block: Block) -> DerivedBlock:
     for step in block.steps:
         try:
             steps.append(derive_step(model, block, step))
-        except CrateError as error:
-            problems += error.diagnostics
+        except CrateError as error:  # the algebra knows no places
+            problems += [replace(found, span=found.span or step.span) for found in error.diagnostics]
     if problems:
         raise CrateError(*problems)
     return DerivedBlock(block, tuple(steps), record)

@@ -5,11 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+import sympy
 
 from crate_dsl.errors import CompilerBug
+from crate_dsl.operators.build import combine, product
 from crate_dsl.operators.cost import Workload, cost
-from crate_dsl.operators.graph import Builder, Graph, Operator
+from crate_dsl.operators.graph import Builder, Graph, Operator, Type
 from crate_dsl.operators.passes import PASSES, optimise_graph, stages
+from crate_dsl.operators.passes.share import share
 from crate_dsl.operators.rewrite import rebuild
 from crate_dsl.operators.verify import verify
 from tests.steps import CASES, graphs, program_of
@@ -83,6 +86,17 @@ def test_weights_are_hoisted_when_tokens_outnumber_features(batch: int, products
     graph = optimised("ista", batch, d=48)
     maps = [n for kind in ("product", "affine") for n in graph.operators(kind) if graph[n].type.batch]
     assert len(maps) == products
+
+
+def test_what_values_have_in_common_is_transposed_once() -> None:
+    """Written out, the last value of this graph has a million million factors."""
+    builder = Builder("nested", {"d": 4, "N": 3}, "N")
+    weights = value = builder.add(Operator("parameter", (), Type("d", "d"), ("W",)))
+    for _ in range(40):
+        terms = [(sympy.Integer(1), product(builder, (value, weights))), (sympy.Integer(2), value)]
+        value = combine(builder, [*terms, (sympy.Integer(3), product(builder, (weights, value)))])
+    graph = builder.graph((("result", value),))
+    assert len(list(share(graph, Workload()))) == len(list(graph))
 
 
 def test_log_determinants_are_taken_on_the_smaller_side() -> None:
