@@ -105,13 +105,14 @@ def test_names_are_only_names(name: str, plain: str, tmp_path: Path) -> None:
 ENERGY = "\nenergy q(Z: d x N) = "
 ENDLESS = {
     "layers": (CRATE, "L = 10^9", "would be 1000000000"),
-    "power": (CRATE, "L = 2^64^64", "not an exact number of reasonable size"),
+    "power": (CRATE, "L = 2^64^64", "this number is not of reasonable size"),
+    "exponent": (CRATE, "L = 2^65", "not an exact number of reasonable size"),
     "powers": (CRATE, "L = ((2^64)^64)^64", "absurdly long"),
     "parentheses": (CRATE + ENERGY + "(" * 9000 + "1" + ")" * 9000, "", "at most 100 levels"),
     "signs": (CRATE + ENERGY + "-" * 15_000 + "1", "", "at most 100 levels"),
     "transposes": (CRATE + ENERGY + "norm2(Z" + "'" * 15_000 + ")", "", "at most 100 levels"),
     "terms": (CRATE + ENERGY + "+".join(["norm2(Z)"] * 1000), "", "at most 100 levels"),
-    "squares": (CRATE + "\nreal q0 = 3" + "".join(f", q{n + 1} = q{n} * q{n}" for n in range(40)), "", "absurdly long"),
+    "squares": (CRATE + "\nreal q0 = 1.1" + "".join(f", q{n + 1} = q{n} * q{n}" for n in range(40)), "", "absurdly long"),
     "words": ("x " * 499_000, "", "more than 20,000 words"),
     "braces": ("{" * 999_999, "", "more than 20,000 words"),
     "characters": ("#" * 2_000_000, "", "more than 1,000,000 characters"),
