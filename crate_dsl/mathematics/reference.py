@@ -80,10 +80,15 @@ def parameter_value(parameter: Parameter, sizes: Mapping[str, int], rng: np.rand
 
 
 def orthonormal_family(members: int, rows: int, cols: int, rng: np.random.Generator) -> np.ndarray:
-    """`members x rows x cols`: columns orthonormal across the family where they fit, else within each member."""
+    """`members x rows x cols`: columns orthonormal across the family where they fit, else within each member.
+
+    Of a member wider than high the rows are orthonormal.
+    """
     if members * cols <= rows:
         basis = np.linalg.qr(rng.standard_normal((rows, members * cols)))[0]
         return basis.reshape(rows, members, cols).transpose(1, 0, 2)
+    if cols > rows:
+        return np.stack([np.linalg.qr(rng.standard_normal((cols, rows)))[0].T for _ in range(members)])
     return np.stack([np.linalg.qr(rng.standard_normal((rows, max(cols, 1))))[0][:, :cols] for _ in range(members)])
 
 

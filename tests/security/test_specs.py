@@ -112,7 +112,7 @@ ENDLESS = {
     "signs": (CRATE + ENERGY + "-" * 15_000 + "1", "", "at most 100 levels"),
     "transposes": (CRATE + ENERGY + "norm2(Z" + "'" * 15_000 + ")", "", "at most 100 levels"),
     "terms": (CRATE + ENERGY + "+".join(["norm2(Z)"] * 1000), "", "at most 100 levels"),
-    "squares": (CRATE + "\nreal q0 = 1.1" + "".join(f", q{n + 1} = q{n} * q{n}" for n in range(40)), "", "absurdly long"),
+    "squares": (CRATE + "\nreal q0 = 1.1" + "".join(f", q{n + 1} = q{n}^2" for n in range(40)), "", "absurdly long"),
     "words": ("x " * 499_000, "", "more than 20,000 words"),
     "braces": ("{" * 999_999, "", "more than 20,000 words"),
     "characters": ("#" * 2_000_000, "", "more than 1,000,000 characters"),
