@@ -90,7 +90,12 @@ def _function(value: Function, among: bool) -> str:
         text = rf"\operatorname{{{name}}}{parens(inner)}"
     closed = template is None or _enclosed(template, 0)
     text = _bracketed(text, not closed and (among or value.transposed))
-    return f"{text}^{{\\top}}" if value.transposed else text
+    return _base(text) + r"^{\top}" if value.transposed else text
+
+
+def _base(text: str) -> str:
+    """What a superscript can be put to: LaTeX takes no second one, so a text that ends in one is grouped."""
+    return f"{{{text}}}" if re.search(r"\^(\{[^{}]*\}|\\top)$", text) else text
 
 
 def _is_loose(form: Form) -> bool:
@@ -160,7 +165,9 @@ def _tree(value: Tree) -> tuple[str, int]:
 def _atom(value: Apply) -> tuple[str, int]:
     template = ATOMS[value.atom].latex
     own = tuple(SUM if _enclosed(template, n) else PRODUCT for n in range(len(value.arguments)))
-    texts = map(_bounded, value.arguments, NEEDS.get(value.atom, own))
+    texts = list(map(_bounded, value.arguments, NEEDS.get(value.atom, own)))
+    if value.atom == "transpose":
+        texts = [_base(texts[0])]
     closed = TIGHT if template.endswith(r"\right)") else PRODUCT
     return template.format(*texts), LEVELS.get(value.atom, closed)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import sympy
+from latex2mathml.converter import convert
 
 from crate_dsl.errors import CompilerBug
 from crate_dsl.library.atoms import ATOMS
@@ -62,6 +63,20 @@ def test_every_function_has_a_notation_and_words(name: str) -> None:
     assert not unbalanced(" ".join(latex.form(form)))
     assert name in plain.form(form)[0]
     assert function_note(name)
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_no_superscript_is_put_to_another(name: str) -> None:
+    """LaTeX refuses `a^b^c`, and so does what makes MathML of it."""
+    column = Form.leaf(Leaf("v", "N", "1"))
+    function = Function(name, (column,) * (2 if name == "hadamard" else 1), (one,), True)
+    convert(" ".join(latex.form(Form("1", "N", (Word(one, (function,)),)))))
+
+
+@pytest.mark.parametrize("atom", ["transpose", "exp", "reciprocal"])
+def test_a_transposed_atom_has_one_superscript(atom: str) -> None:
+    inner = Apply(atom, (Apply("exp", (Matrix(Z),), ("d", "N")),), ("N", "d"))
+    convert(" ".join(latex.tree(Apply("transpose", (inner,), ("d", "N")))))
 
 
 @pytest.mark.parametrize("spell", [latex.form, plain.form])
