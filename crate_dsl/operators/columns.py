@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from crate_dsl.library.atoms import ATOMS
+from crate_dsl.library.constraints import COLUMNWISE
 from crate_dsl.operators.build import ENTRYWISE
 from crate_dsl.operators.graph import Operator
 from crate_dsl.operators.program import StepProgram
@@ -14,7 +16,8 @@ MADE = {"input", "parameter", "identity", "ones", "zero", "constant", "fill"}
 EVERY_ENTRY = {"transpose", "combine", "family_sum", "family_softmax", "prox", "column", "diagonal", "broadcast",
                "formula", "quantity"}  # fmt: skip
 CONTRACTING = {"product", "merged", "affine"}
-COLUMN_BY_COLUMN = {"inverse", "solve", "column_sums", "column_norms", "softmax"}
+PROJECTIONS = {ATOMS[name].projection for name in COLUMNWISE}
+COLUMN_BY_COLUMN = {"inverse", "solve", "column_sums", "column_norms", "softmax"} | PROJECTIONS
 ROW_BY_ROW = {"row_sums", "unit_rows"}
 
 
