@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import crate_dsl.library.arrays as np
 from crate_dsl.compiler import Compilation
-from crate_dsl.mathematics.certify import Finding, certify
+from crate_dsl.mathematics.certify import Finding, certify, singular
 from crate_dsl.mathematics.derivation import DerivedStep
 from crate_dsl.mathematics.evaluate import Point, execute, form_value, tree_value, with_quantities
 from crate_dsl.mathematics.reference import reference_point
@@ -34,21 +34,28 @@ def _graph_findings(compilation: Compilation) -> Iterator[Finding]:
     """Lowered graphs against the forms that they came from, optimised graphs against lowered ones."""
     derived = (step for block in compilation.derivation.blocks for step in block.steps)
     for step, before, after in zip(derived, compilation.program.steps, compilation.optimised.steps, strict=True):
-        place = before.forward.name
-        yield _finding(place, "lowered graph against the derived forms", _lowering_error(compilation, step, before))
-        if compilation.freeze:
-            yield _finding(place, "folded and frozen graphs against the lowered ones", frozen_error(before, after))
-        pairs = [(before.energy, after.energy), (before.start, after.start), *zip(before.fits, after.fits, strict=True)]
-        pairs += [] if compilation.freeze else zip(live_graphs(before), live_graphs(after), strict=True)
-        yield _finding(
-            place, "optimised graphs against the lowered ones", _largest(_pass_error(*pair) for pair in pairs)
-        )
-        if after.pruned:
-            error = first_error(after.pruned, after.forward)
-            yield _finding(place, "what the head reads against the whole result", error)
-        if after.single and not after.pruned:
-            error = first_error(after.single, after.forward)
-            yield _finding(place, "one token by itself against the same among all", error)
+        try:
+            yield from _findings_of(compilation, step, before, after)
+        except np.linalg.LinAlgError:
+            raise singular(step) from None
+
+
+def _findings_of(
+    compilation: Compilation, step: DerivedStep, before: StepProgram, after: StepProgram
+) -> Iterator[Finding]:
+    place = before.forward.name
+    yield _finding(place, "lowered graph against the derived forms", _lowering_error(compilation, step, before))
+    if compilation.freeze:
+        yield _finding(place, "folded and frozen graphs against the lowered ones", frozen_error(before, after))
+    pairs = [(before.energy, after.energy), (before.start, after.start), *zip(before.fits, after.fits, strict=True)]
+    pairs += [] if compilation.freeze else zip(live_graphs(before), live_graphs(after), strict=True)
+    yield _finding(place, "optimised graphs against the lowered ones", _largest(_pass_error(*pair) for pair in pairs))
+    if after.pruned:
+        error = first_error(after.pruned, after.forward)
+        yield _finding(place, "what the head reads against the whole result", error)
+    if after.single and not after.pruned:
+        error = first_error(after.single, after.forward)
+        yield _finding(place, "one token by itself against the same among all", error)
 
 
 def _penalty_findings(compilation: Compilation) -> Iterator[Finding]:

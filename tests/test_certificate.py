@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 import sympy
 
 from crate_dsl.certificate import certificate
 from crate_dsl.compiler import Compilation, compile_spec
+from crate_dsl.errors import CrateError, Source
 from crate_dsl.mathematics.derivation import Derivation
 from crate_dsl.operators.freeze import freeze
 from crate_dsl.operators.lower import lower
@@ -56,3 +58,30 @@ def test_a_wrong_pass_is_caught() -> None:
     compilation.__dict__["optimised"] = lower(tampered(compilation.derivation))
     text, passed = certificate(compilation)
     assert not passed and "FAILED" in text
+
+
+def of_energy(energy: str) -> Compilation:
+    text = (
+        f"network Odd\nsize d = 6, N = 4\nreal eta = 0.02, zero = 0\nenergy e(Z: d x N) = {energy}\n"
+        "input vectors(d, N)\ntokens Z: d x N = vectors\n"
+        "encoder repeat 1 { compress Z by e(Z) { step eta } }\nhead tokens\n"
+    )
+    return Compilation(Source("odd.crate", text), None, {})
+
+
+@pytest.mark.parametrize(
+    "energy", ["norm2(Z) + 1e60", "logdet(I + zero * Z' * Z)", "zero * norm2(Z)", "total(exp(1e-60 * Z))"]
+)
+def test_rounding_of_an_energy_is_no_failure(energy: str) -> None:
+    assert certificate(of_energy(energy))[1]
+
+
+@pytest.mark.parametrize("energy", ["total(exp(1e60 * Z))", "total(log(Z - 9 * Z .* Z))"])
+def test_an_energy_without_a_value_is_not_verified(energy: str) -> None:
+    text, passed = certificate(of_energy(energy))
+    assert not passed and "the energy has no finite value at the reference point" in text
+
+
+def test_a_singular_matrix_is_an_error_with_a_place() -> None:
+    with pytest.raises(CrateError, match="odd.crate:7:20: this step cannot be computed"):
+        certificate(of_energy("logdet(I - 1e60 * Z' * Z) + logdet(I + 1e60 * Z * Z')"))

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import crate_dsl.library.arrays as np
+from crate_dsl.errors import CrateError, fail
 from crate_dsl.library.form import Form, Inverse, Leaf, Word
 from crate_dsl.library.tree import Scalar, Tree
 from crate_dsl.mathematics.derivation import (
@@ -37,6 +38,7 @@ from crate_dsl.mathematics.reference import normalised, reference_point
 
 TOLERANCE = 1e-6  # of finite differences; what is measured is printed beside it
 DIRECTIONS = 3
+ROUNDING = 1e-11  # of a difference of energies over the step that it is taken at, relative to the energy
 POWER_ITERATIONS = 30
 SEARCHED = 100  # points of a constraint, at every distance
 
@@ -58,13 +60,26 @@ class Finding:
 
 
 def certify(derivation: Derivation) -> tuple[Finding, ...]:
-    """All findings about the blocks of a network, in their order."""
+    """All findings about the blocks of a network, in their order.
+
+    Raises:
+        CrateError: where a step has no value at the reference point.
+    """
     findings: list[Finding] = []
     for block in derivation.blocks:
         for step in block.steps:
-            point = reference_point(derivation.model, block.block, step)
-            findings += _step_findings(f"{block.block.role}.{step.step.label}", step, point)
+            try:
+                point = reference_point(derivation.model, block.block, step)
+                findings += _step_findings(f"{block.block.role}.{step.step.label}", step, point)
+            except np.linalg.LinAlgError:
+                raise singular(step) from None
     return (*findings, *_round_trips(derivation))
+
+
+def singular(step: DerivedStep) -> CrateError:
+    """The error where numpy finds no inverse of a matrix of a step."""
+    hint = "a matrix that it inverts is singular there: is a number in it negative, too large or too small?"
+    return fail("this step cannot be computed at the points where it is checked", step.step.span, hint)
 
 
 def _step_findings(place: str, step: DerivedStep, point: Point) -> Iterator[Finding]:
@@ -96,7 +111,9 @@ def _gradient_finding(place: str, step: DerivedStep, line: DerivationStep, point
     point = _with_start(step, variable, point)
     energy = _smooth_part(step, line.before, variable)
     error = _difference(energy, variable, form_value(line.after, point), point)
-    return Finding(place, f"gradient in {variable.name} against finite differences", error, bool(error < TOLERANCE))
+    claim = f"gradient in {variable.name} against finite differences"
+    undefined = "" if np.isfinite(energy(point)) else "the energy has no finite value at the reference point"
+    return Finding(place, claim, error, bool(error < TOLERANCE), undefined)
 
 
 def _causal_finding(place: str, step: DerivedStep, line: DerivationStep, point: Point) -> Finding:
@@ -135,9 +152,13 @@ def _smooth_part(step: DerivedStep, energy: Tree, variable: Leaf) -> Callable[[P
 def _difference(
     energy: Callable[[Point], float], variable: Leaf, gradient: np.ndarray, point: Point, last: bool = False
 ) -> float:
-    """The largest relative error of directional derivatives along a few random directions, or in the last column."""
-    rng, worst = np.random.default_rng(2), 0.0
+    """The largest relative error of directional derivatives along a few random directions, or in the last column.
+
+    Relative to the gradient, or where that is smaller to what the rounding of the energy leaves of a difference.
+    """
+    rng, errors = np.random.default_rng(2), []
     value = point.matrices[variable.name]
+    rounding = ROUNDING * max(1.0, abs(energy(point))) / TOLERANCE
     for _ in range(DIRECTIONS):
         direction = rng.standard_normal(value.shape)
         direction[:, : -1 if last else 0] = 0
@@ -148,9 +169,9 @@ def _difference(
 
         slopes = [(along(h) - along(-h)) / (2 * h) for h in (1e-3, 5e-4)]
         numeric = (4 * slopes[1] - slopes[0]) / 3  # Richardson: the error is of fourth order in h
-        scale = np.linalg.norm(gradient) * np.linalg.norm(direction)
-        worst = max(worst, abs(numeric - float((gradient * direction).sum())) / scale)
-    return worst
+        scale = max(np.linalg.norm(gradient) * np.linalg.norm(direction), rounding)
+        errors.append(abs(numeric - float((gradient * direction).sum())) / scale)
+    return float(np.max(errors))  # one that is not a number included, which `max` may pass over
 
 
 def _solution_finding(place: str, step: DerivedStep, line: DerivationStep, point: Point) -> Finding:
