@@ -53,7 +53,7 @@ def applied(name: str, value: sympy.Expr, numbers: Numbers, span: Span | None) -
     Raises:
         CrateError: where it is no finite real number, or none of reasonable size.
     """
-    known = _in_force(value, numbers)
+    known = in_force(value, numbers)
     if name == "reciprocal":
         _check_divisor(value, numbers, span)
     if name == "sqrt" and known.is_negative:
@@ -65,12 +65,12 @@ def applied(name: str, value: sympy.Expr, numbers: Numbers, span: Span | None) -
 
 
 def _check_divisor(divisor: sympy.Expr, numbers: Numbers, span: Span | None) -> None:
-    if _in_force(divisor, numbers).is_zero:
+    if in_force(divisor, numbers).is_zero:
         raise _refused("division by zero", divisor, numbers, span)
 
 
 def _check_power(base: sympy.Expr, exponent: sympy.Expr, numbers: Numbers, span: Span | None) -> None:
-    known, power = _in_force(base, numbers), _in_force(exponent, numbers)
+    known, power = in_force(base, numbers), in_force(exponent, numbers)
     if power.is_number and abs(power) > MAX_EXPONENT:
         hint = f"exponents go from -{MAX_EXPONENT} to {MAX_EXPONENT}"
         raise _refused("this power is not a number of reasonable size", exponent, numbers, span, hint)
@@ -81,7 +81,7 @@ def _check_power(base: sympy.Expr, exponent: sympy.Expr, numbers: Numbers, span:
 
 
 def _sensible(value: sympy.Expr, numbers: Numbers, span: Span | None) -> sympy.Expr:
-    known = _in_force(value, numbers)
+    known = in_force(value, numbers)
     if known.is_Rational and max(known.p.bit_length(), known.q.bit_length()) > MAX_BITS:
         raise fail("this number is absurdly long", span, SENSIBLE)
     if known.is_number and not known.is_zero and not 1 / MAX_MAGNITUDE <= abs(known) <= MAX_MAGNITUDE:
@@ -89,7 +89,8 @@ def _sensible(value: sympy.Expr, numbers: Numbers, span: Span | None) -> sympy.E
     return value
 
 
-def _in_force(value: sympy.Expr, numbers: Numbers) -> sympy.Expr:
+def in_force(value: sympy.Expr, numbers: Numbers) -> sympy.Expr:
+    """The value at the sizes and reals in force."""
     return value.xreplace({s: numbers[s.name] for s in value.free_symbols if s.name in numbers})
 
 

@@ -14,7 +14,7 @@ from crate_dsl.library.atoms import ATOMS
 from crate_dsl.library.form import Leaf
 from crate_dsl.library.scalars import scalar, sign_of, size
 from crate_dsl.library.tree import Apply, Matrix, Scalar, SoftmaxOver, SumOver, Tree
-from crate_dsl.mathematics.arithmetic import FUNCTIONS, Numbers, applied, combined
+from crate_dsl.mathematics.arithmetic import FUNCTIONS, Numbers, applied, combined, in_force
 from crate_dsl.mathematics.differentiate import depends
 from crate_dsl.mathematics.quantities import Held
 
@@ -100,7 +100,12 @@ def step_scope(model: Model, block: Block, step: Step, held: Held) -> Scope:
     """The scope of a step's energy: its arguments, bound to what the step puts there."""
     outer = scalars_in_force(model, block)
     outer |= {name: quantity.symbol() for name, quantity in held.quantities.items() if quantity.stated}
-    return energy_scope(step.energy, step.actuals, outer, numbers_in_force(model, block), held)
+    numbers = numbers_in_force(model, block)
+    lets = {name: q.tree.value for name, q in held.quantities.items() if q.stated and isinstance(q.tree, Scalar)}
+    for name, value in lets.items():
+        if (known := in_force(value, numbers)).is_Rational:
+            numbers[name] = known
+    return energy_scope(step.energy, step.actuals, outer, numbers, held)
 
 
 def energy_scope(

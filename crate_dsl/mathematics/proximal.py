@@ -15,6 +15,7 @@ from crate_dsl.library.atoms import QuadraticPiece, Separable
 from crate_dsl.mathematics.derivation import Piece, Prox
 
 oo = sympy.oo
+POSITIVE = "declare a learned weight positive: learn tau > 0 = 0.1"
 
 
 def add(terms: list[tuple[sympy.Expr, Separable]]) -> Separable:
@@ -58,7 +59,7 @@ def derive_prox(g: Separable, t: sympy.Expr, span: Span | None = None) -> Prox:
     pieces: list[Piece] = []
     for number, piece in enumerate(g.pieces):
         if number and not _convex_at(g.pieces[number - 1], piece):
-            hint = "its slope must not fall where it kinks; declare a learned weight positive: learn tau > 0 = 0.1"
+            hint = f"its slope must not fall where it kinks; {POSITIVE}"
             raise fail("no proximal rule for this sum of penalties", span, hint)
         pieces += _kink(g, number, t) + [_interior(piece, t)]
     last = g.pieces[-1]
@@ -66,6 +67,12 @@ def derive_prox(g: Separable, t: sympy.Expr, span: Span | None = None) -> Prox:
         end = _image(last, last.upper, t)
         pieces.append(Piece(end, oo, sympy.Integer(0), last.upper))
     for at, depth in g.drops:
+        if not depth.is_nonnegative:
+            raise fail(
+                "no proximal rule for a count of non-zeros with this weight",
+                span,
+                f"it must not be negative; {POSITIVE}",
+            )
         pieces = _weigh(pieces, at, depth * t, span)
     return Prox(tuple(pieces))
 

@@ -143,6 +143,9 @@ def penalty_prox(penalties: list[Term], unknown: Leaf, statement: Statement) -> 
             message = one_left if lower == upper else "no value satisfies the bounds of this penalty"
             hint = f"the lower bound is {lower:g}, the upper one {upper:g}; it has to be above"
             raise fail(message, penalties[0].tree.span, hint)
+        if not statement.start_value(1 + 2 * statement.size * piece.square) > 0:
+            hint = "1/2 (z - v)^2 + eta g(z) has no minimum as training starts: weigh the square less, or step less"
+            raise fail("no proximal map: this penalty falls too steeply", penalties[0].tree.span, hint)
     return derive_prox(total, statement.size, statement.step.span)
 
 

@@ -7,10 +7,12 @@ seeks the minimiser A of a regularised least-squares problem of the tokens in th
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 from crate_dsl.errors import fail
 from crate_dsl.library.form import Form, Inverse, Leaf, Word, leaves
+from crate_dsl.mathematics.arithmetic import in_force
 from crate_dsl.mathematics.derivation import EXACT, Assignment, DerivationStep, DerivedStep, Objective
 from crate_dsl.mathematics.differentiate import depends, gradient
 from crate_dsl.mathematics.proximal_step import held, terms, unknown_leaf
@@ -67,7 +69,12 @@ def solved(slope: Form, unknown: Leaf, statement: Statement) -> Form:
     """
     own = [word for word in slope.words if _holds(word, unknown)]
     rest = Form.of(slope.rows, slope.cols, (word for word in slope.words if not _holds(word, unknown)))
-    linear = own and all(w.factors[-1] == unknown and not _holds(_without_last(w), unknown) for w in own)
+    if not _weighs(rest.words, statement):
+        hint = "all that the minimiser depends on has weight 0: write an energy such as norm2(X - D * Z)"
+        raise fail(f"the solution does not depend on {_given(statement)}", statement.step.span, hint)
+    linear = _weighs(own, statement) and all(
+        w.factors[-1] == unknown and not _holds(_without_last(w), unknown) for w in own
+    )
     if not linear:
         hint = f"the energy must be quadratic in {unknown.name}, such as 1/2 * norm2({unknown.name} - D * Z)"
         raise fail(f"the energy cannot be solved for {unknown.name}", statement.step.span, hint)
@@ -76,6 +83,11 @@ def solved(slope: Form, unknown: Leaf, statement: Statement) -> Form:
         return rest.scaled(-1 / matrix.words[0].coefficient)
     inverse = Form(unknown.rows, unknown.rows, (Word(own[0].coefficient / own[0].coefficient, (Inverse(matrix),)),))
     return -(inverse @ rest)
+
+
+def _weighs(words: Iterable[Word], statement: Statement) -> bool:
+    """Whether any word is there at the sizes and reals in force."""
+    return any(in_force(word.coefficient, statement.scope.numbers) != 0 for word in words)
 
 
 def _given(statement: Statement) -> str:
