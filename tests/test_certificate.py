@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import sympy
 
@@ -13,7 +14,9 @@ from crate_dsl.compiler import Compilation, compile_spec
 from crate_dsl.errors import CrateError, Source
 from crate_dsl.mathematics.derivation import Derivation
 from crate_dsl.operators.freeze import freeze
+from crate_dsl.operators.interpret import interpret
 from crate_dsl.operators.lower import lower
+from crate_dsl.operators.verify import distinct_sizes, random_inputs
 
 SPEC = Path(__file__).parent.parent / "specs" / "crate.crate"
 
@@ -60,11 +63,11 @@ def test_a_wrong_pass_is_caught() -> None:
     assert not passed and "FAILED" in text
 
 
-def of_energy(energy: str) -> Compilation:
+def of_energy(energy: str, loss: str = "", head: str = "head tokens") -> Compilation:
     text = (
-        f"network Odd\nsize d = 6, N = 4\nreal eta = 0.02, zero = 0\nenergy e(Z: d x N) = {energy}\n"
+        f"network Odd\nsize d = 6, N = 4\nreal eta = 0.02, zero = 0\nenergy e(Z: d x N) = {energy}\n{loss}\n"
         "input vectors(d, N)\ntokens Z: d x N = vectors\n"
-        "encoder repeat 1 { compress Z by e(Z) { step eta } }\nhead tokens\n"
+        f"encoder repeat 1 {{ compress Z by e(Z) {{ step eta }} }}\n{head}\n"
     )
     return Compilation(Source("odd.crate", text), None, {})
 
@@ -83,5 +86,21 @@ def test_an_energy_without_a_value_is_not_verified(energy: str) -> None:
 
 
 def test_a_singular_matrix_is_an_error_with_a_place() -> None:
-    with pytest.raises(CrateError, match="odd.crate:7:20: this step cannot be computed"):
+    with pytest.raises(CrateError, match="odd.crate:8:20: this step cannot be computed"):
         certificate(of_energy("logdet(I - 1e60 * Z' * Z) + logdet(I + 1e60 * Z * Z')"))
+
+
+@pytest.mark.parametrize("energy", ["1/(d - 7) * norm2(Z)", "sqrt(d - 5.5) * norm2(Z)", "log(N - 3) * norm2(Z)"])
+def test_sizes_at_which_a_number_has_no_value_are_left_out(energy: str) -> None:
+    """Graphs are compared at small random sizes, which a spec need not allow for."""
+    compilation = of_energy(energy)
+    assert certificate(compilation)[1]
+    before = compilation.program.blocks[0].steps[0].forward
+    with np.errstate(all="raise"):
+        interpret(replace(before, sizes=distinct_sizes(before)), random_inputs(before))
+
+
+@pytest.mark.parametrize("loss", ["0 * e(Z)", "0 * e(Z) + 0.1 * e(Z)", "zero * e(Z)", "1/(N - 5) * e(Z)"])
+def test_penalties_may_weigh_nothing(loss: str) -> None:
+    text, passed = certificate(of_energy("norm2(Z)", f"loss cross_entropy + {loss}", "head classify(3) of mean"))
+    assert passed and "stated energies" in text

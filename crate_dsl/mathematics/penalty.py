@@ -46,6 +46,8 @@ def _weight(penalty: Penalty, outer: Mapping[str, sympy.Expr], numbers: Numbers)
 def _scaled(weight: sympy.Expr, tree: Tree) -> Tree:
     if isinstance(tree, Scalar):
         return Scalar(weight * tree.value, tree.span)
+    if weight == 0:
+        return Scalar(weight, tree.span)
     return tree if weight == 1 else Apply("scale", (Scalar(weight), tree), tree.shape)
 
 

@@ -48,7 +48,23 @@ def relative_error(found: np.ndarray, wanted: np.ndarray) -> float:
 
 
 def distinct_sizes(graph: Graph) -> dict[str, int]:
-    """A small size for every axis, all different, but equal for axes that a sum makes equal (a dropped adjoint)."""
+    """A small size for every axis, all different, but equal for axes that a sum makes equal (a dropped adjoint).
+
+    Others are taken where a number would have no value, as 1 / (d - 7) where d is 7.
+    """
+    turned = (DISTINCT[n:] + DISTINCT[:n] for n in range(len(DISTINCT)))
+    choices = [_sizes(graph, choice) for choice in turned]
+    return next((sizes for sizes in choices if _defined(graph, sizes)), choices[0])
+
+
+def _defined(graph: Graph, sizes: Mapping[str, int]) -> bool:
+    symbols = (symbol for symbol in coefficient_symbols(graph) if symbol.name in sizes)
+    known = {symbol: sympy.Integer(sizes[symbol.name]) for symbol in symbols}
+    values = (value for number in graph for value in _expressions(graph[number].attributes))
+    return not any(value.xreplace(known).has(sympy.zoo, sympy.nan, sympy.I) for value in values)
+
+
+def _sizes(graph: Graph, choice: tuple[int, ...]) -> dict[str, int]:
     equal = nx.Graph()
     equal.add_nodes_from(sorted(_axes(graph)))
     for number in graph:
@@ -59,7 +75,7 @@ def distinct_sizes(graph: Graph) -> dict[str, int]:
                 equal.add_edge(operator.type.cols, graph[source].type.cols)
     sizes = dict(graph.sizes)
     groups = sorted(nx.connected_components(equal), key=lambda group: (graph.tokens in group, min(group)))
-    for group, size in zip(groups, DISTINCT, strict=False):
+    for group, size in zip(groups, choice, strict=False):
         fixed = [int(axis) for axis in group if axis.isdigit()]
         sizes |= {axis: fixed[0] if fixed else size for axis in group if not axis.isdigit()}
     return sizes
