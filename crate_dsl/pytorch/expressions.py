@@ -47,7 +47,7 @@ def scalar_code(value: sympy.Expr, lookup: Lookup) -> Code:
         return Code(text, ATOM if value >= 0 else UNARY)
     if value.is_Rational:
         return _rational(value)
-    if value.is_Float:
+    if value.is_Float or value.is_NumberSymbol:  # e, of exp(1)
         return Code(repr(float(value)), ATOM if value >= 0 else UNARY)
     if value.is_Add:
         return _sum([scalar_code(term, lookup) for term in value.as_ordered_terms()])

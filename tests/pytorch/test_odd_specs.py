@@ -63,6 +63,7 @@ ODD = {
         "compress Z by e(Z, v) {norm layer; step 0.02}",
     ),
     "a solve": ("include codes", "solve Z by ridge(A | Z, D, mu) {norm layer}"),
+    "the number e": ("energy e(Z: d x N) = exp(1) * norm2(Z)", "compress Z by e(Z) {step 0.05}"),
     "a large number": ("energy e(Z: d x N) = 1e30 * norm2(Z)", "compress Z by e(Z) {step 1e-31}"),
 }
 
