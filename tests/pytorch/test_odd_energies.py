@@ -137,6 +137,16 @@ CAUSAL = {
         "v",
         lambda Z, v: total(gram(Z) * gram(Z + v)) / Z.shape[-1],
     ),
+    "a head's map in full precision": (
+        "sum(k in K) total((column_sums(Z) * column_sums(U[k]' * Z)' * column_sums(U[k]' * Z)) .^ 3)",
+        "U",
+        lambda Z, U: sum(total((cols(Z) @ gram(cols(U[k].mT @ Z))) ** 3) for k in range(K)),
+    ),
+    "a head's sums in full precision": (
+        "sum(k in K) total(row_sums(row_sums(U[k]' * Z) * column_sums(Z) .+ b[k]) .^ 3)",
+        "Ub",
+        lambda Z, U, b: sum(total(rows(rows(U[k].mT @ Z) @ cols(Z) + b[k]) ** 3) for k in range(K)),
+    ),
     "a row's products": ("1/N * total((v' * Z)' * (v' * Z))", "v", lambda Z, v: total(gram(v.mT @ Z)) / Z.shape[-1]),
 }
 
