@@ -152,16 +152,16 @@ def _unflattened(family: str, speaker: Speaker) -> str:
     return f".unflatten(0, ({speaker.size(family)}, -1))"
 
 
-def _stacked(family: int, speaker: Speaker) -> str:
-    """The members of a family below each other, as it is stored; not so where it is held in full precision."""
-    code, apart = speaker.code(family, True), _unflattened(speaker.operator(family).type.family, speaker)
+def _stacked(family: int, wide: Type, speaker: Speaker) -> str:
+    """The members of a family below each other, as it is stored, but for numbers and in full precision."""
+    code, apart = speaker.code(family, True, wide), _unflattened(speaker.operator(family).type.family, speaker)
     return code.text.removesuffix(apart) if code.text.endswith(apart) else f"{code.at(ATOM)}.flatten(0, 1)"
 
 
 def _heads(op: Operator, speaker: Speaker, bias: str) -> Code:
     """`U[k]' Z` for all k at once: one product with the stacked maps, then the heads apart."""
     maps = speaker.operator(op.inputs[0])
-    weight = _stacked(maps.inputs[0], speaker)
+    weight = _stacked(maps.inputs[0], op.type, speaker)
     call = linear(op.inputs[1], weight, bias, speaker)
     return Code(f"{speaker.helper('split_heads')}({call}, {speaker.size(maps.type.family)})", ATOM, True)
 
@@ -169,7 +169,7 @@ def _heads(op: Operator, speaker: Speaker, bias: str) -> Code:
 @spell("merged", "merged")
 def _merged(op: Operator, speaker: Speaker) -> Code:
     """`sum_k U_k X_k`: the heads beside each other, times the stacked maps."""
-    weight = _stacked(op.inputs[0], speaker)
+    weight = _stacked(op.inputs[0], op.type, speaker)
     value = speaker.code(op.inputs[1], True, op.type).text
     merged = f"{speaker.helper('merge_heads')}({value}){speaker.narrowing(op.inputs[1])}"
     bias = _vector(op.inputs[2], speaker) if len(op.inputs) > 2 else ""

@@ -147,6 +147,11 @@ CAUSAL = {
         "Ub",
         lambda Z, U, b: sum(total(rows(rows(U[k].mT @ Z) @ cols(Z) + b[k]) ** 3) for k in range(K)),
     ),
+    "a frozen number per head": (
+        "sum(k in K) logdet(I + 0.1 * (b[k] * (v' * Z))' * (b[k] * (v' * Z)))",
+        "bv",
+        lambda Z, b, v: sum(logdet(0.1 * gram(b[k] @ v.mT @ Z)) for k in range(K)),
+    ),
     "a row's products": ("1/N * total((v' * Z)' * (v' * Z))", "v", lambda Z, v: total(gram(v.mT @ Z)) / Z.shape[-1]),
 }
 
