@@ -161,7 +161,10 @@ def _stacked(family: int, wide: Type, speaker: Speaker) -> str:
 def _heads(op: Operator, speaker: Speaker, bias: str) -> Code:
     """`U[k]' Z` for all k at once: one product with the stacked maps, then the heads apart."""
     maps = speaker.operator(op.inputs[0])
-    weight = _stacked(maps.inputs[0], op.type, speaker)
+    if maps.kind == "transpose":
+        weight = _stacked(maps.inputs[0], op.type, speaker)
+    else:  # made once, of frozen weights
+        weight = f"{speaker.code(op.inputs[0], False, op.type).at(ATOM)}.flatten(0, 1)"
     call = linear(op.inputs[1], weight, bias, speaker)
     return Code(f"{speaker.helper('split_heads')}({call}, {speaker.size(maps.type.family)})", ATOM, True)
 

@@ -196,6 +196,11 @@ PLAIN = {
         "logsumexp((Z .+ -1/N * row_sums(Z))' * (Z .+ -1/N * row_sums(Z)))", "",
         lambda Z: lse(gram(Z - rows(Z) / N)),
     ),
+    "frozen maps with a bias": (
+        "sum(k in K) logsumexp(0.1 * ((U[k]' * v) * column_sums(Z) .+ (U[k]' * v .+ U[k]' * v))'"
+        " * ((U[k]' * v) * column_sums(Z) .+ (U[k]' * v .+ U[k]' * v)))",
+        "Uv", lambda Z, U, v: sum(lse(0.1 * gram(U[k].mT @ v @ (cols(Z) + 2))) for k in range(K)),
+    ),
     "a number per head": (
         "sum(k in K) total(b[k]' * row_sums(U[k]' * Z) .^ 2 * column_sums(U[k]' * Z))", "Ub",
         heads(lambda W, b: total(b.mT @ rows(W).square() @ cols(W))),
