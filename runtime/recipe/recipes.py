@@ -154,6 +154,8 @@ def keys_beside(path: list[str], content: Mapping[str, Any]) -> Iterable[str]:
         return SECTIONS[path[0]].model_fields
     section = content[path[0]]
     name = section.get("name", UNNAMED.get(path[0])) if isinstance(section, dict) else section
+    if not isinstance(name, str) or name not in CHOICES[path[0]]:
+        return ()  # that is a mistake of its own
     kind: type[BaseModel] = CHOICES[path[0]][name]
     for part in path[1:-1]:
         kind = kind.model_fields[part].annotation
