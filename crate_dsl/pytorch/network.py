@@ -298,7 +298,8 @@ class NetworkWriter:
 
     def _energies(self) -> list[str]:
         lines = [self._start(), "found = {}"]
-        for stage in self._stages:
+        blocks = [number for number, stage in enumerate(self._stages) if stage.block]
+        for stage in self._stages[: blocks[-1] + 1]:  # nothing reads what norms behind the last block make
             if stage.norm:
                 lines += [f"z = self.{stage.name}(z)"]
             elif stage.block:

@@ -10,7 +10,6 @@ from pathlib import Path
 from PIL import Image
 from torch import Tensor, nn
 
-from crate_dsl import CrateError
 from runtime.data.photographs import Photographs
 from runtime.data.source import DataSource
 from runtime.errors import UserError
@@ -18,8 +17,10 @@ from runtime.instruments.subject import Shown, Subject, assembled, subject_of
 from runtime.network import SHAPES, Compiled, Shape, compile_network, kind_of
 from runtime.predicting.reading import opened
 from runtime.recipe import recipes
+from runtime.recipe.compiling import compile_recipe
 from runtime.recipe.schema import Recipe
 from runtime.storage import checkpoint, untrusted
+from runtime.storage.file_names import numbered
 from runtime.storage.trained import Trained, network_of, recipe_of
 from runtime.storage.trained import assembled as with_weights
 
@@ -71,11 +72,7 @@ def distinct(found: Sequence[Named]) -> list[str]:
     """Labels that differ: of those that are alike the later ones are numbered, past numbers that are taken."""
     labels: list[str] = []
     for each in found:
-        label, number = each.label, 1
-        while label in labels:
-            number += 1
-            label = f"{each.label} ({number})"
-        labels.append(label)
+        labels.append(numbered(each.label, labels, "{} ({})"))
     return labels
 
 
@@ -119,18 +116,12 @@ def given_weights(spec: Path, file: Path, asked: Asked) -> Trained:
 
 def fresh(each: Named, asked: Asked) -> Subject:
     """The network of a spec as it is initialised, with the sizes of the recipe where none are asked for."""
-    name = asked.recipe or recipes.default(kind_of(each.spec))
-    recipe = recipes.load(recipes.find(name), asked.overrides)
+    recipe = recipes.load(recipes.find(asked.recipe or recipes.default(kind_of(each.spec))), asked.overrides)
     if asked.preset or asked.sizes:
         recipe = recipe.model_copy(update={"preset": asked.preset, "sizes": dict(asked.sizes)})
-    try:
         compiled = compile_network(each.spec, recipe.preset, recipe.sizes, recipe.seed)
-    except CrateError as error:
-        if asked.preset or asked.sizes:
-            raise
-        sizes = ", ".join([*[f"preset {recipe.preset}"] * bool(recipe.preset), *recipe.sizes])
-        hint = f"the recipe {name} sets {sizes}; --recipe chooses another, --preset and --set choose other sizes"
-        raise UserError(f"{error}\n{hint}" if sizes else str(error)) from None
+    else:
+        compiled = compile_recipe(each.spec, recipe)
     recipe = with_fitting_data(recipe, compiled, asked)
     return assembled(each.label, compiled, None, recipe, asked.count, shown(asked, recipe, compiled.module))
 

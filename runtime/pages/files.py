@@ -14,6 +14,7 @@ from pathlib import Path
 from runtime.images.pictures import save
 from runtime.instruments.section import Cell, Curve, Section, Sheet
 from runtime.storage import checkpoint
+from runtime.storage.file_names import as_file_name, numbered
 
 PRINTED = 200  # dots per inch of a PNG
 TAKEN = ("together", "side-by-side")  # by what is said of several networks at once
@@ -41,12 +42,8 @@ def prefixes(found: Sequence[Measured]) -> list[str]:
     """
     names: list[str] = []
     for each in found:
-        plain = re.sub(r"[^\w.+-]+", "-", each.label.lower().replace("=", "-")).strip("-.")[:LONGEST] or "network"
-        name, number = plain, 1
-        while name in names or name in TAKEN:
-            number += 1
-            name = f"{plain}-{number}"
-        names.append(name)
+        name = as_file_name(each.label.lower(), LONGEST).strip(".") or "network"
+        names.append(numbered(name, (*TAKEN, *names)))
     return names
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
@@ -12,6 +11,7 @@ import crate_dsl
 from crate_dsl import Compilation, CrateError, Variant, Variations
 from runtime.errors import UserError
 from runtime.recipe.schema import Recipe
+from runtime.storage.file_names import as_file_name, numbered
 
 LIMIT = 64  # variants of one grid
 Axes = Mapping[str, tuple[str, ...]]  # what is varied -> to what
@@ -122,13 +122,7 @@ def _compiled(candidate: Candidate, preset: str | None) -> Candidate:
 
 
 def _file_name(label: str, others: Sequence[Candidate]) -> str:
-    """The label without what file systems dislike, made unique."""
-    stem = re.sub(r"[^\w.+-]+", "-", label.replace("=", "-")).strip("-")[:100]
-    name, number = stem, 1
-    while name in {other.name for other in others}:
-        number += 1
-        name = f"{stem}-{number}"
-    return name
+    return numbered(as_file_name(label, 100), {other.name for other in others})
 
 
 def write_specs(found: Iterable[Candidate], preset: str | None, folder: Path) -> None:

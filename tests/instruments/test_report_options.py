@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from crate_dsl import CrateError
 from runtime import report
 from runtime.errors import UserError
 from runtime.instruments.naming import Asked, Named, subject_named
@@ -48,5 +49,5 @@ def test_sizes_that_only_the_recipe_names(tmp_path: Path) -> None:
     text = (SPECS / "crate.crate").read_text(encoding="utf-8")
     spec.write_text(text.replace("image = ", "side = ").replace("image, image)", "side, side)"), encoding="utf-8")
     asked = Asked(None, None, [], None, {}, 2)
-    with pytest.raises(UserError, match=r"the recipe classify_digits sets preset digits.*; --recipe chooses another"):
+    with pytest.raises(CrateError, match='recipe:1:7: there is no "image" (.|\n)*sizes.image=null leaves it out'):
         subject_named(Named("other", None, spec), asked)

@@ -18,6 +18,7 @@ import crate_dsl
 from crate_dsl import module_of
 from runtime.bench.workload import workload
 from runtime.network import compile_network
+from tests.pytorch.test_transforms import LEARNED
 from tests.specs import small_preset
 
 SPECS = Path(__file__).parents[2] / "specs"
@@ -121,13 +122,11 @@ def outcome(
 
 
 @on_a_gpu
-@pytest.mark.parametrize("spec", sorted(SPECS.glob("*.crate")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("spec", LEARNED, ids=lambda path: path.stem)
 def test_every_spec_on_a_gpu(spec: Path) -> None:
     """Equal to the processor in float64, and near it in bfloat16."""
     preset = small_preset(spec.read_text())
     compiled = compile_network(spec, preset, {}, gpu=True)
-    if not any(True for _ in compiled.module.parameters()):
-        pytest.skip("it is constructed from data")
     exact = outcome(compiled.module, compiled.shape, "cpu", "float64")
     torch.testing.assert_close(outcome(compiled.module, compiled.shape, "cuda", "float64"), exact, **CLOSE)
     for found, wanted in zip(outcome(compiled.module, compiled.shape, "cuda", "bfloat16"), exact, strict=True):
