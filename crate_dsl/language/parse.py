@@ -34,7 +34,7 @@ def parse(source: Source) -> Spec:
         raise CrateError(*sorted(diagnostics, key=_place)[:MAX_DIAGNOSTICS])
     name, description = networks[0]
     items = tuple(node for node in nodes if not isinstance(node, tuple))
-    return Spec(source, name.name, name.span, description, items)
+    return Spec(source, name.name, description, items)
 
 
 def parse_energies(source: Source) -> tuple[EnergyDeclaration | Include, ...]:

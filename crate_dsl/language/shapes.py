@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-from crate_dsl.errors import CrateError, Diagnostic, Span, known
+from crate_dsl.errors import Diagnostic, Span, known
 from crate_dsl.language import syntax
 from crate_dsl.language.model import ONE, SCALAR, Shape
 from crate_dsl.language.report import article, within
@@ -47,19 +47,6 @@ class Typed:
 
 class Unknown(Exception):
     """The shape follows from something that has been reported already."""
-
-
-def shape_of(expression: syntax.Expression, environment: Environment, vocabulary: Vocabulary) -> Shape:
-    """The shape of an expression; `IDENTITY` where it is a bare `I`.
-
-    Raises:
-        CrateError: with every clash and unknown name in it.
-    """
-    shapes = Shapes(vocabulary)
-    shape = shapes.of(expression, environment)
-    if shape is None or shapes.diagnostics:
-        raise CrateError(*shapes.diagnostics)
-    return shape
 
 
 class Shapes:

@@ -369,7 +369,6 @@ class Spec:
 
     source: Source
     name: str
-    name_span: Span
     description: str
     items: tuple[Item, ...]
     included: tuple[EnergyDeclaration, ...] = ()

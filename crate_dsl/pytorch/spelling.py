@@ -241,7 +241,6 @@ FUNCTIONS: dict[str, Callable[[list[Code], bool], str]] = {
     "gelu_slope": lambda x, flipped: f"gelu_slope({x[0].text})",
     "gelu_potential": lambda x, flipped: f"gelu_potential({x[0].text})",
 }
-HELPING = ("gelu_slope", "gelu_potential")  # functions that the written file defines
 
 EVERY = "dim=(-2, -1)"
 REDUCTIONS: dict[str, Callable[[Code, bool], str]] = {

@@ -29,7 +29,6 @@ from runtime.instruments.subject import Subject
 NAME, TITLE = "rates", "Compression and sparsity"
 PASSES = 4  # what the rates of one input cost, in forward passes of the network; measured on CRATE with 197 tokens
 WEIGHT = 0.1  # lambda of the shipped encoders, where a spec names none
-UNITS = {"nonzeros": "share"}  # of what is not measured in nats
 FIELDS = ("plotted", "stated", "compressed", "whole", "nonzeros", "objective")  # in the order of figures and tables
 
 

@@ -7,7 +7,7 @@ import pytest
 from crate_dsl.errors import CrateError, Source
 from crate_dsl.language.model import SCALAR, Shape
 from crate_dsl.language.parse import parse
-from crate_dsl.language.shapes import IDENTITY, Environment, shape_of
+from crate_dsl.language.shapes import IDENTITY, Environment, Shapes
 from crate_dsl.library.vocabulary import VOCABULARY
 
 NAMES = Environment(
@@ -25,7 +25,11 @@ NAMES = Environment(
 
 def shape(text: str) -> Shape:
     body = parse(Source("t", f"network T\nenergy f(Z: d x N) = {text}")).items[0].body
-    return shape_of(body, NAMES, VOCABULARY)
+    shapes = Shapes(VOCABULARY)
+    found = shapes.of(body, NAMES)
+    if found is None or shapes.diagnostics:
+        raise CrateError(*shapes.diagnostics)
+    return found
 
 
 RIGHT = {
