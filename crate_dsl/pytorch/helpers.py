@@ -302,7 +302,7 @@ def embed_visible(embed: nn.Module, patches: Tensor, mask: Tensor, ratio: float,
 ''',
     "sine_and_cosine": '''
 def sine_and_cosine(angle: Tensor) -> tuple[Tensor, Tensor]:
-    """Sine and cosine as numpy computes them in float32, to the bit, since the official tables were made so.
+    """Sine and cosine as numpy computes them in float32, since the official tables were made so.
 
     The angle is reduced to a quarter turn, then two short polynomials follow; every product is added with one rounding.
     """
@@ -332,14 +332,19 @@ def sine_and_cosine(angle: Tensor) -> tuple[Tensor, Tensor]:
         torch.where((quadrant == 1) | (quadrant == 2), -second, second),
     )
 ''',
+    "periods": '''
+def periods(count: int) -> Tensor:
+    """10000^(i / count) in float32, rounded correctly: a power in float32 differs between processors in the last bit."""
+    exponent = torch.arange(count, dtype=torch.float32, device="cpu") / count
+    return (10000 ** exponent.double()).float()
+''',
     "sincos_positions": '''
 def sincos_positions(rows: int, cols: int, width: int) -> Tensor:
     """The fixed positions of MAE (He et al. 2022) for a grid of patches, (rows * cols, width).
 
     The first half of the features encodes the column, the second half the row, as in the official table.
     """
-    exponent = torch.arange(width // 4, dtype=torch.float32, device="cpu") / (width // 4)
-    frequency = torch.from_numpy(1 / 10000 ** exponent.numpy())  # torch's power may differ in the last bit
+    frequency = 1 / periods(width // 4)
 
     def encoded(count: int) -> Tensor:  # (count, width / 2)
         place = torch.arange(count, dtype=torch.float32, device="cpu").unsqueeze(1)
@@ -374,15 +379,14 @@ def halving(inner: int, outer: int) -> nn.Sequential:
     "sincos_places": '''
 def sincos_places(count: int, width: int) -> Tensor:
     """The fixed positions of a sequence (Vaswani et al. 2017), (count, width): all sines, then all cosines."""
-    exponent = torch.arange(width // 2, dtype=torch.float32, device="cpu") / (width // 2)
     place = torch.arange(count, dtype=torch.float32, device="cpu").unsqueeze(1)
-    return torch.cat(sine_and_cosine(place / 10000**exponent), dim=1)
+    return torch.cat(sine_and_cosine(place / periods(width // 2)), dim=1)
 ''',
 }
 HELPERS |= CAUSAL_HELPERS | GPU_HELPERS
 NEEDS = {
-    "sincos_positions": ("sine_and_cosine",),
-    "sincos_places": ("sine_and_cosine",),
+    "sincos_positions": ("sine_and_cosine", "periods"),
+    "sincos_places": ("sine_and_cosine", "periods"),
     "shared_attention": ("at_least_float32",),
 }
 NEEDS |= CAUSAL_NEEDS | GPU_NEEDS
