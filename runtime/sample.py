@@ -15,6 +15,8 @@ from runtime.storage.trained import Trained, add_arguments, network_of, recipe_o
 from runtime.tasks.task import wide
 from runtime.text.alphabet import harmless
 
+AT_ONCE = 1024  # tokens of a prompt, so that a long one needs little memory
+
 
 def main(arguments: Sequence[str]) -> None:
     parser = Parser(prog="python -m runtime.sample", description="Continue a text with a trained language model.")
@@ -86,8 +88,9 @@ def continuation(
 class Reader:
     """Reads on and gives the logits of what comes next.
 
-    A network that takes one token at a time reads each once, its memory holding what those before left; without such a
-    method, or where a text has outgrown the network, the last `token_count` tokens are read again for every new one.
+    A network that takes further tokens reads each once, a prompt at once, its memory holding what those before left;
+    without such a method, or where a text has outgrown the network, the last `token_count` tokens are read again for
+    every new one.
     """
 
     def __init__(self, network: nn.Module) -> None:
@@ -103,8 +106,8 @@ class Reader:
         if self._advance is None or not fits:
             self._advance = None  # what it has read is more than it has positions for
             return wide(self._network(self._seen[None].to(self._device)))[0, -1].cpu()
-        for token in tokens:
-            logits = self._advance(token.view(1, 1).to(self._device), self._memory)
+        for part in tokens.to(self._device).split(AT_ONCE):
+            logits = self._advance(part[None], self._memory, only_last=True)
         return wide(logits)[0, -1].cpu()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -13,7 +14,9 @@ from crate_dsl import load
 from crate_dsl.compiler import compile_spec
 from crate_dsl.operators.cost import cost
 from crate_dsl.operators.graph import Graph
+from runtime import sample
 from runtime.sample import Reader
+from tests.pytorch.running import in_parts
 
 SPEC = Path(__file__).parents[1] / "specs" / "crate_gpt_exact.crate"
 CLOSE = {"rtol": 1e-10, "atol": 1e-10}
@@ -57,11 +60,40 @@ def test_a_later_word_changes_no_prediction_before_it(network: nn.Module) -> Non
 
 
 @pytest.mark.parametrize("name", ["crate_gpt", "crate_gpt_exact"])
-def test_one_word_after_another_gives_the_same_predictions(name: str) -> None:
+def test_words_in_parts_give_the_same_predictions(name: str) -> None:
     network = load(SPEC.with_stem(name), preset="text", L=2).double()
-    words, memory = torch.randint(256, (2, 40)), {}
-    found = torch.cat([network.advance(words[:, t : t + 1], memory) for t in range(40)], dim=1)
-    torch.testing.assert_close(found, network(words), **CLOSE)
+    words = torch.randint(256, (2, 128))
+    for sizes in ((1,) * 128, (128,), (3, 5, 1, 119), (70, 1, 57)):
+        torch.testing.assert_close(in_parts(network.advance, words, *sizes), network(words), **CLOSE)
+
+
+def test_the_last_prediction_alone() -> None:
+    network = load(SPEC, preset="text", L=1, length=8).double()
+    words, memory = torch.randint(256, (2, 8)), {}
+    for part in words.split((3, 1, 4), dim=1):
+        last = network.advance(part, memory, only_last=True)
+    torch.testing.assert_close(last, network(words)[:, -1:], **CLOSE)
+
+
+def test_a_text_that_outgrows_the_positions_is_refused() -> None:
+    """With a word, before the memory has changed; no position is taken twice."""
+    network, memory = load(SPEC, preset="text", L=1, length=8), {}
+    words = torch.randint(256, (1, 8))
+    network.advance(words[:, :7], memory)
+    for count in (0, 2, 3):
+        with pytest.raises(ValueError, match=f"{count} further tokens after 7: at least 1 is needed, 8 fit in all"):
+            network.advance(words[:, :count], memory)
+    torch.testing.assert_close(network.advance(words[:, 7:], memory)[:, 0], network(words)[:, -1])
+
+
+def test_sampling_reads_a_prompt_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And a long one in a few parts."""
+    network = load(SPEC, preset="text", L=1).double()
+    monkeypatch.setattr(sample, "AT_ONCE", 16)
+    monkeypatch.setattr(network, "advance", Mock(side_effect=network.advance))
+    words = torch.randint(256, (40,))
+    torch.testing.assert_close(Reader(network)(words), network(words[None])[0, -1], **CLOSE)
+    assert [call.args[0].shape for call in network.advance.call_args_list] == [(1, 16), (1, 16), (1, 8)]
 
 
 def test_sampling_reads_each_word_once_until_the_text_is_too_long() -> None:

@@ -15,6 +15,7 @@ from crate_dsl.compiler import Compilation, compile_spec
 from crate_dsl.errors import CrateError, Source
 from crate_dsl.loading import module_of
 from runtime import sample
+from tests.pytorch.running import in_parts
 
 SPEC = Path(__file__).parents[1] / "specs" / "tost_causal.crate"
 SIZES = {"length": 19, "vocabulary": 11, "d": 20, "K": 4, "L": 2, "m": 28, "scale": 1}
@@ -91,10 +92,10 @@ def test_every_prefix_and_every_gradient(network: nn.Module, length: int) -> Non
     torch.testing.assert_close(ours, theirs, **CLOSE)
 
 
-def test_one_word_after_another_gives_the_same_predictions(network: nn.Module) -> None:
-    text, memory = torch.randint(11, (2, 19)), {}
-    found = torch.cat([network.advance(text[:, t : t + 1], memory) for t in range(19)], dim=1)
-    torch.testing.assert_close(found, network(text), **CLOSE)
+def test_words_in_parts_give_the_same_predictions(network: nn.Module) -> None:
+    text = torch.randint(11, (2, 19))
+    for sizes in ((1,) * 19, (19,), (3, 5, 1, 10)):
+        torch.testing.assert_close(in_parts(network.advance, text, *sizes), network(text), **CLOSE)
 
 
 def test_sampling_is_the_most_probable_word_again_and_again(network: nn.Module) -> None:

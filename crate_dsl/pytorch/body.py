@@ -45,7 +45,7 @@ class Body:
     """Statements that compute the output of a graph; implements `Speaker` for the spellings.
 
     With `precise` they stand, indented, in a block that is in full precision as a whole. `memory` is the name of what
-    one token hands to the next, where tokens come one at a time.
+    the tokens so far hand to further ones, where a text comes in parts.
     """
 
     def __init__(
@@ -118,14 +118,15 @@ class Body:
         return f".to({next(iter(self._inputs.values()))}.dtype)" if self._source(number) in self._wide else ""
 
     def slot(self, key: Hashable) -> str:
-        """Where something is kept from token to token: the memory, and a number; "" where all tokens come at once."""
+        """Where something is kept for further tokens: the memory, and a number; "" where all tokens come at once."""
         return f"{self._memory}, {self._slots.setdefault(key, len(self._slots))}" if self._memory else ""
 
     def count(self) -> str:
-        """The number of tokens so far, counted once per token; "" where all tokens come at once."""
+        """The number of tokens so far, counted once per call; "" where all tokens come at once."""
         if self._memory and not self._count:
             self._count = self._names.new("count")
-            self._write(f"{self._count} = {self.helper('count_now')}({self.slot('count')})")
+            further = self.size(self._graph.tokens)
+            self._write(f"{self._count} = {self.helper('count_now')}({further}, {self.slot('count')})")
         return self._count
 
     def norm_of(self, number: int) -> tuple[str, str] | None:
@@ -249,8 +250,8 @@ class Body:
     def _shape(self, kind: Type, flipped: bool) -> str:
         front = (["batch"] if kind.batch else []) + ([kind.family] if kind.family else [])
         back = [] if kind.is_scalar else [kind.cols, kind.rows] if flipped else [kind.rows, kind.cols]
-        single = (FIRST, self._graph.tokens if self._memory else FIRST)
-        axes = ["1" if axis in single else axis for axis in (*front, *back)]
+        named = {FIRST: "1"} | ({self._graph.tokens: "tokens"} if self._memory else {})
+        axes = [named.get(axis, axis) for axis in (*front, *back)]
         return f"({', '.join(axes)}{',' if len(axes) == 1 else ''})"
 
     def _hint(self, number: int) -> str:
@@ -305,7 +306,7 @@ class Body:
             return ""
         if not self._memory:
             return f": {self._counted[axis]}"
-        return f"{self.count()} - 1 : {self.count()}"
+        return f"{self.count()} - {self.size(axis)} : {self.count()}"
 
     def _learned(self, name: str) -> str:
         """A learned scalar; one with a bound is stored as the logarithm of its distance to it."""

@@ -42,10 +42,16 @@ def causal_product(a: Tensor, b: Tensor, v: Tensor) -> Tensor:
     return result.flatten(-3, -2)[..., :count, :]
 ''',
     "solve_per_token": '''
-def solve_per_token(a: Tensor, b: Tensor, v: Tensor, shift: Tensor | float, scale: Tensor | float) -> Tensor:
-    """(shift I + scale S_t)^-1 v_t for every token t, S_t the sum over i <= t of a_i b_i'; a p x p system each."""
+def solve_per_token(
+    a: Tensor, b: Tensor, v: Tensor, shift: Tensor | float, scale: Tensor | float, before: Tensor | None = None
+) -> Tensor:
+    """(shift I + scale S_t)^-1 v_t for every token t; a p x p system each.
+
+    S_t is the sum over i <= t of a_i b_i', and what was there before, (..., p, p).
+    """
     shift, scale = (torch.as_tensor(x, dtype=v.dtype, device=v.device).unsqueeze(-1) for x in (shift, scale))
     sums = (a.unsqueeze(-1) * b.unsqueeze(-2)).cumsum(-3)
+    sums = sums if before is None else sums + before.unsqueeze(-3)
     matrix = shift * torch.eye(a.shape[-1], dtype=v.dtype, device=v.device) + scale * sums
     return torch.linalg.solve(matrix, v.unsqueeze(-1)).squeeze(-1)
 ''',
@@ -139,42 +145,116 @@ def prefix_solve(w: Tensor, shift: Tensor | float, scale: Tensor | float, v: Ten
     return PrefixSolve.apply(w, v, shift, scale)[0]
 ''',
     "count_now": '''
-def count_now(memory: dict, slot: int) -> int:
-    """The number of tokens so far."""
-    memory[slot] = memory.get(slot, 0) + 1
+def count_now(further: int, memory: dict, slot: int) -> int:
+    """The number of tokens so far, after further ones."""
+    memory[slot] = memory.get(slot, 0) + further
+    return memory[slot]
+''',
+    "numbers_now": '''
+def numbers_now(count: int, x: Tensor) -> Tensor | int:
+    """The numbers of the tokens in a text of which the last is number `count`, a column; of one token, that number."""
+    first = count - x.shape[-2] + 1
+    return torch.arange(first, count + 1, dtype=x.dtype, device=x.device).unsqueeze(-1) if first < count else count
+''',
+    "places_now": '''
+def places_now(text: Tensor, memory: dict, length: int) -> slice:
+    """Where further tokens, (batch, tokens), stand in a text; the memory counts them.
+
+    Raises:
+        ValueError: where there are none, or, with those before them, more than `length`.
+    """
+    first = memory.get("count", 0)
+    last = first + text.shape[1]
+    if not first < last <= length:
+        raise ValueError(f"{text.shape[1]} further tokens after {first}: at least 1 is needed, {length} fit in all")
+    memory["count"] = last
+    return slice(first, last)
+''',
+    "total_now": '''
+def total_now(x: Tensor, memory: dict, slot: int) -> Tensor:
+    """What was given so far, added up; the memory keeps it."""
+    memory[slot] = memory.get(slot, 0) + x
     return memory[slot]
 ''',
     "sum_now": '''
 def sum_now(x: Tensor, memory: dict, slot: int) -> Tensor:
-    """The sum of what the tokens so far gave; the memory keeps it."""
-    memory[slot] = memory.get(slot, 0) + x
-    return memory[slot]
+    """For every further token, (..., tokens, p), the sum over the tokens up to it; the memory keeps the last."""
+    if x.shape[-2] == 1:
+        return total_now(x, memory, slot)
+    sums = memory.get(slot, 0) + x.cumsum(-2)
+    memory[slot] = sums[..., -1:, :].clone()  # a view would hold all of them
+    return sums
 ''',
     "causal_product_now": '''
 def causal_product_now(a: Tensor, b: Tensor, v: Tensor, memory: dict, slot: int) -> Tensor:
-    """The sum over the tokens i so far of a_i (b_i . v); the memory keeps that of b_i a_i'."""
-    return v @ sum_now(b.mT @ a, memory, slot)
+    """For every further token t, the sum over i <= t of a_i (b_i . v_t); the memory keeps that of b_i a_i'."""
+    before = memory.get(slot)
+    total = total_now(b.mT @ a, memory, slot)
+    if v.shape[-2] == 1:
+        return v @ total
+    result = causal_product(a, b, v)
+    return result if before is None else result + v @ before
 ''',
     "solve_now": '''
 def solve_now(
     a: Tensor, b: Tensor, v: Tensor, shift: Tensor | float, scale: Tensor | float, memory: dict, slot: int
 ) -> Tensor:
-    """(shift I + scale S)^-1 v, S the sum of a_i b_i' over the tokens i so far, which the memory keeps, (..., p, p)."""
-    identity = torch.eye(a.shape[-1], dtype=a.dtype, device=a.device)
-    return torch.linalg.solve(shift * identity + scale * sum_now(a.mT @ b, memory, slot), v.mT).mT
+    """(shift I + scale S_t)^-1 v_t for every further token t, S_t the sum over i <= t of a_i b_i'.
+
+    The memory keeps the last S_t, (..., p, p); 16 megabytes of them, or those of one token, are there at a time.
+    """
+    count = v.shape[-2]
+    if count == 1:
+        identity = torch.eye(a.shape[-1], dtype=a.dtype, device=a.device)
+        return torch.linalg.solve(shift * identity + scale * total_now(a.mT @ b, memory, slot), v.mT).mT
+    numbers = (torch.as_tensor(x, dtype=v.dtype, device=v.device) for x in (shift, scale))
+    of_tokens = (a, b, v, *(x.expand(*x.shape[:-2], count, 1) for x in numbers))
+    at_once = max(1, 2**22 // (v.numel() // count * v.shape[-1]))
+    found = []
+    for part in zip(*(x.split(at_once, dim=-2) for x in of_tokens), strict=True):
+        found.append(solve_per_token(*part, memory.get(slot)))
+        total_now(part[0].mT @ part[1], memory, slot)
+    return torch.cat(found, dim=-2)
+''',
+    "prefix_solve_now": '''
+def prefix_solve_now(
+    w: Tensor, v: Tensor, shift: Tensor | float, scale: Tensor | float, memory: dict, slot: int
+) -> Tensor:
+    """(shift I + scale S_t)^-1 v_t for every further token t, S_t the sum over i <= t of w_i w_i'.
+
+    The memory keeps the last S_t, (..., p, p). With L L' = shift I + scale S of what it holds, and x the sum over the
+    further tokens alone, the inverse is L'^-1 (I + scale L^-1 x L'^-1)^-1 L^-1.
+    """
+    if v.shape[-2] == 1:
+        return solve_now(w, w, v, shift, scale, memory, slot)
+    before, other = memory.get(slot), None if v is w else v
+    total_now(w.mT @ w, memory, slot)
+    if before is None:
+        return prefix_solve(w, shift, scale, other)
+    identity = torch.eye(w.shape[-1], dtype=w.dtype, device=w.device)
+    factor = torch.linalg.cholesky_ex(shift * identity + scale * before).L
+    turned = (x if x is None else torch.linalg.solve_triangular(factor, x.mT, upper=False).mT for x in (w, other))
+    w, other = turned
+    return torch.linalg.solve_triangular(factor.mT, prefix_solve(w, 1, scale, other).mT, upper=True).mT
 ''',
     "attention_now": '''
 def attention_now(query: Tensor, key: Tensor, value: Tensor, scale: float, memory: dict, slot: int) -> Tensor:
-    """Attention to the tokens so far; the memory keeps their keys and values, and grows."""
-    for place, x in ((0, key), (1, value)):
-        held = memory.get((slot, place))
-        memory[slot, place] = x if held is None else torch.cat((held, x), dim=-2)
-    return F.scaled_dot_product_attention(query, memory[slot, 0], memory[slot, 1], scale=scale)
+    """Attention of every further token to those up to it; the memory keeps keys and values of all, and grows."""
+    count, before = query.shape[-2], memory.get((slot, 0))
+    if before is not None:
+        key, value = (torch.cat((memory[slot, n], x), dim=-2) for n, x in enumerate((key, value)))
+    memory[slot, 0], memory[slot, 1] = key, value
+    if count == 1 or before is None:
+        return F.scaled_dot_product_attention(query, key, value, scale=scale, is_causal=count > 1)
+    seen = torch.ones(count, key.shape[-2], dtype=torch.bool, device=key.device).tril(key.shape[-2] - count)
+    return F.scaled_dot_product_attention(query, key, value, attn_mask=seen, scale=scale)
 ''',
 }
 CAUSAL_NEEDS = {
-    "causal_product_now": ("sum_now",),
-    "solve_now": ("sum_now",),
+    "sum_now": ("total_now",),
+    "causal_product_now": ("total_now", "causal_product", "chunks", "sums_before"),
+    "solve_now": ("total_now", "solve_per_token"),
+    "prefix_solve_now": ("total_now", "solve_per_token", "solve_now", "prefix_solve", "chunks", "sums_before", "added"),
     "causal_product": ("chunks", "sums_before"),
     "prefix_solve": ("chunks", "sums_before", "added"),
 }

@@ -1,6 +1,6 @@
 """How the kinds of causal steps are written in torch, tokens as rows; part of `spelling.py`'s registry.
 
-Where a method takes one token at a time (`speaker.slot` names a place in its memory), sums are continued from there.
+Where a method takes a text in parts (`speaker.slot` names a place in its memory), sums are continued from there.
 """
 
 from __future__ import annotations
@@ -53,12 +53,14 @@ def _counted(op: Operator, speaker: Speaker) -> Code:
 
 
 def _growing(value: sympy.Expr, like: str, op: Operator, speaker: Speaker) -> Code:
-    """A coefficient with a column of 1..N in the place of the number of tokens, or the number of tokens so far."""
+    """A coefficient with a column in the place of the number of tokens: for every one, how many there are up to it."""
 
     def lookup(symbol: sympy.Symbol) -> Code:
         if symbol.name != op.type.cols:
             return speaker.scalar(symbol, op.type)
-        return Code(speaker.count() or f"{speaker.helper('token_numbers')}({like})")
+        count = speaker.count()
+        numbers = f"{speaker.helper('numbers_now')}({count}, {like})" if count else ""
+        return Code(numbers or f"{speaker.helper('token_numbers')}({like})")
 
     return scalar_code(value, lookup)
 
@@ -71,7 +73,8 @@ def _prefix_solve(op: Operator, speaker: Speaker) -> Code:
     shift, scale = shift.text, " * ".join([scale.at(PRODUCT), *rows]) if rows else scale.text
     slot = speaker.slot(op)
     if slot:
-        return Code(f"{speaker.helper('solve_now')}({a}, {b}, {v}, {shift}, {scale}, {slot})", ATOM, True)
+        name, vectors = ("prefix_solve_now", a) if op.attributes[1] else ("solve_now", f"{a}, {b}")
+        return Code(f"{speaker.helper(name)}({vectors}, {v}, {shift}, {scale}, {slot})", ATOM, True)
     if not op.attributes[1]:
         return Code(f"{speaker.helper('solve_per_token')}({a}, {b}, {v}, {shift}, {scale})", ATOM, True)
     other = f", {v}" if op.inputs[0] != op.inputs[2] else ""

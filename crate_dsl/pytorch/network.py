@@ -166,7 +166,8 @@ class NetworkWriter:
         parts += [self._forward(), *self._with_penalty(), self._front.methods(), self._features(), self._energies()]
         parts.append(network_fit(self._program, self._arguments[0]))
         if self._advances:
-            parts.append(advance_method(self._program, head_code(self._model, self._front)))
+            head = head_code(self._model, self._front)
+            parts.append(advance_method(self._program, self._file.helpers, head))
         body = [line for part in parts if part for line in (*part, "")]
         return [f"class {self._name}(nn.Module):", *indented(body[:-1])]
 

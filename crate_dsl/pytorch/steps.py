@@ -233,13 +233,13 @@ class StepWriter:
         return f"{text} = self.{estimate_of(leaf)}({v}) if {text} is None else {text}"
 
     def _advance(self, graph: Graph) -> list[str]:
-        """The step for one token after another."""
+        """The step for a text in parts."""
         derived = self._step.derived
         names, (z, memory) = self._local(derived.raw.name.lower(), "memory")
         inputs, first = self._read(z, names)
         rows = self._step.derived.raw.rows
-        head = f"def advance(self, {z}: Tensor, {memory}: dict) -> Tensor:  # (batch, 1, {rows})"
-        about = '"""For one more token; the memory is what the tokens before it left, {} at first."""'
+        head = f"def advance(self, {z}: Tensor, {memory}: dict) -> Tensor:  # (batch, tokens, {rows})"
+        about = '"""For further tokens; the memory is what those before them left, {} at first."""'
         own = {leaf: text for leaf, text in inputs.items() if leaf in inputs_of(graph)} or inputs
         return [head, *indented([about, *first, *Body(graph, self._class, names, own, memory=memory).lines()])]
 

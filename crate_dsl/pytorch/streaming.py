@@ -1,4 +1,4 @@
-"""One token at a time: the method of a causal language model for sampling, constant in cost where sums suffice."""
+"""A text in parts: the method of a causal language model for sampling; constant in cost where sums suffice."""
 
 from __future__ import annotations
 
@@ -6,41 +6,62 @@ from crate_dsl.language.model import Model, NormStage
 from crate_dsl.operators.graph import Graph
 from crate_dsl.operators.passes.running_sums import streaming
 from crate_dsl.operators.program import BlockProgram, Program, StepProgram
+from crate_dsl.operators.uses import step_parameters
+from crate_dsl.pytorch.comments import docstring
+
+ABOUT = [
+    "Logits, (batch, tokens, vocabulary), after further tokens of a text, (batch, tokens), at least one.",
+    "",
+    "The memory, {} at first, is what those before them left. With `only_last` the logits are those of the last token",
+    "alone, (batch, 1, vocabulary).",
+]
+LAST = "z = z[:, -1:] if only_last else z"
 
 
 def advancing(step: StepProgram) -> Graph | None:
-    """The graph that takes one token at a time, None where a step needs no memory or has no such form."""
+    """The graph that takes further tokens of a text, None where a step needs no memory or has no such form."""
     return streaming(step.forward) if step.derived.step.causal else None
 
 
 def advances(program: Program, causal: bool) -> bool:
-    """Whether a network can be run token by token: a causal language model of which every step can."""
+    """Whether a network can read a text in parts: a causal language model of which every step can."""
     steps = (step for step in program.steps if step.derived.step.causal)
     is_text = program.derivation.model.head.word.name == "vocabulary"
     return causal and is_text and all(advancing(step) is not None for step in steps)
 
 
-def advance_method(program: Program, head: str) -> list[str]:
-    """The method; `head` is the code of the head."""
+def advance_method(program: Program, helpers: set[str], head: str) -> list[str]:
+    """The method; `helpers` takes up the functions that it calls, `head` is the code of the head."""
     model: Model = program.derivation.model
-    lines = ["z = self.embedding(text)  # (batch, 1, features)"]
-    if any(word.name == "position" for word in model.tokens.words):
-        lines += [
-            'place = memory["place"] = memory.get("place", -1) + 1',
-            "z = z + self.position[:, place : place + 1]",
-        ]
+    lines = ["z = self.embedding(text)  # (batch, tokens, features)", *_places(program, helpers)]
+    if any(_is_single(step) for step in program.steps):
+        lines.append("alone = text.shape[1] == 1  # to collect weights pays for more tokens than one")
     for stage in model.stages:
         if isinstance(stage, NormStage):
             lines.append(f"z = self.{stage.name}(z)")
         else:
             lines += _layers(next(b for b in program.blocks if b.block.role == stage.role))
-    about = (
-        '"""Logits, (batch, 1, vocabulary), after one more token, (batch, 1); the memory starts as {} and is kept."""'
-    )
     return [
-        "def advance(self, text: Tensor, memory: dict) -> Tensor:",
-        *(f"    {line}" for line in (about, *lines, f"return {head}")),
+        "def advance(self, text: Tensor, memory: dict, only_last: bool = False) -> Tensor:",
+        *(f"    {line}" if line else "" for line in (*docstring(ABOUT), *lines, LAST, f"return {head}")),
     ]
+
+
+def _places(program: Program, helpers: set[str]) -> list[str]:
+    """Where the tokens stand; what is learned for every place ends somewhere."""
+    tokens = program.derivation.model.tokens
+    positions = any(word.name == "position" for word in tokens.words)
+    shapes = [parameter.shape for step in program.steps for parameter, _ in step_parameters(step)]
+    if not positions and not any(tokens.cols in (shape.rows, shape.cols) for shape in shapes):
+        return []
+    helpers.add("places_now")
+    places = "places_now(text, memory, self.token_count)"
+    return [f"z = z + self.position[:, {places}]" if positions else places]
+
+
+def _is_single(step: StepProgram) -> bool:
+    """Whether the network calls another method of a step where one token comes by itself."""
+    return step.single is not None and advancing(step) is None
 
 
 def _layers(block: BlockProgram) -> list[str]:
@@ -48,11 +69,11 @@ def _layers(block: BlockProgram) -> list[str]:
     role, calls = block.block.role, []
     for step in block.steps:
         label = step.derived.step.label
-        if step.derived.step.causal:
+        if advancing(step) is not None:
             calls.append(f'own = memory.setdefault(("{role}", number, "{label}"), {{}})')
             calls.append(f"z = layer.{label}.advance(z, own)")
-        elif step.single:
-            calls.append(f"z = layer.{label}.single(z)")
+        elif _is_single(step):
+            calls.append(f"z = layer.{label}.single(z) if alone else layer.{label}(z)")
         else:
             calls.append(f"z = layer.{label}(z)")
     numbered = any(call.startswith("own") for call in calls)

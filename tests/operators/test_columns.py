@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import crate_dsl
+from tests.pytorch.running import in_parts
 
 TEXT = """network Projected
 size d = 6, K = 2, p = 3
@@ -29,6 +30,6 @@ def test_a_projection_is_causal(projection: str, tmp_path: Path) -> None:
     torch.manual_seed(0)
     network = crate_dsl.load(spec).double()
     assert network.causal
-    text, memory = torch.randint(7, (2, 5)), {}
-    found = torch.cat([network.advance(text[:, t : t + 1], memory) for t in range(5)], dim=1)
-    torch.testing.assert_close(found, network(text), rtol=1e-10, atol=1e-10)
+    text = torch.randint(7, (2, 5))
+    for sizes in ((1,) * 5, (5,), (2, 3)):
+        torch.testing.assert_close(in_parts(network.advance, text, *sizes), network(text), rtol=1e-10, atol=1e-10)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import ModuleType
 
 import numpy as np
@@ -24,6 +25,12 @@ def written(program: Program) -> ModuleType:
 def network_of(program: Program, seed: int = 0) -> nn.Module:
     torch.manual_seed(seed)
     return getattr(written(program), class_name(program.derivation.model))().double()
+
+
+def in_parts(advance: Callable[[Tensor, dict], Tensor], text: Tensor, *sizes: int) -> Tensor:
+    """What `advance` of a network or a step gives for a text, or tokens, read in parts of these sizes."""
+    memory = {}
+    return torch.cat([advance(part, memory) for part in text.split(sizes, dim=1)], dim=1)
 
 
 def columns(tokens: Tensor) -> np.ndarray:

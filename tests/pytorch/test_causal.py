@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from crate_dsl.certificate import certificate
 from crate_dsl.compiler import Compilation
 from crate_dsl.errors import CrateError, Source
-from tests.pytorch.running import network_of
+from tests.pytorch.running import in_parts, network_of
 from tests.steps import CASES, program_of, text_of
 
 CAUSAL = [case for case in CASES if case.startswith("causal")]
@@ -49,21 +49,26 @@ def last(step: nn.Module, prefix: Tensor) -> Tensor:
     return step(prefix)[:, -1]
 
 
+@pytest.mark.parametrize("sizes", [(1,) * 17, (17,), (3, 5, 1, 8), (1, 16)], ids=str)
 @pytest.mark.parametrize("case", CAUSAL)
-def test_one_token_after_another_gives_the_same(case: str) -> None:
+def test_tokens_in_parts_give_the_same(case: str, sizes: tuple[int, ...]) -> None:
+    """One after another, all at once, and otherwise; gradients too."""
     step = first_step(network_of(program_of(CASES[case])))
-    z, memory = torch.randn(2, 17, 12, dtype=torch.float64), {}
-    found = torch.cat([step.advance(z[:, t : t + 1], memory) for t in range(17)], dim=1)
-    torch.testing.assert_close(found, step(z), **CLOSE)
+    z = torch.randn(2, 17, 12, dtype=torch.float64, requires_grad=True)
+    found, wanted = in_parts(step.advance, z, *sizes), step(z)
+    torch.testing.assert_close(found, wanted, **CLOSE)
+    weights = torch.randn_like(found)
+    slopes = (torch.autograd.grad((value * weights).sum(), z)[0] for value in (found, wanted))
+    torch.testing.assert_close(*slopes, **CLOSE)
 
 
 @pytest.mark.parametrize(("case", "grows"), [("causal_exact", False), ("causal_linear", False), ("causal", True)])
 def test_what_is_kept_from_token_to_token(case: str, grows: bool) -> None:
     """A p x p matrix per head where sums suffice; keys and values of every token where softmax attention stays."""
     step, memory, sizes = first_step(network_of(program_of(CASES[case]))), {}, []
-    for _ in range(5):
-        step.advance(torch.randn(2, 1, 12, dtype=torch.float64), memory)
-        sizes.append(sum(held.numel() for held in memory.values()))
+    for count in (1, 7, 1, 1, 3):
+        step.advance(torch.randn(2, count, 12, dtype=torch.float64), memory)
+        sizes.append(sum(held.untyped_storage().nbytes() // 8 for held in memory.values()))
     assert (sizes[-1] > sizes[0]) is grows
     assert grows or sizes[0] == 2 * 3 * 5 * 5
 

@@ -79,6 +79,18 @@ def test_a_system_for_every_token(length: int) -> None:
     torch.testing.assert_close(gradients(found, scale), gradients(wanted, scale), **CLOSE)
 
 
+@pytest.mark.parametrize("parts", [(25,), (3, 22)], ids=str)
+def test_systems_for_further_tokens_are_solved_in_shares(parts: tuple[int, ...]) -> None:
+    """Eleven matrices of 600 rows at a time, with a scale of its own for every token."""
+    solve, memory = written(program_of(CASES["causal_unknown_sign"])).solve_now, {}
+    a, b, v = (0.02 * vectors(1, 25, 600, seed=seed).detach() for seed in range(3))
+    scale = torch.linspace(0.1, 0.5, 25, dtype=torch.float64).unsqueeze(-1)
+    shares = zip(*(x.split(parts, dim=-2) for x in (a, b, v, scale)), strict=True)
+    found = torch.cat([solve(*share[:3], 1, share[3], memory, 0) for share in shares], dim=-2)
+    singles = [solved_by_prefix(a[:, :t], b[:, :t], v[:, :t], torch.tensor(1.0), scale[t - 1]) for t in (1, 11, 12, 25)]
+    torch.testing.assert_close(found[:, [0, 10, 11, 24]], torch.stack([s[:, -1] for s in singles], 1), **CLOSE)
+
+
 @pytest.mark.parametrize("length", LENGTHS)
 def test_causal_product(length: int) -> None:
     product = written(program_of(CASES["causal_neumann_2"])).causal_product

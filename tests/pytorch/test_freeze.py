@@ -17,6 +17,7 @@ import crate_dsl
 from crate_dsl.compiler import Compilation
 from crate_dsl.errors import Source
 from crate_dsl.loading import module_of
+from tests.pytorch.running import in_parts
 from tests.specs import small_preset
 from tests.steps import CASES, text_of
 
@@ -93,19 +94,18 @@ def test_every_step_gives_the_same_frozen(case: str) -> None:
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if case.startswith("causal")])
-def test_one_token_after_another(case: str) -> None:
+def test_tokens_in_parts(case: str) -> None:
     _, frozen = of_case(case)
-    step, z, memory = next(frozen.encoder[0].children()), torch.randn(2, 17, 12, dtype=torch.float64), {}
-    found = torch.cat([step.advance(z[:, t : t + 1], memory) for t in range(17)], dim=1)
-    torch.testing.assert_close(found, step(z), **CLOSE)
+    step, z = next(frozen.encoder[0].children()), torch.randn(2, 17, 12, dtype=torch.float64)
+    torch.testing.assert_close(in_parts(step.advance, z, 3, *(1,) * 9, 5), step(z), **CLOSE)
 
 
-def test_a_language_model_advances() -> None:
-    trained, frozen = of_spec("crate_gpt_exact")
-    text, memories = torch.randint(0, trained.vocabulary, (2, 6)), ({}, {})
-    for t in range(6):
-        wanted, found = (n.advance(text[:, t : t + 1], m) for n, m in zip((trained, frozen), memories, strict=True))
-        torch.testing.assert_close(found, wanted, **CLOSE)
+@pytest.mark.parametrize("name", ["crate_gpt", "crate_gpt_exact", "tost_causal"])
+def test_a_language_model_advances(name: str) -> None:
+    trained, frozen = of_spec(name)
+    text = torch.randint(0, trained.vocabulary, (2, 6))
+    for sizes in ((1,) * 6, (6,), (2, 1, 3)):
+        torch.testing.assert_close(in_parts(frozen.advance, text, *sizes), trained(text), **CLOSE)
 
 
 # ---- when it is folded -----------------------------------------------------------------------------------------------

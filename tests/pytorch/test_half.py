@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from runtime.bench.workload import Workload, workload
 from runtime.network import compile_network
+from tests.pytorch.running import in_parts
 from tests.pytorch.test_transforms import LEARNED
 from tests.specs import small_preset
 
@@ -64,3 +65,19 @@ def test_running_sums_over_tokens_keep_their_gradients(seed: int) -> None:
     found = gradients(network, work, torch.autocast("cpu", torch.bfloat16))
     assert error(found, wanted) < 0.01
     assert error(found, wanted, "variational_rate.U") < 0.1
+
+
+@pytest.mark.parametrize("sizes", [(1,) * 40, (40,), (3, 5, 1, 31)], ids=["single", "whole", "parts"])
+@pytest.mark.parametrize("name", ["crate_gpt", "crate_gpt_exact", "tost_causal"])
+def test_texts_in_parts(name: str, sizes: tuple[int, ...]) -> None:
+    """Under autocast, and by narrow weights."""
+    network, _ = network_and_work(SPECS / f"{name}.crate")
+    text = torch.randint(network.vocabulary, (2, 40))
+    with torch.no_grad():
+        wanted = network(text)
+        with torch.autocast("cpu", torch.bfloat16):
+            mixed = in_parts(network.advance, text, *sizes)
+        narrow = in_parts(copy.deepcopy(network).bfloat16().advance, text, *sizes)
+    assert mixed.dtype == narrow.dtype == torch.bfloat16
+    assert (mixed.float() - wanted).norm() < 0.02 * wanted.norm()
+    assert (narrow.float() - wanted).norm() < 0.1 * wanted.norm()

@@ -10,6 +10,7 @@ from torch import nn
 
 import crate_dsl
 from crate_dsl import CrateError
+from tests.pytorch.running import in_parts
 
 HEAD = """network T
 size {sizes}
@@ -101,12 +102,12 @@ def test_all_forms_are_one_function(name: str, tmp_path: Path) -> None:
 
 
 def test_a_number_of_tokens_that_stands_twice(tmp_path: Path) -> None:
-    """Token by token it is counted once."""
+    """In a text that comes in parts it is counted once per part."""
     energy, step = "energy e(Z: d x N) = norm2(Z) / N", "compress Z by e(Z) {causal; norm layer; step 0.05}"
     causal = network(tmp_path, spec_of(energy, step, TEXTS, "length = 5, vocabulary = 7"))
-    text, memory = torch.randint(7, (2, 5)), {}
-    found = torch.cat([causal.advance(text[:, t : t + 1], memory) for t in range(5)], dim=1)
-    torch.testing.assert_close(found, causal(text), rtol=1e-10, atol=1e-10)
+    text = torch.randint(7, (2, 5))
+    for sizes in ((1,) * 5, (5,), (2, 3)):
+        torch.testing.assert_close(in_parts(causal.advance, text, *sizes), causal(text), rtol=1e-10, atol=1e-10)
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ def with_running_sums(graph: Graph, workload: Workload) -> Graph:
 
 
 def streaming(graph: Graph) -> Graph | None:
-    """The graph without matrices among tokens, whatever it costs, so that it takes one token at a time.
+    """The graph without matrices among tokens, whatever it costs, so that it takes a text in parts.
 
     None where some stay.
     """
