@@ -60,6 +60,9 @@ CHAIN = "inverse ~ neumann(1); frame ~ identity"
 CASES = {
     "causal": f"""compress Z by rate(Z, U) {{ causal; norm layer; {CHAIN}; gram ~ softmax(1/sqrt(p))
         coefficients ~ absorbed; adjoint ~ free(bias) }}""",
+    "causal_learned_scale": f"""learn tau > 0 = 0.4 per head
+        compress Z by rate(Z, U) {{ causal; norm layer; {CHAIN}; gram ~ softmax(tau); coefficients ~ skip
+        adjoint ~ free }}""",
     "causal_identity": f"""compress Z by square(Z, U) {{ causal; norm layer; {CHAIN}; gram ~ softmax(1/sqrt(q))
         coefficients ~ absorbed; adjoint ~ identity(bias) }}""",
     "causal_transposed": "compress Z by square(Z, U) { causal; norm layer; step eta; adjoint ~ transposed }",

@@ -355,16 +355,16 @@ def _attention(op: Operator, speaker: Speaker) -> Code:
     of_one = op.type.cols == FIRST and heads[2] is not None and heads[:2] == [None, None]
     value, key, query = (speaker.code(n, True, None if of_one else op.type) for n in op.inputs)
     scale, asked = op.attributes[0], query.text
-    text = speaker.scalar(scale, op.type).text
+    text, learned = speaker.scalar(scale, op.type).text, speaker.is_learned(scale)
+    if learned:
+        asked, text = f"{speaker.scalar(scale, op.type).at(PRODUCT)} * {query.at(PRODUCT)}", "1.0"
     slot = speaker.slot(op) if is_causal(op) else ""
     if slot:
         call = f"{asked}, {key.text}, {value.text}, {text}, {slot}"
         return Code(f"{speaker.helper('attention_now')}({call})", ATOM, True)
     last = ", is_causal=True" if is_causal(op) else ""
-    if len(set(op.inputs)) == 1 and not speaker.is_learned(scale):
+    if len(set(op.inputs)) == 1 and not learned:
         name = "kernel_attention" if speaker.gpu and not last else "shared_attention"
         return Code(f"{speaker.helper(name)}({asked}, scale={text}{last})", ATOM, True)
-    if speaker.is_learned(scale):
-        asked, text = f"{speaker.scalar(scale, op.type).at(PRODUCT)} * {query.at(PRODUCT)}", "1.0"
     call = speaker.helper("attention_of_one") if of_one else "F.scaled_dot_product_attention"
     return Code(f"{call}({asked}, {key.text}, {value.text}, scale={text}{last})", ATOM, True)
