@@ -58,7 +58,7 @@ def _attribute(parameter: Parameter) -> str:
 
 
 class StepWriter:
-    """Writes the class of one step; `alone`, if tokens may come one at a time."""
+    """Writes the class of one step; `alone`, if tokens may come one at a time, or in parts of a text."""
 
     def __init__(self, step: StepProgram, file: File, alone: bool) -> None:
         self._step, self._file, self._alone = step, file, alone
@@ -93,7 +93,7 @@ class StepWriter:
         about = [what_it_does(derived), *(["", *energy] if energy else [])]
         parts = [docstring(about), self._init(), self._folding.method(Names(self._file.names))]
         parts += [*([self._code()] if self._step.code else []), self._forward()]
-        stream = advancing(self._step)
+        stream = advancing(self._step) if self._alone or derived.step.causal else None
         parts += [self._advance(stream)] if stream else []
         parts += [self._one("first", self._step.pruned)] if self._step.pruned else []
         parts += [self._one("single", self._step.single)] if self._step.single and self._alone else []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from crate_dsl.language.model import Model, NormStage
+from crate_dsl.operators.columns import acts_on_every_token, is_causal
 from crate_dsl.operators.graph import Graph
 from crate_dsl.operators.passes.running_sums import streaming
 from crate_dsl.operators.program import BlockProgram, Program, StepProgram
@@ -20,12 +21,19 @@ LAST = "z = z[:, -1:] if only_last else z"
 
 def advancing(step: StepProgram) -> Graph | None:
     """The graph that takes further tokens of a text, None where a step needs no memory or has no such form."""
-    return streaming(step.forward) if step.derived.step.causal else None
+    if step.derived.step.causal:
+        return streaming(step.forward)
+    return streaming(step.forward) if _is_placed(step) and not step.code else None
+
+
+def _is_placed(step: StepProgram) -> bool:
+    """Whether a step takes every token by itself, but with what is learned for its place in the text."""
+    return not step.derived.step.causal and is_causal(step) and not acts_on_every_token(step)
 
 
 def advances(program: Program, causal: bool) -> bool:
     """Whether a network can read a text in parts: a causal language model of which every step can."""
-    steps = (step for step in program.steps if step.derived.step.causal)
+    steps = (step for step in program.steps if step.derived.step.causal or _is_placed(step))
     is_text = program.derivation.model.head.word.name == "vocabulary"
     return causal and is_text and all(advancing(step) is not None for step in steps)
 
@@ -65,7 +73,7 @@ def _is_single(step: StepProgram) -> bool:
 
 
 def _layers(block: BlockProgram) -> list[str]:
-    """Every layer with a memory of its own for every step that mixes tokens."""
+    """Every layer with a memory of its own for every step that mixes tokens, or that asks for their places."""
     role, calls = block.block.role, []
     for step in block.steps:
         label = step.derived.step.label

@@ -110,6 +110,31 @@ def test_a_number_of_tokens_that_stands_twice(tmp_path: Path) -> None:
         torch.testing.assert_close(in_parts(causal.advance, text, *sizes), causal(text), rtol=1e-10, atol=1e-10)
 
 
+PLACED = {
+    "a gradient": (
+        "energy e(Z: d x N, c: N x 1) = norm2(Z * diag(c))",
+        "learn c: N x 1 = normal(1)\ncompress Z by e(Z, c) {norm layer; step 0.05}",
+    ),
+    "a code": (
+        "energy e(A: d x N | X: d x N, B: d x N) = 1/2 * norm2(X - A) + total(B .* A) + lambda * l1(A)",
+        "learn B: d x N = normal(1)\nsparsify Z by e(A | Z, B) {norm layer; from Z; steps 2 of eta}",
+    ),
+}
+
+
+@pytest.mark.parametrize("freeze", [False, True])
+@pytest.mark.parametrize("name", PLACED)
+def test_what_is_learned_for_every_place_is_taken_from_there(name: str, freeze: bool, tmp_path: Path) -> None:
+    """In a text that comes in parts too, by a step that mixes no tokens; it ends with the places."""
+    body = TEXTS.replace(" + position(learned)", "")
+    spec = spec_of(*PLACED[name], body, "length = 5, vocabulary = 7")
+    placed, text = network(tmp_path, spec, freeze), torch.randint(7, (2, 5))
+    for sizes in ((1,) * 5, (5,), (2, 3)):
+        torch.testing.assert_close(in_parts(placed.advance, text, *sizes), placed(text), rtol=1e-10, atol=1e-10)
+    with pytest.raises(ValueError, match="1 further tokens after 5"):
+        in_parts(placed.advance, torch.cat((text, text[:, :1]), dim=1), 5, 1)
+
+
 @pytest.mark.parametrize(
     ("energy", "step", "message"),
     [
