@@ -170,6 +170,11 @@ def places_now(text: Tensor, memory: dict, length: int) -> slice:
     memory["count"] = last
     return slice(first, last)
 ''',
+    "one_by_one": '''
+def one_by_one(step: nn.Module, z: Tensor) -> Tensor:
+    """A step's form for one token, of every token, (batch, tokens, d), by itself."""
+    return step.single(z) if z.shape[1] == 1 else step.single(z.flatten(0, 1).unsqueeze(1)).reshape(z.shape)
+''',
     "total_now": '''
 def total_now(x: Tensor, memory: dict, slot: int) -> Tensor:
     """What was given so far, added up; the memory keeps it."""

@@ -43,7 +43,8 @@ def advance_method(program: Program, helpers: set[str], head: str) -> list[str]:
     model: Model = program.derivation.model
     lines = ["z = self.embedding(text)  # (batch, tokens, features)", *_places(program, helpers)]
     if any(_is_single(step) for step in program.steps):
-        lines.append("alone = text.shape[1] == 1  # to collect weights pays for more tokens than one")
+        helpers.add("one_by_one")
+        lines.append("few = text.numel() <= z.shape[-1]  # tokens: to collect weights for them would cost more")
     for stage in model.stages:
         if isinstance(stage, NormStage):
             lines.append(f"z = self.{stage.name}(z)")
@@ -68,7 +69,7 @@ def _places(program: Program, helpers: set[str]) -> list[str]:
 
 
 def _is_single(step: StepProgram) -> bool:
-    """Whether the network calls another method of a step where one token comes by itself."""
+    """Whether the network calls another method of a step where few tokens come."""
     return step.single is not None and advancing(step) is None
 
 
@@ -81,7 +82,7 @@ def _layers(block: BlockProgram) -> list[str]:
             calls.append(f'own = memory.setdefault(("{role}", number, "{label}"), {{}})')
             calls.append(f"z = layer.{label}.advance(z, own)")
         elif _is_single(step):
-            calls.append(f"z = layer.{label}.single(z) if alone else layer.{label}(z)")
+            calls.append(f"z = one_by_one(layer.{label}, z) if few else layer.{label}(z)")
         else:
             calls.append(f"z = layer.{label}(z)")
     numbered = any(call.startswith("own") for call in calls)

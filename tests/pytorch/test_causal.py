@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor, nn
 
+from crate_dsl import load
 from crate_dsl.certificate import certificate
 from crate_dsl.compiler import Compilation
 from crate_dsl.errors import CrateError, Source
 from tests.pytorch.running import in_parts, network_of
 from tests.steps import CASES, program_of, text_of
 
+SPECS = Path(__file__).parents[2] / "specs"
 CAUSAL = [case for case in CASES if case.startswith("causal")]
 HELD = {"Pi[k", "A"}  # quantities of every token: those of the tokens before stay as they were
 CLOSE = {"rtol": 1e-10, "atol": 1e-10}
@@ -71,6 +75,18 @@ def test_what_is_kept_from_token_to_token(case: str, grows: bool) -> None:
         sizes.append(sum(held.untyped_storage().nbytes() // 8 for held in memory.values()))
     assert (sizes[-1] > sizes[0]) is grows
     assert grows or sizes[0] == 2 * 3 * 5 * 5
+
+
+@pytest.mark.parametrize("freeze", [False, True])
+def test_weights_are_collected_for_many_tokens_alone(freeze: bool) -> None:
+    """Of a text in parts: there are 64 features; a frozen network has them collected."""
+    network = load(SPECS / "crate_gpt.crate", preset="text", L=1, freeze=freeze)
+    text, memory, calls = torch.randint(256, (2, 100)), {}, []
+    network.encoder[0].sparsify.register_forward_hook(lambda *_: calls.append("collected"))
+    for part, collected in zip(text.split((1, 31, 33, 35), dim=1), (False, False, True, True), strict=True):
+        calls.clear()
+        network.advance(part, memory)
+        assert bool(calls) is (collected or freeze)
 
 
 def test_a_network_is_causal_where_every_step_that_mixes_tokens_is() -> None:
