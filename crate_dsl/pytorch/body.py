@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field, replace
 
 import sympy
@@ -20,7 +20,7 @@ from crate_dsl.pytorch import causal_spelling, solve_spelling, sum_spelling  # n
 from crate_dsl.pytorch.expressions import ATOM, Code, broken, is_negated, scalar_code
 from crate_dsl.pytorch.names import Constants, Names
 from crate_dsl.pytorch.number_spelling import spelled
-from crate_dsl.pytorch.precision import precise_regions, source_of, wide_values
+from crate_dsl.pytorch.precision import MADE, precise_regions, read_by, readers, source_of, stays_wide, wide_values
 from crate_dsl.pytorch.spelling import SPELLINGS
 
 INDENT = "    "
@@ -72,7 +72,9 @@ class Body:
         self._scalars: dict[str, str] = {}
         self._uses = Counter(self._source(n) for number in graph for n in graph[number].inputs)
         self._regions = [] if precise else precise_regions(graph)  # none where all of it is in full precision
+        self._exact: set[int] = set().union(*self._regions)  # in full precision also under autocast
         self._wide = wide_values(graph, self._regions)
+        self._wide_names: dict[int, str] = {}  # names of what blocks of full precision read
 
     def lines(self) -> list[str]:
         """All statements, the last one returning the output with tokens as rows."""
@@ -113,9 +115,12 @@ class Body:
         """A tensor with the type and device that new ones should have: the first input of the method."""
         return self._precise_like or next(iter(self._inputs.values()))
 
-    def narrowing(self, number: int) -> str:
-        """What takes a value of full precision back to that of the tokens, in a network of half precision say."""
-        return f".to({next(iter(self._inputs.values()))}.dtype)" if self._source(number) in self._wide else ""
+    def narrowing(self, number: int, into: Operator | None = None) -> str:
+        """What takes a value of full precision back to that of the tokens, where it goes out or meets values of it."""
+        stays = into is not None and stays_wide(self._graph, into, self._wide)
+        if self._source(number) not in self._wide or self._precise_like or stays:
+            return ""
+        return f".to({next(iter(self._inputs.values()))}.dtype)"
 
     def slot(self, key: Hashable) -> str:
         """Where something is kept for further tokens: the memory, and a number; "" where all tokens come at once."""
@@ -327,7 +332,7 @@ class Body:
         if region is None:
             return
         self._regions.remove(region)
-        border = self._border(region)
+        border = read_by(self._graph, region)
         for source in border:
             self._plain(source)
             if self._graph[source].kind not in UNNAMED and not self._codes[source].text.isidentifier():
@@ -335,22 +340,22 @@ class Body:
         self._scalars_of(region)
         self._write(f"with torch.autocast({self.reference()}.device.type, enabled=False):", "  # at least float32")
         self._indent = INDENT
+        outer = dict(self._codes)
+        self._codes = {n: code for n, code in outer.items() if self._graph[n].kind not in MADE}
         for source in border:
             self._widen(source)
         matrices = [self._codes[n].text for n in border if not self._graph[n].type.is_scalar]
-        self._precise_like = matrices[0] if matrices else ""
+        self._precise_like = matrices[0] if matrices else f"{self.helper('at_least_float32')}({self.reference()})"
+        self._state_inside(region)
+        self._indent, self._precise_like = "", ""
+        self._codes = {n: code for n, code in self._codes.items() if n in region} | outer
+
+    def _state_inside(self, region: set[int]) -> None:
         for inside in sorted(region):
             self._plain(inside)
-            outside = inside == self._graph.output or any(user not in region for user in self._consumers(inside))
+            outside = inside == self._graph.output or any(n not in region for n in readers(self._graph, inside))
             if outside and not self._codes[inside].text.isidentifier():
                 self._state(inside)
-        self._indent, self._precise_like = "", ""
-
-    def _border(self, region: set[int]) -> list[int]:
-        """What a region reads, leaves that are made in place left out."""
-        sources = {self._source(n) for inside in region for n in self._graph[inside].inputs}
-        made = {"identity", "ones", "zero", "constant", "fill"}
-        return sorted(n for n in sources - region if self._graph[n].kind not in made)
 
     def _scalars_of(self, region: set[int]) -> None:
         """Learned scalars stand before the block, where later lines can read them too."""
@@ -362,18 +367,19 @@ class Body:
                             self._learned(symbol.name.partition("[")[0])
 
     def _widen(self, source: int) -> None:
+        """Under a name of its own where the value is also read as it was: two precisions would meet there."""
         code = self._codes[source]
-        hint = re.split(r"[.\[]", code.text.removeprefix("self."))[0]
-        name = code.text if code.text.isidentifier() else self._names.new(hint)
-        self._write(f"{name} = {self.helper('at_least_float32')}({code.text})")
-        self._codes[source] = Code(name, ATOM, code.flipped)
-
-    def _consumers(self, number: int) -> Iterator[int]:
-        for user in self._graph.users(number):
-            if self._graph[user].kind == "transpose":
-                yield from self._consumers(user)
-            else:
-                yield user
+        if source in self._exact:
+            return
+        if source not in self._wide_names:
+            hint, name = re.split(r"[.\[]", code.text.removeprefix("self."))[0], code.text
+            if not name.isidentifier():
+                name = self._names.new(hint)
+            elif name == self.reference() or not self._wide.issuperset(readers(self._graph, source)):
+                name = self._names.new(f"{hint}_wide")
+            self._write(f"{name} = {self.helper('at_least_float32')}({code.text})")
+            self._wide_names[source] = name
+        self._codes[source] = Code(self._wide_names[source], ATOM, code.flipped)
 
 
 def _projects(code: Code) -> bool:

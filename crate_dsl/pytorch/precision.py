@@ -6,7 +6,7 @@ such a sum is that token alone, and gradients cancel that half precision would r
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable, Iterator
 
 import networkx as nx
 
@@ -14,6 +14,7 @@ from crate_dsl.operators.graph import Graph, Operator
 
 SOLVES = {"solve", "gram_solve", "inverse", "logdet", "prefix_solve"}
 PRECISE = SOLVES | {"cumulative", "causal_product", "prefix_unit_rows"}
+MADE = {"identity", "ones", "zero", "constant", "fill"}  # leaves that a block makes in its own precision
 
 
 def precise_regions(graph: Graph) -> list[set[int]]:
@@ -61,14 +62,33 @@ def _between(graph: Graph, region: set[int]) -> set[int]:
 
 
 def wide_values(graph: Graph, regions: Iterable[set[int]]) -> set[int]:
-    """Values of these regions, and what is made of them without weights."""
+    """Values of these regions, and what is made of them."""
     wide: set[int] = set().union(*regions)
     for number in graph:
-        operator = graph[number]
-        inputs = {source_of(graph, n) for n in operator.inputs}
-        if _joins(graph, operator) and operator.type.batch and inputs & wide:
+        if stays_wide(graph, graph[number], wide):
             wide.add(number)
     return wide
+
+
+def stays_wide(graph: Graph, operator: Operator, wide: Container[int]) -> bool:
+    """Whether an operator on values of full precision gives one: a product only where it reads nothing else."""
+    found = [source_of(graph, n) in wide for n in operator.inputs]
+    multiplies = operator.kind in ("product", "affine", "merged", "attention")
+    if multiplies and not all(graph[n].type.is_scalar for n in operator.inputs):
+        return all(found) and _joins(graph, operator)
+    return any(found)
+
+
+def read_by(graph: Graph, region: set[int]) -> list[int]:
+    """The values that a region reads, leaves that are made in place left out."""
+    sources = {source_of(graph, n) for inside in region for n in graph[inside].inputs}
+    return sorted(n for n in sources - region if graph[n].kind not in MADE)
+
+
+def readers(graph: Graph, number: int) -> Iterator[int]:
+    """The operators that read a value, also through transposes."""
+    for user in graph.users(number):
+        yield from readers(graph, user) if graph[user].kind == "transpose" else (user,)
 
 
 def source_of(graph: Graph, number: int) -> int:

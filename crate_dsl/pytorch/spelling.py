@@ -32,7 +32,7 @@ class Speaker(Protocol):
     def helper(self, name: str) -> str: ...
     def reference(self) -> str: ...
     def flipped(self, kind: Type) -> bool: ...
-    def narrowing(self, number: int) -> str: ...
+    def narrowing(self, number: int, into: Operator | None = None) -> str: ...
     def slot(self, key: Hashable) -> str: ...
     def count(self) -> str: ...
     @property
@@ -108,6 +108,12 @@ def _first(op: Operator, speaker: Speaker) -> Code:
     return Code(f"{speaker.code(op.inputs[0], True).at(ATOM)}[{':, ' * before}:1]", ATOM, True)
 
 
+def _factor(number: int, flipped: bool, wide: Type | None, op: Operator, speaker: Speaker) -> Code:
+    """What a product reads, in the precision of what it meets there."""
+    code, narrow = speaker.code(number, flipped, wide), speaker.narrowing(number, op)
+    return replace(code, text=code.at(ATOM) + narrow, level=ATOM) if narrow else code
+
+
 def _is_weight(kind: Type) -> bool:
     return not kind.batch and not kind.family and not kind.is_scalar
 
@@ -118,17 +124,19 @@ def _product(op: Operator, speaker: Speaker) -> Code:
     left, right = op.inputs
     a, b = speaker.operator(left), speaker.operator(right)
     if not speaker.flipped(op.type):
-        text = f"{speaker.code(left, False, op.type).at(PRODUCT)} @ {speaker.code(right, False, op.type).at(POWER)}"
+        first, second = (_factor(n, False, op.type, op, speaker) for n in op.inputs)
+        text = f"{first.at(PRODUCT)} @ {second.at(POWER)}"
         return Code(f"({text})[..., 0, 0]") if op.type.is_scalar else Code(text, PRODUCT)
     if is_heads(a, speaker.operator) and not b.type.family and b.type.batch:
         return _heads(op, speaker, "")
     if _is_weight(a.type) and b.type.batch and a.kind != "transpose":
-        return Code(linear(right, speaker.code(left, False).text, "", speaker), ATOM, True)
+        return Code(_linear(op, _factor(left, False, None, op, speaker).text, "", speaker), ATOM, True)
     if op.type.cols == FIRST and a.type.family and b.type.family and not a.type.batch:
-        weights = speaker.code(left, True, op.type).at(POWER)  # not copied for every sample, as they would be by `@`
-        return Code(f"({speaker.code(right, True).at(ATOM)}.transpose(0, 2) @ {weights}).transpose(0, 2)", ATOM, True)
-    text = f"{speaker.code(right, True, op.type).at(PRODUCT)} @ {speaker.code(left, True, op.type).at(POWER)}"
-    return Code(text, PRODUCT, True)
+        weights = _factor(left, True, op.type, op, speaker).at(POWER)  # not copied for every sample, as by `@`
+        tokens = _factor(right, True, None, op, speaker).at(ATOM)
+        return Code(f"({tokens}.transpose(0, 2) @ {weights}).transpose(0, 2)", ATOM, True)
+    first, second = (_factor(n, True, op.type, op, speaker) for n in (right, left))
+    return Code(f"{first.at(PRODUCT)} @ {second.at(POWER)}", PRODUCT, True)
 
 
 def is_linear(op: Operator, tokens: int, at: Callable[[int], Operator]) -> bool:
@@ -139,13 +147,12 @@ def is_linear(op: Operator, tokens: int, at: Callable[[int], Operator]) -> bool:
     return is_heads(weights, at) or (_is_weight(weights.type) and weights.kind != "transpose")
 
 
-def linear(tokens: int, weight: str, bias: str, speaker: Speaker) -> str:
+def _linear(op: Operator, weight: str, bias: str, speaker: Speaker) -> str:
     """A map of every token; with the norm before it in one, where nothing else reads the normed tokens."""
-    normed = speaker.norm_of(tokens)
+    normed = speaker.norm_of(op.inputs[1])
     if normed:
         return f"{speaker.helper('normed_linear')}({', '.join(normed)}, {weight}{bias})"
-    value, narrow = speaker.code(tokens, True), speaker.narrowing(tokens)
-    return f"F.linear({value.at(ATOM) + narrow if narrow else value.text}, {weight}{bias})"
+    return f"F.linear({_factor(op.inputs[1], True, None, op, speaker).text}, {weight}{bias})"
 
 
 def _unflattened(family: str, speaker: Speaker) -> str:
@@ -165,17 +172,17 @@ def _heads(op: Operator, speaker: Speaker, bias: str) -> Code:
         weight = _stacked(maps.inputs[0], op.type, speaker)
     else:  # made once, of frozen weights
         weight = f"{speaker.code(op.inputs[0], False, op.type).at(ATOM)}.flatten(0, 1)"
-    call = linear(op.inputs[1], weight, bias, speaker)
+    call = _linear(op, weight + speaker.narrowing(op.inputs[0], op), bias, speaker)
     return Code(f"{speaker.helper('split_heads')}({call}, {speaker.size(maps.type.family)})", ATOM, True)
 
 
 @spell("merged", "merged")
 def _merged(op: Operator, speaker: Speaker) -> Code:
     """`sum_k U_k X_k`: the heads beside each other, times the stacked maps."""
-    weight = _stacked(op.inputs[0], op.type, speaker)
+    weight = _stacked(op.inputs[0], op.type, speaker) + speaker.narrowing(op.inputs[0], op)
     value = speaker.code(op.inputs[1], True, op.type).text
-    merged = f"{speaker.helper('merge_heads')}({value}){speaker.narrowing(op.inputs[1])}"
-    bias = _vector(op.inputs[2], speaker) if len(op.inputs) > 2 else ""
+    merged = f"{speaker.helper('merge_heads')}({value}){speaker.narrowing(op.inputs[1], op)}"
+    bias = _vector(op, speaker) if len(op.inputs) > 2 else ""
     if op.attributes == (IDENTITY,):
         return Code(f"{merged} + {bias}", SUM, True) if bias else Code(merged, ATOM, True)
     turned = weight.removesuffix(".T") if weight.endswith(".T") else f"{weight}.T"
@@ -185,16 +192,16 @@ def _merged(op: Operator, speaker: Speaker) -> Code:
 @spell("affine", "product")
 def _affine(op: Operator, speaker: Speaker) -> Code:
     if op.type.family:
-        bias = speaker.code(speaker.operator(op.inputs[2]).inputs[0], True).text
+        bias = _factor(speaker.operator(op.inputs[2]).inputs[0], True, None, op, speaker).text
         return _heads(op, speaker, f", {bias.removesuffix(_unflattened(op.type.family, speaker))}.flatten()")
-    weight, bias = speaker.code(op.inputs[0], False).text, f", {_vector(op.inputs[2], speaker)}"
-    return Code(linear(op.inputs[1], weight, bias, speaker), ATOM, True)
+    weight, bias = _factor(op.inputs[0], False, None, op, speaker).text, f", {_vector(op, speaker)}"
+    return Code(_linear(op, weight, bias, speaker), ATOM, True)
 
 
-def _vector(column: int, speaker: Speaker) -> str:
-    """The vector of a column, as (rows,)."""
-    number = speaker.operator(column).inputs[0]
-    code = speaker.code(number, True)
+def _vector(op: Operator, speaker: Speaker) -> str:
+    """The bias of an operator, the vector of a column, as (rows,)."""
+    number = speaker.operator(op.inputs[2]).inputs[0]
+    code = _factor(number, True, None, op, speaker)
     if code.text.endswith(".unsqueeze(0)") or speaker.operator(number).kind == "fill":
         return code.text.removesuffix(".unsqueeze(0)")
     return f"{code.at(ATOM)}.flatten()"
@@ -353,7 +360,7 @@ def _attention(op: Operator, speaker: Speaker) -> Code:
     """`V softmax(s K' Q)`; a learned scale goes into the queries, since the fused operator takes a number only."""
     heads = [speaker.operator(n).type.family for n in op.inputs]
     of_one = op.type.cols == FIRST and heads[2] is not None and heads[:2] == [None, None]
-    value, key, query = (speaker.code(n, True, None if of_one else op.type) for n in op.inputs)
+    value, key, query = (_factor(n, True, None if of_one else op.type, op, speaker) for n in op.inputs)
     scale, asked = op.attributes[0], query.text
     text, learned = speaker.scalar(scale, op.type).text, speaker.is_learned(scale)
     if learned:

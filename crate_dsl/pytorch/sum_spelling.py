@@ -36,12 +36,14 @@ def _sum(op: Operator, flipped: bool, speaker: Speaker) -> Code:
 
 
 def _product_of_weights(op: Operator, speaker: Speaker) -> int | None:
-    """The one product of a sum of matrices of weights; learned coefficients stay outside, `addmm` takes numbers."""
+    """The one product of a sum of matrices of weights; `addmm` takes numbers as coefficients, and one precision."""
     products = [n for n in op.inputs if speaker.operator(n).kind == "product"]
-    learned = any(map(speaker.is_learned, op.attributes[0]))
+    factors = [n for product in products for n in speaker.operator(product).inputs]
+    if any(map(speaker.is_learned, op.attributes[0])) or any(map(speaker.narrowing, (*op.inputs, *factors))):
+        return None
     kind = op.type
     is_matrix = not (kind.batch or kind.family or kind.diagonal or ONE in (kind.rows, kind.cols))
-    return products[0] if is_matrix and len(products) == 1 < len(op.inputs) and not learned else None
+    return products[0] if is_matrix and len(products) == 1 < len(op.inputs) else None
 
 
 def _added_product(op: Operator, product: int, speaker: Speaker) -> Code:
