@@ -244,7 +244,7 @@ register(
         "skip",
         _coefficients(lambda c0, c1: (one, c1)),
         "skip: Z + c1 operator, c1 kept",
-        "the change of the weight of Z is absorbed by the norm",
+        "the weight of Z is taken for 1: a norm, where one follows, absorbs the change",
     )
 )
 register(

@@ -56,7 +56,7 @@ def fitting_record(
     """The lines of a derivation that say what is kept of data, and what stands for given quantities later."""
     kept, why = (
         "computed once from the data that the step is fitted to, then constant",
-        "comes with those data, later this",
+        "matrices are made of what comes with those data; tokens then pass by this, those data too",
     )
     lines = [DerivationStep("fit", f.name, f.value, kept, CHOICE, statement.step.span) for f in fitted]
     estimated = (q for q in quantities if q.estimate is not None)

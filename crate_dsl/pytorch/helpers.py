@@ -334,7 +334,7 @@ def sine_and_cosine(angle: Tensor) -> tuple[Tensor, Tensor]:
 ''',
     "periods": '''
 def periods(count: int) -> Tensor:
-    """10000^(i / count) in float32, rounded correctly: a power in float32 differs between processors in the last bit."""
+    """10000^(i / count) in float32, rounded correctly: powers in float32 differ between processors in the last bit."""
     exponent = torch.arange(count, dtype=torch.float32, device="cpu") / count
     return (10000 ** exponent.double()).float()
 ''',

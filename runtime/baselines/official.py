@@ -2,9 +2,9 @@
 
 What a compiled network is measured against: three d x d products per sparsification, the matrices of the softmax in
 memory, a read-out of its own with a bias, dropout of rate 0 where it stands officially. Written by hand after
-Ma-Lab-Berkeley/CRATE at 674408f, model/crate.py and model/crate_ae; there is no official code of the causal network
-(Yu et al. 2023, arXiv 2311.13110, and the authors' book, chapter 7): its layers are those of the classifier with later
-tokens masked, in the frame of nanoGPT.
+Ma-Lab-Berkeley/CRATE at 674408f, model/crate.py and model/crate_ae; the causal network (Yu et al. 2023, arXiv
+2311.13110, and the authors' book, chapter 7) is that of model/crate_gpt.py but for a norm before the head, as nanoGPT
+has one, and for how maps start: its layers are those of the classifier with later tokens masked.
 """
 
 from __future__ import annotations
