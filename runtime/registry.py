@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 import importlib
+import os
 import pkgutil
+from pathlib import Path
 from types import ModuleType
 from typing import Annotated, Any, Union
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 
 class Strict(BaseModel):
     """A part of a recipe: unknown keys are refused, values are finite, nothing changes afterwards."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, protected_namespaces=())
+
+
+def absolute(place: Path) -> Path:
+    """As seen from the folder in which the command runs; links stay as they are, `~` is the user's home."""
+    return Path(os.path.abspath(place.expanduser()))
+
+
+# A file or folder. A recipe keeps it absolute, so that what has read the recipe of a run works from any folder.
+Place = Annotated[Path, AfterValidator(absolute)]
 
 
 def declared(package: ModuleType, base: type[BaseModel]) -> dict[str, type[Any]]:

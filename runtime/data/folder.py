@@ -18,6 +18,7 @@ from runtime.errors import UserError
 from runtime.images.augment import Preparation
 from runtime.network import Shape
 from runtime.reading.readable import Policy, Readable, decoded, undecoded
+from runtime.registry import Place
 
 SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".webp"}
 
@@ -29,7 +30,7 @@ class Folder(DataSource):
     """
 
     name: Literal["folder"] = "folder"
-    path: Path
+    path: Place
     train: str = "train"
     held_out: str = "val"
     unreadable: Policy = "error"

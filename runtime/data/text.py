@@ -11,6 +11,7 @@ from typing import Literal
 from pydantic import Field
 
 from runtime.errors import UserError
+from runtime.registry import Place
 from runtime.storage import untrusted
 from runtime.text.source import TextSource
 
@@ -25,7 +26,7 @@ class Text(TextSource):
     """
 
     name: Literal["text"] = "text"
-    file: Path | None = None
+    file: Place | None = None
     held_out: float = Field(default=0.15, gt=0, lt=1)
 
     def documents(self) -> tuple[Sequence[str], Sequence[str]]:

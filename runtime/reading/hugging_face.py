@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Iterator
+from glob import iglob
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 
 from runtime import seeds
 from runtime.errors import UserError, known
-from runtime.registry import Strict
+from runtime.registry import Strict, absolute
 
 READ_AT_ONCE = 32  # rows of a stream
 
@@ -37,6 +38,22 @@ class HuggingFace(Strict):
     shuffle_buffer: int = Field(default=1000, gt=0)
     samples: int | None = Field(default=None, gt=0)
     held_out_samples: int | None = Field(default=None, gt=0)
+
+    @field_validator("path")
+    @classmethod
+    def folder_from_anywhere(cls, path: str) -> str:
+        """A local folder becomes absolute, as the paths of other sources are; names of the hub stay."""
+        return str(absolute(Path(path))) if Path(path).is_dir() else path
+
+    @field_validator("data_dir", "data_files")
+    @classmethod
+    def files_from_anywhere(cls, given: Any, so_far: ValidationInfo) -> Any:
+        """Beside a kind of files they are local; beside a set of the hub, or a folder, they are within it."""
+        if given is None or so_far.data.get("data_dir") or "/" in so_far.data.get("path", "/"):
+            return given
+        if isinstance(given, str):
+            return local(given)
+        return {split: [local(file) for file in listed(files)] for split, files in given.items()}
 
     def load(self) -> Any:
         """The data set as a mapping from split to rows; raises UserError where the library cannot give it."""
@@ -82,6 +99,16 @@ class HuggingFace(Strict):
         for part in rows.iter(READ_AT_ONCE):
             for values in zip(*part.values(), strict=True):
                 yield dict(zip(part, values, strict=True))
+
+
+def local(place: str) -> str:
+    """A path or a pattern of paths that leads to something, absolute; addresses of other kinds as they are."""
+    path = absolute(Path(place))
+    return str(path) if "://" not in place and next(iglob(str(path), recursive=True), None) else place
+
+
+def listed(given: str | list[str]) -> list[str]:
+    return [given] if isinstance(given, str) else given
 
 
 def import_datasets() -> ModuleType:

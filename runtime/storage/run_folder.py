@@ -17,7 +17,8 @@ from runtime.errors import UserError
 from runtime.network import Compiled
 from runtime.recipe import recipes
 from runtime.recipe.schema import Recipe
-from runtime.storage import checkpoint
+from runtime.registry import absolute
+from runtime.storage import checkpoint, untrusted
 
 LIBRARIES = ("torch", "numpy", "safetensors", "pydantic", "lark", "sympy", "networkx")
 
@@ -55,7 +56,8 @@ def create(path: Path, recipe: Recipe, compiled: Compiled, spec_name: str) -> Ru
         raise UserError(f"{path}: cannot be made a run folder: {error.strerror}") from None
     checkpoint.replace_text(folder.spec, compiled.spec)
     checkpoint.replace_text(folder.module, compiled.text)
-    checkpoint.replace_text(folder.versions, json.dumps(surroundings(spec_name, compiled), indent=1) + "\n")
+    about = surroundings(spec_name, compiled) | {"folder": str(path.resolve())}
+    checkpoint.replace_text(folder.versions, json.dumps(about, indent=1) + "\n")
     recipe.data.keep(path)
     checkpoint.replace_text(folder.recipe, recipes.text_of(recipe))  # last: its presence makes the folder a run
     return folder
@@ -94,9 +96,38 @@ def commit() -> str | None:
 
 def recipe_in(folder: RunFolder, overrides: Sequence[str] = ()) -> Recipe:
     """A run's recipe, with the data as the run has kept them; raises UserError where there is no run."""
+    recipe = stated_in(folder, overrides)
+    return recipe.model_copy(update={"data": recipe.data.kept(folder.path)})
+
+
+def stated_in(folder: RunFolder, overrides: Sequence[str] = ()) -> Recipe:
+    """A run's recipe. Data that are gone are looked for as they lay beside the run, for they may have moved with it."""
     folder.require()
     recipe = recipes.load(folder.recipe, overrides)
-    return recipe.model_copy(update={"data": recipe.data.kept(folder.path)})
+    given = {word.partition("=")[0].strip() for word in overrides}
+    before = folder_before(folder)
+    found = {
+        name: type(value)(place)
+        for name, value in recipe.data
+        if before and f"data.{name}" not in given and (place := moved(value, before, folder.path))
+    }
+    return recipe.model_copy(update={"data": recipe.data.model_copy(update=found)}) if found else recipe
+
+
+def folder_before(folder: RunFolder) -> Path | None:
+    """Where the run lay as it was trained; None where it does not say, as those of earlier versions."""
+    try:
+        return Path(json.loads(untrusted.read_text(folder.versions))["folder"])
+    except (OSError, ValueError, LookupError, TypeError, RecursionError, UserError):
+        return None
+
+
+def moved(value: object, before: Path, now: Path) -> Path | None:
+    """Where an absolute path that leads nowhere leads from another folder, None where it does not lead there either."""
+    if not isinstance(value, str | Path) or not Path(value).is_absolute() or os.path.exists(value):
+        return None
+    place = absolute(now / os.path.relpath(value, before))
+    return place if os.path.exists(place) else None
 
 
 def unused(stem: str) -> Path:

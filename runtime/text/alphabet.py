@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import codecs
+import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 import torch
@@ -12,7 +14,9 @@ from torch import Tensor
 
 from crate_dsl.errors import harmless as harmless
 from runtime.errors import UserError
+from runtime.storage import untrusted
 
+MAX_BYTES = 10_000_000  # of a file of characters; all that Unicode has take less
 HIDDEN = -1  # a token that is not to be seen
 HIDDEN_SIGN = "\N{MEDIUM SHADE}"
 
@@ -67,6 +71,24 @@ class Characters:
 
     def decoder(self) -> Callable[[int], str]:
         return self.characters.__getitem__
+
+    @property
+    def text(self) -> str:
+        """The characters as the text of their file, characters.json: one string, all of it ASCII."""
+        return json.dumps(self.characters) + "\n"
+
+
+def read(file: Path) -> Characters:
+    """A characters.json as a run keeps it; raises UserError where the file is none."""
+    try:
+        found = json.loads(untrusted.read_text(file, MAX_BYTES))
+    except OSError as error:
+        raise UserError(f"{file}: cannot read the characters: {error.strerror}") from None
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{file}: not the characters.json of a run: {error}") from None
+    if not isinstance(found, str) or list(found) != sorted(set(found)):
+        raise UserError(f"{file}: not the characters.json of a run, one string of different characters in their order")
+    return Characters(found)
 
 
 def decoded(alphabet: Alphabet, tokens: Iterable[int]) -> str:

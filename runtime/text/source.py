@@ -13,7 +13,9 @@ from torch import Tensor
 from runtime.data.source import DataSource, Splits
 from runtime.errors import UserError
 from runtime.network import TextShape
+from runtime.registry import Place
 from runtime.storage import checkpoint
+from runtime.text import alphabet as alphabets
 from runtime.text import subwords
 from runtime.text.alphabet import Alphabet, Bytes, Characters, decoded, harmless
 from runtime.text.subwords import END_OF_TEXT, Subwords
@@ -21,14 +23,15 @@ from runtime.text.windows import Windows
 
 PRINTED = 3  # windows on the terminal; the file has all that are shown
 BETWEEN = "\n\n\n"  # documents, where tokens are bytes or characters
-KEPT = "tokenizer.json"  # in the folder of a run
+KEPT = {"bpe": "tokenizer.json", "characters": "characters.json"}  # in the folder of a run, by `tokens`
 
 
 class TextSource(DataSource):
     """A token is a byte, a character that occurs in the text, or with `bpe` a piece of a word: byte-pair encoding.
 
     Its `vocabulary` says how many tokens are trained on the training text; a `tokenizer` is a tokenizer.json, as
-    Hugging Face libraries write it, that is read instead. A run keeps its own in its folder.
+    Hugging Face libraries write it, that is read instead, or of characters the characters.json of another run. A run
+    keeps its own in its folder.
 
     Documents are packed: one after the other, with `end_of_text` after each (bytes and characters have no such token:
     three ends of lines), and cut into windows wherever they end. So attention crosses documents, as in nanoGPT.
@@ -36,7 +39,7 @@ class TextSource(DataSource):
 
     tokens: Literal["bytes", "characters", "bpe"] = "bytes"
     vocabulary: int | None = Field(default=None, ge=258)  # 256 bytes, the end-of-text token, a merge
-    tokenizer: Path | None = None
+    tokenizer: Place | None = None
     end_of_text: str = Field(default=END_OF_TEXT, min_length=1)
     reads: ClassVar = TextShape
     unit: ClassVar = "windows"
@@ -47,8 +50,9 @@ class TextSource(DataSource):
         if self.tokens == "bpe" and len(given) != 1:
             raise ValueError("tokens: bpe takes vocabulary (to be trained on the text) or tokenizer (a tokenizer.json)")
         given += ["end_of_text"] if self.end_of_text != END_OF_TEXT else []
-        if self.tokens != "bpe" and given:
-            raise ValueError(f"{given[0]} is for tokens: bpe")
+        refused = [name for name in given if (self.tokens, name) != ("characters", "tokenizer")]
+        if self.tokens != "bpe" and refused:
+            raise ValueError(f"{refused[0]} is for tokens: bpe")
         return self
 
     @abstractmethod
@@ -82,6 +86,8 @@ class TextSource(DataSource):
         if self.tokens == "bytes":
             return Bytes()
         if self.tokens == "characters":
+            if self.tokenizer is not None:
+                return alphabets.read(self.tokenizer)
             return Characters("".join(sorted(set(joined(train)) | set(joined(held_out)))))
         if self.tokenizer is not None:
             return subwords.read(self.tokenizer, self.end_of_text)
@@ -95,12 +101,15 @@ class TextSource(DataSource):
         return Windows(tokens.int(), length)
 
     def keep(self, folder: Path) -> None:
-        """Byte pairs as tokenizer.json: what the run was trained on is what it is sampled with."""
-        if self.tokens == "bpe":
-            checkpoint.replace_text(folder / KEPT, self.alphabet().text)
+        """What the run was trained on is what it is sampled with, also where the text has changed or gone."""
+        if self.tokens in KEPT:
+            checkpoint.replace_text(folder / KEPT[self.tokens], self.alphabet().text)
 
     def kept(self, folder: Path) -> Self:
-        return self.model_copy(update={"tokenizer": folder / KEPT}) if self.tokens == "bpe" else self
+        """Runs of earlier versions have no characters.json: their text says which characters there are."""
+        if self.tokens not in KEPT or (self.tokens == "characters" and not (folder / KEPT[self.tokens]).exists()):
+            return self
+        return self.model_copy(update={"tokenizer": folder / KEPT[self.tokens]})
 
     def show(self, columns: Mapping[str, Tensor], path: Path) -> Path:
         """One paragraph per window, one line per column."""

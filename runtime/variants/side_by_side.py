@@ -13,11 +13,10 @@ from torch import nn
 from runtime.data.source import Images, Splits
 from runtime.errors import UserError
 from runtime.network import Compiled, parameter_count
-from runtime.recipe import recipes
 from runtime.recipe.schema import Recipe
 from runtime.scoring.measure import held_out_draw, measure, reference_of
 from runtime.storage import checkpoint
-from runtime.storage.run_folder import RunFolder, create
+from runtime.storage.run_folder import RunFolder, create, stated_in
 from runtime.tasks.task import Task
 from runtime.training.trainer import Trainer
 
@@ -75,7 +74,7 @@ def outcome_of(path: Path, compiled: Compiled, recipe: Recipe) -> Outcome | None
 
 
 def require_recipe(folder: RunFolder, recipe: Recipe) -> None:
-    if recipes.load(folder.recipe) != recipe:
+    if stated_in(folder) != recipe:
         raise UserError(
             f"{folder.path} holds a run with another recipe: choose another --out, or give the same options"
         )
