@@ -16,20 +16,25 @@ from runtime.registry import Strict
 
 
 class Projection(Strict):
-    """The head of student and teacher: three layers with GELU, then unit length, then perhaps prototypes.
+    """The head of student and teacher: three layers with GELU, then unit length.
 
     Source: DINOHead of the official DINO; the sizes there are 2048, 256 and 65536.
     """
 
     hidden: int = Field(default=2048, gt=0)
     bottleneck: int = Field(default=256, gt=0)
+
+
+class Prototypes(Projection):
+    """The same, and products with prototypes behind it; SimDINO does without them."""
+
     prototypes: int = Field(default=65536, gt=1)
 
 
 class ProjectionHead(nn.Module):
     """Features (..., d) to unit vectors (..., bottleneck), or to their products with prototypes of unit length."""
 
-    def __init__(self, width: int, sizes: Projection, prototypes: bool) -> None:
+    def __init__(self, width: int, sizes: Projection) -> None:
         super().__init__()
         widths = (width, sizes.hidden, sizes.hidden, sizes.bottleneck)
         layers = [nn.Linear(a, b) for a, b in zip(widths, widths[1:], strict=False)]
@@ -37,8 +42,9 @@ class ProjectionHead(nn.Module):
             nn.init.trunc_normal_(layer.weight, std=0.02)
             nn.init.zeros_(layer.bias)
         self.layers = nn.Sequential(layers[0], nn.GELU(), layers[1], nn.GELU(), layers[2])
-        self.prototypes = weight_norm(nn.Linear(sizes.bottleneck, sizes.prototypes, bias=False)) if prototypes else None
-        if self.prototypes is not None:  # weight = g v / |v| with g held at 1
+        self.prototypes = None
+        if isinstance(sizes, Prototypes):  # weight = g v / |v| with g held at 1
+            self.prototypes = weight_norm(nn.Linear(sizes.bottleneck, sizes.prototypes, bias=False))
             length = self.prototypes.parametrizations.weight.original0
             nn.init.ones_(length)
             length.requires_grad_(False)

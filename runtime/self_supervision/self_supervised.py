@@ -46,7 +46,6 @@ class SelfDistillation(Task):
     metric: ClassVar = "knn_accuracy"
     larger_is_better: ClassVar = True
     compares: ClassVar = True
-    prototypes: ClassVar[bool]  # whether the heads end in them
 
     views: Views = Views()
     head: Projection = Projection()
@@ -60,7 +59,7 @@ class SelfDistillation(Task):
     # ---- training -------------------------------------------------------------------------------------------------
 
     def apparatus(self, network: nn.Module) -> Distillation:
-        return Distillation(network, ProjectionHead(network.features_size, self.head, self.prototypes))
+        return Distillation(network, ProjectionHead(network.features_size, self.head))
 
     def judged(self, trained: Distillation) -> nn.Module:
         return trained.teacher

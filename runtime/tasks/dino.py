@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 from pydantic import Field
@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from runtime.data.source import Batch
-from runtime.self_supervision.distillation import Distillation, other_views
+from runtime.self_supervision.distillation import Distillation, Prototypes, other_views
 from runtime.self_supervision.self_supervised import SelfDistillation
 from runtime.tasks.task import Call
 
@@ -24,7 +24,7 @@ class Dino(SelfDistillation):
     """
 
     name: Literal["dino"] = "dino"
-    prototypes: ClassVar = True
+    head: Prototypes = Prototypes()
     student_temperature: float = Field(default=0.1, gt=0)
     teacher_temperature: float = Field(default=0.04, gt=0)
     warmup_teacher_temperature: float = Field(default=0.04, gt=0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar, Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, field_validator
 from torch import Tensor
 
 from runtime.data.source import Batch
@@ -15,6 +15,8 @@ from runtime.self_supervision.distillation import Distillation, other_views
 from runtime.self_supervision.self_supervised import SelfDistillation
 from runtime.self_supervision.views import GLOBAL
 from runtime.tasks.task import Call
+
+UNUSED = 65536  # prototypes, in recipes that earlier versions wrote
 
 
 class SimDino(SelfDistillation):
@@ -26,12 +28,19 @@ class SimDino(SelfDistillation):
     """
 
     name: Literal["simdino"] = "simdino"
-    prototypes: ClassVar = False
     whole_batch: ClassVar = True
     coefficient: float = Field(default=1.0, ge=0)
     distortion: float = Field(default=0.5, gt=0)
     gamma: float | None = Field(default=None, ge=0)
     smooth: bool = True
+
+    @field_validator("head", mode="before")
+    @classmethod
+    def without_prototypes(cls, head: object) -> object:
+        """Runs of earlier versions state the default number of prototypes, which they did not have."""
+        if isinstance(head, dict) and head.get("prototypes") == UNUSED:
+            return {name: value for name, value in head.items() if name != "prototypes"}
+        return head
 
     def loss(self, call: Call, network: Distillation, batch: Batch, draw: Tensor) -> Tensor:
         student, teacher = self.outputs(call, network, batch, draw)

@@ -27,12 +27,14 @@ from runtime.storage.log import read_metrics
 from tests.runtime.conftest import SPECS, Train
 
 SIZES = {"image": 8, "patch": 4, "channels": 1, "d": 12, "K": 2, "L": 1}
-SMALL = {"head": {"hidden": 16, "bottleneck": 6, "prototypes": 9}, "views": {"local": 2, "noise": 0.1}}
+HEAD = {"hidden": 16, "bottleneck": 6}
+PROTOTYPES = {"dino": {"prototypes": 9}, "simdino": {}}
+VIEWS = {"local": 2, "noise": 0.1}
 NAMES = ("dino", "simdino")
 
 
 def task_of(name: str, **options: object) -> SelfDistillation:
-    return TASKS[name](**SMALL, **options)
+    return TASKS[name](head=HEAD | PROTOTYPES[name], views=VIEWS, **options)
 
 
 @pytest.fixture
@@ -215,6 +217,10 @@ def test_logged_entropies_are_of_the_whole_batch(batch: Batch) -> None:
     assert figures[1] == pytest.approx(figures[0], rel=1e-10)
 
 
+def test_recipes_of_earlier_runs_of_simdino_are_read() -> None:
+    assert TASKS["simdino"](head=HEAD | {"prototypes": 65536}) == TASKS["simdino"](head=HEAD)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_prototypes_are_of_unit_length_and_only_in_dino(name: str) -> None:
     head = trained_of(task_of(name)).head
@@ -228,7 +234,8 @@ def test_prototypes_are_of_unit_length_and_only_in_dino(name: str) -> None:
 # ---- runs ------------------------------------------------------------------------------------------------------------
 
 OVERRIDES = {
-    name: [f"task={name}", "task.head.hidden=16", "task.head.bottleneck=6", "task.head.prototypes=9"] for name in NAMES
+    name: [f"task={name}", *(f"task.head.{size}={count}" for size, count in (HEAD | PROTOTYPES[name]).items())]
+    for name in NAMES
 }
 
 
@@ -284,6 +291,10 @@ REFUSED = {
         "scored by nearest neighbours, which needs data with classes",
     ),
     "bounds": (["task.views.global_area=[1, 0.5]"], "task.views.global_area: bounds are positive"),
+    "prototypes": (
+        ["task.head.prototypes=9"],
+        'unknown key "task.head.prototypes"\nknown keys: bottleneck, hidden.',
+    ),
     "unknown": (["task.views.locals=3"], 'Did you mean "local"?'),
 }
 
