@@ -4,8 +4,9 @@
 >>> network = crate_dsl.load("specs/crate.crate", preset="tiny")  # doctest: +SKIP
 """
 
-from crate_dsl.startup import uncollected
+from crate_dsl.startup import end_quietly_on_interrupt, uncollected
 
+end_quietly_on_interrupt()
 with uncollected():
     from crate_dsl.compiler import VERSION as __version__
     from crate_dsl.compiler import Compilation, compile_spec

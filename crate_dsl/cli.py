@@ -21,6 +21,7 @@ from crate_dsl.operators.cost import BATCH, table
 from crate_dsl.operators.program import Program
 from crate_dsl.operators.speed import emitted, speed
 from crate_dsl.pictures.picture import writer_of
+from crate_dsl.startup import INTERRUPTED, interrupt_as_usual
 
 STAGES = ("spec", "model", "derivation", "graph", "passes", "optimised", "source")
 EXAMPLES = """examples:
@@ -106,6 +107,8 @@ def main(arguments: list[str] | None = None) -> int:
         return run(options)
     except CrateError as error:
         print(harmless(str(error)), file=sys.stderr)  # it may quote a file
+    except KeyboardInterrupt:
+        return INTERRUPTED
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except Exception as error:
@@ -240,6 +243,7 @@ def replace_file(target: Path, text: str) -> None:
 
 def entry() -> NoReturn:
     """The console script: a short-lived process, of which collecting and tearing down objects would take a quarter."""
+    interrupt_as_usual()
     gc.disable()
     status = main()
     try:

@@ -12,6 +12,7 @@ from typing import NoReturn, TextIO
 
 from crate_dsl import CrateError
 from crate_dsl.errors import harmless, show_what_can_be_shown
+from crate_dsl.startup import INTERRUPTED, interrupt_as_usual
 
 
 class UserError(Exception):
@@ -65,6 +66,7 @@ def run(main: Callable[[Sequence[str]], None], outlasts: bool = False) -> NoRetu
 
     One that trains outlasts what reads its output.
     """
+    interrupt_as_usual()
     show_what_can_be_shown()
     if outlasts:
         sys.stdout = Outlasting(sys.stdout)
@@ -77,7 +79,7 @@ def run(main: Callable[[Sequence[str]], None], outlasts: bool = False) -> NoRetu
     except Stopped as stopped:
         leave(f"{stopped}", 128 + stopped.signal)
     except KeyboardInterrupt:
-        leave("interrupted", 130)
+        leave("interrupted", INTERRUPTED)
     except RecursionError:
         leave("something that was read is nested too deeply", 1)
     except MemoryError:
