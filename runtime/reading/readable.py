@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import sys
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -96,16 +98,18 @@ def decoded(place: object, opened: Callable[[], Image.Image]) -> Image.Image:
 class Readable:
     """Reads items by number; with the policy `skip` the next number's item takes the place of an unreadable one.
 
-    Each is named once on stderr: what is broken is remembered in memory that the processes which load data share. Only
-    where two of them meet it at the same moment both do.
+    Each is named once on stderr: what is broken is remembered in memory that the processes which load data share. Of a
+    stream, whose items have no lasting numbers, each process remembers what it has said itself.
     """
 
     def __init__(self, policy: Policy, count: int | None) -> None:
         self.policy = policy
-        self.said: set[str] = set()  # of a stream, whose items have no lasting numbers
+        self.said: set[str] = set()  # of a stream
         self.broken = torch.zeros(count or 0, dtype=torch.bool)
+        self.lock: AbstractContextManager[object] = nullcontext()
         if policy == "skip" and count:
             self.broken.share_memory_()
+            self.lock = multiprocessing.Lock()
 
     def first(self, numbers: Iterable[int], read: Callable[[int], Item]) -> Item:
         """The item of the first of `numbers` that can be read; raises UserError where there is none."""
@@ -122,8 +126,10 @@ class Readable:
         raise UserError(f"no picture can be read that would take the place of an unreadable one; the last: {message}")
 
     def remember(self, number: int, message: str) -> None:
-        if len(self.broken):
-            self.broken[number] = True
-        if message not in self.said:
+        with self.lock:
+            known = bool(len(self.broken)) and bool(self.broken[number])
+            if len(self.broken):
+                self.broken[number] = True
+        if not known and message not in self.said:
             self.said.add(message)
             print(f"skipped: {message.partition(';')[0]}", file=sys.stderr, flush=True)
