@@ -23,6 +23,7 @@ from runtime import seeds
 from runtime.convert import settings
 from runtime.errors import Parser, UserError, run
 from runtime.images.pictures import save
+from runtime.images.scale import logarithmic
 from runtime.storage.log import console
 
 
@@ -141,9 +142,10 @@ def show(outcome: Outcome, title: str) -> None:
 def plot(outcome: Outcome, path: Path) -> Path:
     figure = Figure(figsize=(6, 3.5), layout="constrained")
     axis, layers = figure.subplots(), range(len(outcome.ratios))
-    axis.semilogy(layers, outcome.ratios, "o-", label="measured")
+    axis.plot(layers, outcome.ratios, "o-", label="measured")
     if outcome.growth is not None:
-        axis.semilogy(layers, [outcome.predicted(n) for n in layers], "--", label=f"{outcome.growth:.3g} per layer")
+        axis.plot(layers, [outcome.predicted(n) for n in layers], "--", label=f"{outcome.growth:.3g} per layer")
+    logarithmic(axis)
     axis.set_xlabel("layer")
     axis.set_ylabel("signal / noise")
     axis.legend()

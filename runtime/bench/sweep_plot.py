@@ -14,6 +14,7 @@ from runtime.bench.spread import Spread
 from runtime.bench.sweep import Axis
 from runtime.images.palette import COLOURS, MARKERS
 from runtime.images.pictures import save
+from runtime.images.scale import logarithmic
 
 Quantity = Callable[[Costs, float], Spread | None]
 CAUSAL = "causal "  # how the names of causal forms begin: the colour of the form, dashed
@@ -80,11 +81,12 @@ def finish(place: Axes, axis: Axis, name: str) -> None:
     unit = "MB" if "memory" in name else "ms"
     place.set_xlabel(LABELS[axis.name])
     if axis.name == "tokens":
-        place.set(xscale="log", yscale="log", ylabel=f"{unit} per input of N tokens")
+        place.set(xscale="log", ylabel=f"{unit} per input of N tokens")
         place.set_title(name, fontsize=9)
         ticks = [at for at in axis.places if at & (at - 1) == 0] or axis.places  # powers of two
         place.set_xticks(ticks, [f"{tick}" for tick in ticks], fontsize=8)
         place.xaxis.set_minor_locator(NullLocator())
+        logarithmic(place)
         low, high = place.get_ylim()
         place.set_ylim(low, high * (high / low) ** 0.3)  # room for the legend
     else:

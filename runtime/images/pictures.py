@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
+from runtime.images.scale import logarithmic
 from runtime.storage import checkpoint
 
 
@@ -47,7 +48,7 @@ def curve(metrics: Sequence[Mapping[str, Any]], metric: str, path: Path) -> Path
         left.plot(steps, losses, marker=mark, markersize=4, label="training loss")
         left.set_ylabel("training loss")
         if all(entry["loss"] > 0 for entry in train):
-            left.set_yscale("log")
+            logarithmic(left)
         right = left.twinx()
     steps, values = [entry["step"] for entry in held_out], [entry[metric] for entry in held_out]
     right.plot(steps, values, "o-", color="tab:orange", markersize=3, label=f"held out: {metric}")

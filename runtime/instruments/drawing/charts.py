@@ -9,9 +9,9 @@ from textwrap import fill
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 from runtime.images.palette import COLOURS, MARKERS
+from runtime.images.scale import logarithmic
 
 DASHES = ("-", "--", ":", "-.")
 WIDTH, HEIGHT = 9.0, 2.9  # inches of a figure that is as wide as the page, and of one row of charts
@@ -128,18 +128,6 @@ def name_places(axis: Axes, places: Sequence[str]) -> None:
     turned = {"rotation": 40, "ha": "right", "rotation_mode": "anchor"} if long else {}
     axis.set_xticks(shown, [places[number] for number in shown], fontsize=8, **turned)
     axis.set_xlim(-0.5, len(places) - 0.5)
-
-
-def logarithmic(axis: Axes) -> None:
-    """A logarithmic vertical axis, with plain numbers also between the powers of ten where fewer than two are on it."""
-    axis.set_yscale("log", nonpositive="mask")
-    low, high = axis.get_ylim()
-    if high < 100 * low:
-        axis.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-    powers = math.floor(math.log10(high)) - math.ceil(math.log10(low)) + 1  # of ten, inside the limits
-    axis.yaxis.set_minor_formatter(StrMethodFormatter("{x:g}") if powers < 2 else NullFormatter())
-    if powers < 2 and high > 4 * low:
-        axis.yaxis.set_minor_locator(LogLocator(subs=(2, 3, 5)))  # the numbers of all would lie on each other
 
 
 def finish(axis: Axes) -> None:
