@@ -198,7 +198,7 @@ def introduced_parameter(new: Introduced, statement: Statement) -> Parameter:
     """A matrix that a rule introduced: it starts as the parameter it departs from, a bias then at zero.
 
     Raises:
-        CrateError: where the spec has a parameter of that name already.
+        CrateError: where the spec has a parameter of that name already, or the matrix that it departs from is frozen.
     """
     for parameter in statement.block.parameters:
         if parameter.name == new.name:
@@ -206,7 +206,10 @@ def introduced_parameter(new: Introduced, statement: Statement) -> Parameter:
             raise fail(
                 f'"{new.name}" would be two parameters', parameter.span, hint, [(statement.step.span, "freed here")]
             )
-    source = next(p for p in statement.block.parameters if p.name == new.origin)
+    source = next((p for p in statement.block.parameters if p.name == new.origin), None)
+    if source is None:
+        hint = "a frozen matrix is computed from data, so that none can be learned in its place: leave the adjoint tied"
+        raise fail(f'the outer map is the frozen "{new.origin}", which cannot be freed', statement.step.span, hint)
     init = LibraryWord("zeros") if source.init and new.shape.cols == ONE else source.init
     return Parameter(new.name, new.shape, init, source.shared, statement.step.span, new.origin, held=new.held)
 
