@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 
+from crate_dsl.compiler import Compilation
 from crate_dsl.errors import CrateError, Source, Span, fail, known
 from crate_dsl.language import syntax
 from crate_dsl.language.check import check
@@ -92,7 +93,9 @@ class Variations:
     @property
     def choices(self) -> tuple[Choice, ...]:
         return tuple(
-            Choice(self._shortest(slot), str(slot.step or ""), slot.now(self.spec), slot.usage()) for slot in self.slots
+            Choice(self._shortest(slot), str(slot.step or ""), slot.now(self.spec), slot.usage())
+            for slot in self.slots
+            if self._exists(slot)
         )
 
     def variant(self, changes: Mapping[str, str]) -> Variant:
@@ -156,7 +159,8 @@ class Variations:
         role = key.split(".")[0]
         if any(block.role == role and block.inverse_of for block in self.model.blocks):
             return f"the {role} is derived as an inverse: what is varied in the encoder is inverted with it"
-        return known("things to vary", key, dict.fromkeys(self._shortest(slot) for slot in self.slots))
+        existing = dict.fromkeys(self._shortest(slot) for slot in self.slots if self._exists(slot))
+        return known("things to vary", key, existing)
 
     def _offered(self, slot: Slot) -> bool:
         """What stands there can be varied; what does not, where it could stand."""
@@ -165,6 +169,19 @@ class Variations:
         if isinstance(slot, SiteSlot):
             return self.steps[slot.step].unknown is None
         return slot.trial is not None and self._sound(slot, slot.trial)
+
+    def _exists(self, slot: Slot) -> bool:
+        """Whether the step, as it is derived now, has the site; what another change brings can be varied with that."""
+        if not isinstance(slot, SiteSlot) or slot.now(self.spec) is not None:
+            return True
+        return any(self._derives(slot, value) for value in slot.trials)
+
+    def _derives(self, slot: Slot, value: str) -> bool:
+        try:
+            spec = self._changed(self.spec, slot, slot.key, value)
+            return bool(Compilation(spec.source, self.preset, {}).derivation)
+        except CrateError:
+            return False
 
     def _sound(self, slot: Slot, value: str) -> bool:
         try:
@@ -184,9 +201,11 @@ def _steps(model: Model) -> Iterable[tuple[Address, object]]:
 def _slots(spec: syntax.Spec, model: Model, preset: str | None) -> Iterable[Slot]:
     yield from number_slots(spec, preset).values()
     yield from line_slots(spec)
-    declared = (item.name for item in spec.items if isinstance(item, syntax.EnergyDeclaration))
-    included = (energy.name for energy in with_included(spec, VOCABULARY.energies).included)
-    energies = tuple(dict.fromkeys((*declared, *included)))
+    declared = (item for item in spec.items if isinstance(item, syntax.EnergyDeclaration))
+    included = with_included(spec, VOCABULARY.energies).included
+    energies: dict[str, syntax.EnergyDeclaration] = {}
+    for energy in (*declared, *included):
+        energies.setdefault(energy.name, energy)
     for line in (item for item in spec.items if isinstance(item, syntax.InitLine)):
         yield _init_slot(None, line.name)
     for block in (block for block in model.blocks if not block.inverse_of):
@@ -195,7 +214,8 @@ def _slots(spec: syntax.Spec, model: Model, preset: str | None) -> Iterable[Slot
             if step.verb == "project":
                 continue
             yield VerbSlot("verb", address)
-            yield EnergySlot("by", address, energies)
+            use = address.find(spec).use
+            yield EnergySlot("by", address, energies, len(use.variables) + len(use.given))
             yield from step_slots(address.find(spec), address, VOCABULARY)
         yield from _block_inits(block, addresses, spec)
 

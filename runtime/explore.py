@@ -96,7 +96,8 @@ def explore(spec: Path, name: str, recipe: Recipe, found: Sequence[Candidate], o
     rows = {candidate.name: Row(candidate) for candidate in found}
     gained = Results(spec.name, name, recipe.task.metric, recipe.task.larger_is_better, seeds, list(rows.values()))
     jobs = list(jobs_of(found, recipe, seeds, out))
-    require_the_same(jobs)
+    require_the_same(jobs, found, recipe.preset)
+    require_grid_of(spec, out)
     announce(found, jobs, out)
     grid.write_specs((candidate for candidate in found if not candidate.problem), recipe.preset, out / "specs")
     progress = Progress(rows, gained, len(jobs))
@@ -137,11 +138,20 @@ def jobs_of(found: Sequence[Candidate], recipe: Recipe, seeds: Sequence[int], ou
     return jobs
 
 
-def require_the_same(jobs: Sequence[Job]) -> None:
-    """Raises UserError where a folder holds a run with another recipe, before anything in it is written anew."""
+def require_the_same(jobs: Sequence[Job], found: Sequence[Candidate], preset: str | None) -> None:
+    """Raises UserError where a folder holds another spec or recipe, before anything in it is written anew."""
+    texts = {candidate.name: candidate.compilation(preset).resolved for candidate in found if not candidate.problem}
     for job in jobs:
         if (folder := RunFolder(job.folder)).recipe.exists():
+            side_by_side.require_spec(folder, texts[job.spec.stem])
             side_by_side.require_recipe(folder, job.recipe)
+
+
+def require_grid_of(spec: Path, out: Path) -> None:
+    """Raises UserError where a folder holds the table of a grid of another spec, which would be lost."""
+    other = results.spec_of(out)
+    if other not in (None, spec.name):
+        raise UserError(f"{out} holds a grid of {other}, not of {spec.name}: choose another --out")
 
 
 def announce(found: Sequence[Candidate], jobs: Sequence[Job], out: Path) -> None:

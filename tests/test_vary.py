@@ -13,6 +13,7 @@ from crate_dsl.compiler import Compilation
 from crate_dsl.errors import CrateError, Source
 from crate_dsl.library.vocabulary import VOCABULARY
 from crate_dsl.variants import Variations, choices, vary
+from runtime.variants.grid import split
 from tests.specs import ENERGIES, HEAD, HEADER, encoder, small_preset, spec
 
 SPECS = sorted((Path(__file__).parent.parent / "specs").glob("*.crate"))
@@ -43,7 +44,7 @@ def values(choice: crate_dsl.Choice) -> list[str]:
     if what in VOCABULARY.sites:
         return [*words(VOCABULARY.sites[what]), *VOCABULARY.sites[what], "none"]
     if what in ("verb", "by", "from"):
-        return [value for value in choice.usage.split(", ") if value != "none"]
+        return [value for value in split(choice.usage) if value != "none"]
     if choice.usage == "yes, no":
         return ["yes", "no"]
     return OF_OPTIONS.get(what, ["2"])
@@ -201,6 +202,27 @@ def test_included_energies_are_offered() -> None:
 
 TWO = "compress Z by rate(Z, U) { norm layer; adjoint ~ free }\nsparsify Z by lasso(A | Z, D) { norm layer }\n"
 DECODED = encoder(TWO) + "decoder repeat L {\ndenoise Z by rate(Z, V) { adjoint ~ free(bias) }\n}\n"
+
+
+def test_only_sites_that_the_step_has_are_offered() -> None:
+    """What another change brings can be varied together with it."""
+
+    def offered(name: str) -> set[str]:
+        text = (SPECS[0].parent / f"{name}.crate").read_text(encoding="utf-8")
+        return {choice.name for choice in choices(text) if choice.name in VOCABULARY.sites}
+
+    assert offered("crate") == set(VOCABULARY.sites)
+    assert offered("crate_exact") == {"inverse", "coefficients", "adjoint"}
+    text = (SPECS[0].parent / "crate_exact.crate").read_text(encoding="utf-8")
+    compiled = vary(text, {"inverse": "neumann(1)", "frame": "identity"})
+    assert "frame ~ identity" in " ".join(compiled.text.split())
+
+
+def test_an_energy_with_other_arguments_is_offered_with_them() -> None:
+    step = "sparsify Z by nonnegative_lasso(A | Z, D, lambda) { norm layer; from Z; steps 1 of eta }\n"
+    text = spec("include codes\n" + encoder(step), energies="")
+    usage = next(choice.usage for choice in choices(text) if choice.name == "by")
+    assert "nonnegative_lasso, " in usage and "elastic_net(A | X, D, lambda, mu)" in usage
 
 
 def test_a_name_means_every_step_that_has_it() -> None:

@@ -13,6 +13,7 @@ from re import fullmatch
 
 from crate_dsl.errors import CrateError, Diagnostic, Source, Span, fail, known
 from crate_dsl.language import syntax
+from crate_dsl.language.edits import Edit, edited, removed
 from crate_dsl.language.energies import uses
 from crate_dsl.language.parse import parse_energies
 from crate_dsl.language.report import shown
@@ -150,12 +151,15 @@ def resolved(spec: syntax.Spec) -> str:
     It states the same network and depends on no other file; a spec that includes nothing is its own resolved text.
     """
     lines = [item for item in spec.items if isinstance(item, syntax.Include)]
-    text, end = [], 0
-    for line in lines:
-        own = [_declaration(energy) for energy in used_energies(spec) if _asked(energy.span) == line.span]
-        text += [spec.source.text[end : line.span.start], "\n".join([f"# include {line.name}", *own, ""])]
-        end = line.span.end
-    return "".join([*text, spec.source.text[end:]])
+    return edited(spec.source.text, [_in_place(line, used_energies(spec)) for line in lines])
+
+
+def _in_place(line: syntax.Include, used: tuple[syntax.EnergyDeclaration, ...]) -> Edit:
+    """The energies that a line brings, or nothing at all, its remark neither, where none of them is used."""
+    own = [_declaration(energy) for energy in used if _asked(energy.span) == line.span]
+    if not own:
+        return removed(line.span)
+    return Edit(line.span.start, line.span.end, "\n".join([f"# include {line.name}", *own, ""]))
 
 
 def _declaration(energy: syntax.EnergyDeclaration) -> str:

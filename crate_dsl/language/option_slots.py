@@ -15,6 +15,7 @@ from crate_dsl.language.vocabulary import Vocabulary, WordSignature
 
 ORDER = ("norm", "residual", "init", "from", "step", "steps", "read")  # in which options stand before the sites
 TRIALS = {"norm": "layer", "residual": "raw", "from": "0", "step": "1", "steps": "1 of 1", "read": "read_out_matrix"}
+NUMBERS = {"size": "1", "positive": "1/2", "fraction": "1/2", "rate": "1/2", "real": "1/2", "scalar": "1/2"}  # by kind
 YES, NO = "yes", "no"
 TIED = {"adjoint": "tied"}  # what a site without a line is called
 
@@ -80,6 +81,12 @@ def first_word(usage: str) -> str:
     return re.match(r"\w+", usage).group()
 
 
+def example(signature: WordSignature) -> str:
+    """A word with arguments that it can take: `neumann(1)`."""
+    given = [NUMBERS.get(kind, kind.split("|")[0]) for kind in signature.required]
+    return f"{signature.name}({', '.join(given)})" if given else signature.name
+
+
 class StepsSlot(OptionSlot):
     """`steps 2 of eta`: a bare number keeps the step size, also that of `step eta`."""
 
@@ -133,6 +140,11 @@ class SiteSlot(OptionSlot):
     """The rule at a site; without a line it is exact. A bare rule keeps the arguments that it can take."""
 
     rules: Mapping[str, Mapping[str, WordSignature]]  # site -> rule -> signature
+
+    @property
+    def trials(self) -> list[str]:
+        """Every rule, to find out whether the expression has the site at all."""
+        return [example(signature) for signature in self.rules[self.what].values()]
 
     def usage(self) -> str:
         exact = [TIED[self.what]] if self.what in TIED else []

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from crate_dsl.language import syntax
@@ -186,17 +186,24 @@ def line_slots(spec: syntax.Spec) -> list[Slot]:
 
 @dataclass(frozen=True)
 class EnergySlot(Slot):
-    """The energy that a step optimises; a bare name keeps the arguments."""
+    """The energy that a step optimises; a bare name keeps the arguments, where it takes as many."""
 
-    energies: tuple[str, ...]
+    energies: Mapping[str, syntax.EnergyDeclaration]
 
     needs_place = True
 
     def now(self, spec: syntax.Spec) -> str | None:
         return words(self.step.find(spec).use.span)
 
+    taken: int  # arguments of the energy that stands there
+
     def usage(self) -> str:
-        return ", ".join(self.energies)
+        return ", ".join(name if self.fits(name) else called(energy) for name, energy in self.energies.items())
+
+    def fits(self, name: str) -> bool:
+        """Whether another energy takes as many arguments."""
+        energy = self.energies[name]
+        return len(energy.variables) + len(energy.given) == self.taken
 
     def choices(self, spec: syntax.Spec) -> frozenset[str]:
         return frozenset(self.energies)
@@ -205,6 +212,12 @@ class EnergySlot(Slot):
         use = self.step.find(spec).use
         place = use.span if "(" in value else within(use.span, use.name)
         return [Edit(place.start, place.end, value)]
+
+
+def called(energy: syntax.EnergyDeclaration) -> str:
+    """`elastic_net(A | X, D, lambda, mu)`: an energy with its own names of what it takes."""
+    variables, given = (", ".join(each.name for each in group) for group in (energy.variables, energy.given))
+    return f"{energy.name}({variables}{' | ' * bool(variables and given)}{given})"
 
 
 OF_ENERGIES = frozenset(verb.lower() for verb in VERBS) - {"project"}  # a projection names a constraint, not an energy

@@ -9,13 +9,17 @@ from rich.table import Table
 
 import crate_dsl
 from crate_dsl import Finding
+from runtime.errors import UserError
 from runtime.storage.log import console
 from runtime.variants.grid import Candidate
 from runtime.variants.results import quantity
 
 
 def forecast(found: Sequence[Candidate], preset: str | None, title: str) -> None:
-    """Print parameters, FLOPs and the compiler's measurements of every variant."""
+    """Print parameters, FLOPs and the compiler's measurements of every variant.
+
+    Raises UserError where not one of them could be trained.
+    """
     table = Table(title=f"{title}: nothing is trained", title_justify="left")
     for name in ("variant", "parameters", "FLOPs", "exact claims", "distance from the exact step after each line"):
         table.add_column(name, justify="right" if name in ("parameters", "FLOPs") else "left", overflow="fold")
@@ -29,6 +33,8 @@ def forecast(found: Sequence[Candidate], preset: str | None, title: str) -> None
         sizes = (f"{candidate.parameters:,}", quantity(candidate.flops))
         table.add_row(candidate.variant.label, *sizes, verdict, departures(findings))
     console().print(table)
+    if all(candidate.problem for candidate in found):
+        raise UserError("no variant can be trained")
     print("distance: relative error of the step, at the compiler's reference point; crate-compile --check says more")
 
 

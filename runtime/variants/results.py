@@ -121,6 +121,14 @@ def printed(results: Results) -> Table:
     return table
 
 
+def spec_of(folder: Path) -> str | None:
+    """The name of the spec whose grid a folder holds, None where it holds none that can be read."""
+    try:
+        return str(json.loads((folder / "table.json").read_text(encoding="utf-8"))["spec"])
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
+
+
 def write(results: Results, folder: Path) -> None:
     """table.md, table.csv and table.json."""
     for name, text in {"md": markdown, "csv": comma_separated, "json": as_json}.items():

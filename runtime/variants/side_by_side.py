@@ -67,10 +67,14 @@ def outcome_of(path: Path, compiled: Compiled, recipe: Recipe) -> Outcome | None
     folder, kept = RunFolder(path), path / "outcome.json"
     if not folder.recipe.exists():
         return None
-    if folder.spec.read_text(encoding="utf-8") != compiled.spec:
-        raise UserError(f"{path} holds a run of another spec: choose another --out")
+    require_spec(folder, compiled.spec)
     require_recipe(folder, recipe)
     return read(kept) if kept.exists() else None
+
+
+def require_spec(folder: RunFolder, text: str) -> None:
+    if folder.spec.read_text(encoding="utf-8") != text:
+        raise UserError(f"{folder.path} holds a run of another spec: choose another --out")
 
 
 def require_recipe(folder: RunFolder, recipe: Recipe) -> None:

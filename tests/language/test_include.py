@@ -88,6 +88,13 @@ def test_the_resolved_text_holds_what_is_used_and_nothing_else(tmp_path: Path) -
     assert model(found).text == found
 
 
+@pytest.mark.parametrize("unused", ["include codes  # for later\n", "include codes; include losses\n"])
+def test_what_is_not_used_leaves_nothing_behind(unused: str) -> None:
+    unused = unused.replace("include losses", "include rates")
+    found = model(text(own=unused + RATE + LASSO))
+    assert found.text == text(own=("" if "#" in unused else "\n") + RATE + LASSO)
+
+
 @pytest.mark.parametrize("includes", ["include rates; include codes", "include rates # a remark\ninclude codes;"])
 def test_the_resolved_spec_is_the_same_network(includes: str, tmp_path: Path) -> None:
     path, kept = tmp_path / "net.crate", tmp_path / "elsewhere" / "kept.crate"

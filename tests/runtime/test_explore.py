@@ -179,6 +179,21 @@ def test_a_folder_of_something_else_is_not_taken(tmp_path: Path) -> None:
     assert table(tmp_path) == before
 
 
+def test_a_grid_of_another_spec_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    mine, out = tmp_path / "mine.crate", tmp_path / "grid"
+    text = Path(CRATE).read_text(encoding="utf-8")
+    mine.write_text(text)
+    words = [str(mine), "--vary", "gram=softmax", "--out", str(out), *SHORT]
+    explore.main(words)
+    kept = (out / "specs" / "gram-softmax.crate").read_text()
+    mine.write_text(text.replace("absorbed", "skip"))
+    with pytest.raises(UserError, match="holds a run of another spec: choose another --out"):
+        explore.main(words)
+    with pytest.raises(UserError, match=r"grid holds a grid of mine\.crate, not of crate\.crate: choose another --out"):
+        explore.main([CRATE, "--vary", "d=8,16", "--out", str(out), *SHORT])
+    assert (out / "specs" / "gram-softmax.crate").read_text() == kept and not (out / "specs" / "d-8.crate").exists()
+
+
 def test_a_variant_that_fails_stops_no_other(tmp_path: Path) -> None:
     explore.main([CRATE, "--vary", "image=32,16", "--out", str(tmp_path), *SHORT])
     first, second = table(tmp_path)["variants"]
@@ -280,6 +295,7 @@ MISTAKES = {
     "seeds": ([CRATE, "--vary", "gram=none", "--seeds", "0,zero"], "--seeds 0,zero: different whole numbers"),
     "seeds twice": ([CRATE, "--vary", "gram=none", "--seeds", "1,1"], "--seeds 1,1"),
     "jobs": ([CRATE, "--vary", "gram=none", "--jobs", "0"], "--jobs 0: at least one"),
+    "nothing compiles, dry": ([CRATE, "--vary", "adjoint=dropped", "--dry-run"], "^no variant can be trained"),
     "nothing compiles": ([CRATE, "--vary", "adjoint=dropped"], "no variant could be trained"),
 }
 
