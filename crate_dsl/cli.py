@@ -52,6 +52,11 @@ class Parser(argparse.ArgumentParser):
             near = get_close_matches(word, self._option_string_actions, n=1) if word.startswith("--") else []
             if near and word not in self._option_string_actions:
                 message += f". Did you mean {near[0]}?"
+        given = [word for word in message.partition("unrecognized arguments:")[2].split() if "=" in word]
+        if given and not given[0].startswith("-"):
+            name, _, value = given[0].partition("=")
+            right = f"--preset {value}" if name == "preset" else f"--set {given[0]}"
+            message += f". Did you mean {right}?"
         self.print_usage(sys.stderr)
         self.exit(1, f"{self.prog}: {message}\n")
 
@@ -154,7 +159,7 @@ def overrides(settings: list[str]) -> dict[str, str]:
         name, equals, value = setting.partition("=")
         if not (name and equals and value):
             raise fail(f'--set takes name=value, not "{setting}"', None, "for instance --set d=384 K=6 eta=0.2")
-        result[name.strip()] = value.strip()
+        result[name.strip().removeprefix("sizes.")] = value.strip()  # as recipes write it
     return result
 
 

@@ -39,8 +39,9 @@ def settings(words: Sequence[str]) -> dict[str, int | float]:
         name, sign, text = word.partition("=")
         value = number(text) if sign else None
         if value is None:
-            raise UserError(f'--set: "{word}" is not of the form name=number')
-        values[name] = value
+            hint = f"; a preset is chosen by --preset {text}" if name == "preset" else ""
+            raise UserError(f'--set: "{word}" is not of the form name=number{hint}')
+        values[name.removeprefix("sizes.")] = value  # as recipes write it
     return values
 
 

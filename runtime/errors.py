@@ -19,6 +19,14 @@ class UserError(Exception):
     """Something that the user can put right; the text says what is wrong and what would be right."""
 
 
+class Misfit(UserError):
+    """Data are of another size than a network; `found` says that alone, and the text how an untrained one would fit."""
+
+    def __init__(self, found: str, advice: str) -> None:
+        super().__init__(f"{found}{advice}")
+        self.found = found
+
+
 class Stopped(Exception):
     """A run was asked to stop; `signal` gives the exit status 128 + signal, as a shell expects."""
 
@@ -39,7 +47,21 @@ class Parser(argparse.ArgumentParser):
     """An argument parser whose mistakes are `UserError`s like all others."""
 
     def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message}\n{self.format_usage().strip()}")
+        raise UserError(f"{message}{self.spelling(message)}\n{self.format_usage().strip()}")
+
+    def spelling(self, message: str) -> str:
+        """How this command takes a preset and sizes, where they were given as another one takes them."""
+        words = message.partition("unrecognized arguments:")[2].split()
+        named = {word.partition("=")[0] for word in words} & {"--preset", "--set"}
+        takes = " ".join(str(action.metavar or action.dest) for action in self._actions).lower()
+        if "--set" in self._option_string_actions:
+            given = any("=" in word for word in words)
+            return "\nhere a preset and sizes are options: --preset NAME --set NAME=VALUE" if given else ""
+        if not named or "spec" not in takes or "key=value" not in takes:
+            return ""
+        if "--preset" in self._option_string_actions:
+            return "\nhere sizes stand by themselves: NAME=VALUE"
+        return "\nhere a preset and sizes are entries of the recipe: preset=NAME sizes.NAME=VALUE"
 
     def one_spec(self, words: Sequence[str]) -> Path:
         """The only word that is no key=value; raises UserError where there are several or none."""

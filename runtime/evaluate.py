@@ -12,7 +12,7 @@ from runtime.errors import Parser, run
 from runtime.scoring.measure import pick_device
 from runtime.scoring.report import report
 from runtime.storage.run_folder import RunFolder
-from runtime.storage.trained import add_arguments, network_of, recipe_of
+from runtime.storage.trained import add_arguments, network_of, recipe_of, splits_of
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -24,7 +24,7 @@ def main(arguments: Sequence[str]) -> None:
     options = parser.parse_intermixed_args(arguments)
     trained = network_of(options.trained, options.weights)
     recipe = recipe_of(trained, options.recipe, options.overrides)
-    splits = recipe.splits(trained.compiled.shape)
+    splits = splits_of(trained, recipe)
     recipe.task.check(trained.compiled.module, splits.classes)
     network = trained.compiled.module.to(pick_device(recipe.device))
     folder = trained.folder or RunFolder(trained.path)

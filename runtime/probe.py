@@ -19,7 +19,7 @@ from runtime.probing.protocol import probe, require_classes, show
 from runtime.scoring.measure import pick_device
 from runtime.self_supervision.self_supervised import untrained
 from runtime.storage import checkpoint
-from runtime.storage.trained import add_arguments, network_of, recipe_of
+from runtime.storage.trained import add_arguments, network_of, recipe_of, splits_of
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -32,7 +32,7 @@ def main(arguments: Sequence[str]) -> None:
     options = parser.parse_intermixed_args(arguments)
     trained = network_of(options.trained, options.weights)
     recipe = recipe_of(trained, options.recipe, options.overrides)
-    splits = recipe.splits(trained.compiled.shape)
+    splits = splits_of(trained, recipe)
     network = trained.compiled.module.to(pick_device(recipe.device))
     require_classes(network, splits, recipe)
     example = splits.held_out.take([0], None).to(next(network.parameters()).device)

@@ -205,3 +205,14 @@ def test_commands_of_the_readme(
     shutil.copytree(ROOT / "specs", tmp_path / "specs")
     monkeypatch.chdir(tmp_path)
     assert run(capsys, *shlex.split(command)[1:])[0] == 0
+
+
+@pytest.mark.parametrize(("word", "right"), [("d=8", "--set d=8"), ("preset=tiny", "--preset tiny")])
+def test_a_size_without_its_option(word: str, right: str, capsys: pytest.CaptureFixture[str]) -> None:
+    status, _, err = run(capsys, "specs/crate.crate", word)
+    assert status == 1 and err.endswith(f"unrecognized arguments: {word}. Did you mean {right}?\n")
+
+
+def test_a_size_as_recipes_write_it(capsys: pytest.CaptureFixture[str]) -> None:
+    words = [str(ROOT / "specs/crate.crate"), "--preset", "tiny", "--set"]
+    assert run(capsys, *words, "sizes.L=2") == run(capsys, *words, "L=2")

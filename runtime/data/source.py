@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from runtime.errors import UserError
+from runtime.errors import Misfit, UserError
 from runtime.images import pictures
 from runtime.images.augment import Preparation
 from runtime.network import InputShape, Shape
@@ -134,7 +134,8 @@ class DataSource(Strict):
 def require_shape(source: str, given: Shape, wanted: Shape) -> None:
     if given != wanted:
         hint = f"sizes.image={given.height} sizes.channels={given.channels}"
-        raise UserError(f"data {source} has images of {given}, the network reads {wanted} (set, for instance, {hint})")
+        found = f"data {source} has images of {given}, the network reads {wanted}"
+        raise Misfit(found, f" (set, for instance, {hint})")
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,8 @@ from torch import Tensor
 
 from crate_dsl import Compilation, CrateError
 from crate_dsl.errors import Source
-from runtime.errors import Parser, UserError
+from runtime.data.source import Splits
+from runtime.errors import Misfit, Parser, UserError
 from runtime.network import Compiled, built, written_class
 from runtime.recipe import recipes
 from runtime.recipe.schema import Recipe
@@ -159,6 +160,15 @@ def require_fit(file: Path, compilation: Compilation, weights: Mapping[str, Tens
 
 def shape_text(shape: Sequence[int]) -> str:
     return " x ".join(map(str, shape)) or "scalar"
+
+
+def splits_of(trained: Trained, recipe: Recipe) -> Splits:
+    """The recipe's data for a trained network; raises UserError where they do not fit it."""
+    try:
+        return recipe.splits(trained.compiled.shape)
+    except Misfit as misfit:
+        advice = "its sizes are fixed: --recipe FILE names data that fit, such as a run's recipe.yaml"
+        raise UserError(f"{misfit.found}; {advice}") from None
 
 
 def recipe_of(trained: Trained, name: str | None, overrides: Sequence[str] = ()) -> Recipe:

@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from runtime.data.source import DataSource, Splits
-from runtime.errors import UserError
+from runtime.errors import Misfit, UserError
 from runtime.network import TextShape
 from runtime.registry import Place
 from runtime.storage import checkpoint
@@ -70,8 +70,8 @@ class TextSource(DataSource):
     def require_vocabulary(self, alphabet: Alphabet, shape: TextShape) -> None:
         if alphabet.size != shape.vocabulary:
             kinds = f"{alphabet.size} {self.counted}"
-            hint = f"sizes.vocabulary={alphabet.size}"
-            raise UserError(f"data {self.name} has {kinds}, the network's vocabulary is {shape.vocabulary}: {hint}")
+            found = f"data {self.name} has {kinds}, the network's vocabulary is {shape.vocabulary}"
+            raise Misfit(found, f": sizes.vocabulary={alphabet.size}")
 
     @property
     def counted(self) -> str:

@@ -8,10 +8,11 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
-from runtime import finetune
+from runtime import evaluate, explore, finetune, fit, probe, report, sample, subspaces, train
 from runtime.errors import UserError
 from runtime.storage import checkpoint
 from tests.runtime.conftest import SPECS, TINY, Weights
@@ -56,3 +57,33 @@ def test_letters_that_a_terminal_lacks_are_replaced() -> None:
 def test_a_forgotten_spec_is_asked_for_by_the_right_command(weights_of: Weights) -> None:
     with pytest.raises(UserError, match="one spec is needed, 0 were given\nusage: python -m runtime.finetune"):
         finetune.main([str(weights_of("crate", image=8, patch=2, channels=1, d=8, K=2, L=1))])
+
+
+ENTRIES = "here a preset and sizes are entries of the recipe: preset=NAME sizes.NAME=VALUE"
+OPTIONS = "here a preset and sizes are options: --preset NAME --set NAME=VALUE"
+SPELT = [
+    (train, ["--preset", "tiny"], ENTRIES),
+    (explore, ["--set", "d=8"], ENTRIES),
+    (finetune, ["weights", "--preset=tiny"], ENTRIES),
+    (fit, ["--set", "L=2"], "here sizes stand by themselves: NAME=VALUE"),
+    (subspaces, ["d=8"], OPTIONS),
+    (report, ["--set", "preset=tiny"], "not of the form name=number; a preset is chosen by --preset tiny"),
+]
+
+
+@pytest.mark.parametrize(("command", "words", "message"), SPELT)
+def test_a_size_spelt_as_for_another_command(command: ModuleType, words: list[str], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        command.main([str(SPECS / "crate.crate"), *words])
+
+
+def test_what_has_no_sizes_says_nothing_of_them() -> None:
+    with pytest.raises(UserError, match="unrecognized arguments: --preset tiny\nusage"):
+        sample.main(["run", "--preset", "tiny"])
+
+
+@pytest.mark.parametrize("command", [evaluate, probe])
+def test_a_bare_file_asks_for_a_recipe_that_fits(command: ModuleType, weights_of: Weights) -> None:
+    file = weights_of("crate", image=16, patch=4, channels=3, classes=10, d=8, K=2, L=1)
+    with pytest.raises(UserError, match="the network reads 3 x 16 x 16; its sizes are fixed: --recipe FILE"):
+        command.main([str(file)])
