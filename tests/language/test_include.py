@@ -88,11 +88,15 @@ def test_the_resolved_text_holds_what_is_used_and_nothing_else(tmp_path: Path) -
     assert model(found).text == found
 
 
-@pytest.mark.parametrize("unused", ["include codes  # for later\n", "include codes; include losses\n"])
-def test_what_is_not_used_leaves_nothing_behind(unused: str) -> None:
-    unused = unused.replace("include losses", "include rates")
-    found = model(text(own=unused + RATE + LASSO))
-    assert found.text == text(own=("" if "#" in unused else "\n") + RATE + LASSO)
+@pytest.mark.parametrize("line", ["include codes  # for later\n", "include rates; include codes\n"])
+def test_what_is_not_used_leaves_nothing_behind(line: str) -> None:
+    """Neither a line that says so nor its remark; what is used stays."""
+    own = line + (RATE if "rates" not in line else "")
+    content = text(own=own).replace("lasso(A | Z, D)", "fit(A | Z, D)")
+    fit = LASSO.replace("lasso", "fit")
+    found = model(content.replace("input", fit + "input", 1)).text
+    assert "codes" not in found and "later" not in found and ";\n" not in found.split("encoder")[0]
+    assert model(found).text == found
 
 
 @pytest.mark.parametrize("includes", ["include rates; include codes", "include rates # a remark\ninclude codes;"])
