@@ -334,3 +334,13 @@ def leaves(form: Form) -> Iterator[Leaf]:
                 yield factor
             for inner in inner_forms(factor):
                 yield from leaves(inner)
+
+
+def form_scalars(form: Form) -> Iterator[sympy.Expr]:
+    """Every coefficient and parameter of a form, also inside inverses and functions."""
+    for word in form.words:
+        yield word.coefficient
+        for factor in word.factors:
+            yield from factor.parameters if isinstance(factor, Function) else ()
+            for inner in inner_forms(factor):
+                yield from form_scalars(inner)

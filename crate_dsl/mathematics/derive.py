@@ -13,6 +13,7 @@ from crate_dsl.mathematics.invert import invert
 from crate_dsl.mathematics.penalty import derive_penalties
 from crate_dsl.mathematics.prox_step import derive_prox_step
 from crate_dsl.mathematics.proximal_step import derive_proximal_step
+from crate_dsl.mathematics.reading import check_reading
 from crate_dsl.mathematics.statement import Statement, state
 from crate_dsl.mathematics.synthesis_step import derive_synthesis_step
 
@@ -64,7 +65,9 @@ def _derive_block(model: Model, block: Block) -> DerivedBlock:
 def derive_step(model: Model, block: Block, step: Step) -> DerivedStep:
     """One step: descent or ascent on the tokens, a proximal step on a code, or synthesis from a code."""
     statement = state(model, block, step)
-    return _rule_for(statement)(statement)
+    derived = _rule_for(statement)(statement)
+    check_reading(derived)
+    return derived
 
 
 def _rule_for(statement: Statement) -> Callable[[Statement], DerivedStep]:

@@ -10,7 +10,7 @@ import sympy
 from crate_dsl.errors import CompilerBug
 from crate_dsl.language.model import Block, LearnedScalar, Model
 from crate_dsl.library.atoms import ATOMS
-from crate_dsl.library.form import Factor, Form, Function, Leaf, inner_forms, leaves
+from crate_dsl.library.form import Factor, Form, Function, Leaf, form_scalars, inner_forms, leaves
 from crate_dsl.library.tree import Apply, Tree, children, tree_scalars
 from crate_dsl.mathematics.derivation import Assignment, DerivedStep
 from crate_dsl.mathematics.equations import Left
@@ -96,17 +96,8 @@ def scalars_of(derived: DerivedStep) -> list[sympy.Symbol]:
     """The scalar symbols of a step, by name."""
     trees = (energy_tree(derived), *(quantity.tree for quantity in derived.quantities))
     values = [derived.size, *(symbol for tree in trees for symbol in tree_scalars(tree))]
-    values += [s for form in _forms(derived) for s in _form_scalars(form)]
+    values += [s for form in _forms(derived) for s in form_scalars(form)]
     return sorted({symbol for value in values for symbol in value.free_symbols}, key=lambda symbol: symbol.name)
-
-
-def _form_scalars(form: Form) -> Iterator[sympy.Expr]:
-    for word in form.words:
-        yield word.coefficient
-        for factor in word.factors:
-            yield from factor.parameters if isinstance(factor, Function) else ()
-            for inner in inner_forms(factor):
-                yield from _form_scalars(inner)
 
 
 def _scalars(model: Model, block: Block, derived: DerivedStep) -> Iterator[Entry]:
