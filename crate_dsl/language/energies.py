@@ -177,6 +177,15 @@ def kinks(expression: syntax.Expression, variable: str, vocabulary: Vocabulary) 
     ]
 
 
+def without_rule(call: syntax.Call, tokens: str, vocabulary: Vocabulary) -> str:
+    """What to do about a call that has neither gradient nor proximal map anywhere; empty where it has one somewhere."""
+    atom = vocabulary.atoms[call.name]
+    if atom.smooth or atom.separable or atom.columnwise:
+        return ""
+    let = f'"let Q = {call.name}({tokens})"'
+    return f"it has no derivative rule and stands in a let, of the tokens: {let}, with Q handed over as an argument"
+
+
 def terms(expression: syntax.Expression, variable: str) -> Iterator[syntax.Expression]:
     """The summands of an energy, without constant factors before them."""
     match expression:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from crate_dsl.errors import known
 from crate_dsl.language import syntax
-from crate_dsl.language.energies import depends, inseparable, kinks, terms
+from crate_dsl.language.energies import depends, inseparable, kinks, terms, without_rule
 from crate_dsl.language.model import Argument, Energy
 from crate_dsl.language.options import Draft
 from crate_dsl.language.roles import Block, Tokens
@@ -46,6 +46,7 @@ def check_map(draft: Draft, tokens: Tokens, block: Block) -> None:
         block.report.error(message, place, hint, [(call.span, "it stands here")])
     for call in (c for c in inseparable(energy, variable, block.vocabulary) if c not in columnwise):
         usage = f"a penalty is a term of its own, of {variable} alone: lambda * {call.name}({variable})"
+        usage = without_rule(call, tokens.name, block.vocabulary) or usage
         message = f'"{call.name}" in "{energy.name}" has no proximal map where it stands'
         block.report.error(message, place, usage, [(call.span, "it stands here")])
     smooth = [term for term in summands if rough and not _separable(term, variable, block)]

@@ -59,6 +59,19 @@ def _shown(character: str) -> str:
     return f'"{character}"' if character.isprintable() else f"U+{ord(character):04X}"
 
 
+def _comment(at: Place) -> Diagnostic | None:
+    """A comment as C writes it: the place is its first sign, or the second where an operator can stand."""
+    for distance in (0, -1):
+        sign = at.text_at(distance) + at.text_at(distance + 1)
+        if at.kind_at(distance) == "DIVIDE" and sign in ("//", "/*"):
+            first, second = at.tokens[at.index + distance : at.index + distance + 2]
+            if first.end_pos == second.start_pos:
+                return at.says(
+                    f'"{sign}" starts no comment', 'a comment starts with "#"', at.span_of(first).to(at.span_of(second))
+                )
+    return None
+
+
 def _doubled(at: Place) -> Diagnostic | None:
     """Habits of other languages."""
     previous = at.kind_at(-1)
@@ -66,7 +79,6 @@ def _doubled(at: Place) -> Diagnostic | None:
         return None
     hints = {
         "TIMES": ('"**" is not an operator', 'powers are written "^" between scalars and ".^" entry by entry'),
-        "DIVIDE": ('"//" is not an operator', 'a comment starts with "#"'),
         "EQUALS": ('"==" is not an operator', 'one "=" gives a value or a meaning'),
     }
     if previous not in hints:
@@ -331,10 +343,9 @@ def _general(at: Place) -> Diagnostic:
 
 
 RULES: tuple[Callable[[Place], Diagnostic | None], ...] = (
-    _characters, _closes_nothing, _doubled, _first_word, _quotes, _unclosed_options, _misplaced, _site_sign, _sum,
-    _loss, _energy_use, _project, _shape, _let, _value_missing, _trailing_comma, _steps, _index, _unclosed_bracket,
-    _unclosed_block,
-    _reserved, _one_per_line, _comma_missing, _operator_missing, _operand_missing,
+    _characters, _closes_nothing, _comment, _doubled, _first_word, _quotes, _unclosed_options, _misplaced, _site_sign,
+    _sum, _loss, _energy_use, _project, _shape, _let, _value_missing, _trailing_comma, _steps, _index,
+    _unclosed_bracket, _unclosed_block, _reserved, _one_per_line, _comma_missing, _operator_missing, _operand_missing,
 )  # fmt: skip
 
 

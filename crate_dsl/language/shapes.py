@@ -13,6 +13,7 @@ from crate_dsl.language import syntax
 from crate_dsl.language.model import ONE, SCALAR, Shape
 from crate_dsl.language.report import article, within
 from crate_dsl.language.vocabulary import AtomSignature, ShapeClash, Vocabulary
+from crate_dsl.language.wording import INSTEAD
 
 ANY = "?"
 IDENTITY = Shape(ANY, ANY)  # `I`, which takes its size from what it is added to
@@ -155,15 +156,14 @@ class Shapes:
 
     def _softmax(self, node: syntax.FamilySoftmax, environment: Environment) -> Typed:
         """Its index is that of the let around it: a member of the softmax stands for a member of the let."""
-        if environment.indices.get(node.index) != node.family:
-            hint = f'it stands in a let over that family: "let Pi[{node.index} in {node.family}] = softmax(...) ..."'
-            message = f'nothing binds "{node.index}" to {node.family} around this softmax'
-            raise self._fail(message, within(node.span, node.index), hint)
+        let = f'"let Pi[{node.index} in {node.family}] = softmax(...) ..."'
         if not environment.quantities:
-            hint = (
-                f'compute it in the step, "let Pi[{node.index} in {node.family}] = softmax(...) ...", and hand it over'
-            )
+            hint = f"it has no derivative rule: compute it in the step, {let}, and hand it over as an argument"
             raise self._fail("softmax over a family stands in a let", node.span, hint)
+        if environment.indices.get(node.index) != node.family:
+            message = f'nothing binds "{node.index}" to {node.family} around this softmax'
+            hint = f"it stands in a let over that family: {let}"
+            raise self._fail(message, within(node.span, node.index), hint)
         return self._typed(node.body, environment)
 
     # ---- functions ---------------------------------------------------------------------------------------------------
@@ -197,9 +197,8 @@ class Shapes:
             return f'"{call.name}" is not a function', 'a product is written with "*"'
         if call.name in environment.refused:
             return f'"{call.name}" cannot be called here', environment.refused[call.name]
-        if call.name in {"inv", "inverse", "solve"}:
-            return f'unknown function "{call.name}"', "inverses appear by differentiation, as that of logdet(M)"
-        return f'unknown function "{call.name}"', known("functions", call.name, {*self.vocabulary.atoms, "sqrt"})
+        hint = INSTEAD.get(call.name.lower()) or known("functions", call.name, {*self.vocabulary.atoms, "sqrt"})
+        return f'unknown function "{call.name}"', hint
 
     def _applied(self, atom: AtomSignature, call: syntax.Call, arguments: list[Typed]) -> Typed:
         shapes = tuple(typed.shape for typed in arguments)

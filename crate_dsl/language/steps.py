@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from crate_dsl.errors import known
 from crate_dsl.language import syntax
-from crate_dsl.language.energies import depends, inseparable, kinks
+from crate_dsl.language.energies import calls, depends, inseparable, kinks, without_rule
 from crate_dsl.language.general import check_map, projection
 from crate_dsl.language.lets import check_lets
 from crate_dsl.language.model import Shape, Step
@@ -84,7 +84,8 @@ def _check_gradient(draft: Draft, tokens: Tokens, block: Block) -> None:
     for call in kinks(energy.body, variable, block.vocabulary)[:1]:
         place = draft.statement.use.span
         message = f'"{call.name}" in "{energy.name}" has no gradient, and {draft.statement.verb} needs one'
-        block.report.error(message, place, _without_gradient(draft, tokens), [(call.span, "it stands here")])
+        hint = without_rule(call, tokens.name, block.vocabulary) or _without_gradient(draft, tokens)
+        block.report.error(message, place, hint, [(call.span, "it stands here")])
     if not depends(energy.body, variable):
         _no_dependence(draft, variable, block)
 
@@ -123,6 +124,8 @@ def _check_proximal(draft: Draft, variable: str, tokens: Tokens, block: Block) -
         return
     if smooth:
         hint = f'"compress {tokens.name} by ..." descends a smooth energy; a penalty such as l1({name}) makes it sparse'
+        if any(call.name == "column_norms" and depends(call, name) for call in calls(energy.body)):
+            hint = f"norms of columns are differentiated, not thresholded: add a penalty of the entries, l1({name}) say"
         message = f'sparsify needs a penalty without a gradient, and "{energy.name}" has none'
         block.report.error(message, place, hint, [(energy.span, "it is declared here")])
     for call in inseparable(energy, name, block.vocabulary):
@@ -130,6 +133,7 @@ def _check_proximal(draft: Draft, variable: str, tokens: Tokens, block: Block) -
         if block.vocabulary.atoms[call.name].columnwise:
             usage = f'a constraint on the tokens is a step of its own: "project {call.name}"'
         message = f'"{call.name}" in "{energy.name}" has no proximal map where it stands'
+        usage = without_rule(call, tokens.name, block.vocabulary) or usage
         block.report.error(message, place, usage, [(call.span, "it stands here")])
     _check_code(draft, tokens, block)
 
@@ -163,7 +167,8 @@ def _check_synthesis(draft: Draft, tokens: Tokens, block: Block) -> None:
         block.report.error(message, unknown.span, "", [(tokens.span, "the tokens come from here")])
     for call in kinks(energy.body, name, block.vocabulary)[:1]:
         message = f'"{energy.name}" cannot be solved for "{unknown.name}": "{call.name}" has no gradient'
-        block.report.error(message, draft.statement.use.span, "", [(call.span, "it stands here")])
+        hint = without_rule(call, tokens.name, block.vocabulary)
+        block.report.error(message, draft.statement.use.span, hint, [(call.span, "it stands here")])
     if not depends(energy.body, name):
         _no_dependence(draft, name, block)
 
@@ -180,7 +185,8 @@ def _check_solution(draft: Draft, tokens: Tokens, block: Block) -> None:
     name = next(argument for argument, actual in roles.actuals.items() if actual == roles.unknown.name)
     for call in kinks(energy.body, name, block.vocabulary)[:1]:
         message = f'"{energy.name}" cannot be solved for "{roles.unknown.name}": "{call.name}" has no gradient'
-        hint = f'"sparsify" takes proximal steps: "sparsify {tokens.name} by {energy.name}(...)"'
+        sparsify = f'"sparsify" takes proximal steps: "sparsify {tokens.name} by {energy.name}(...)"'
+        hint = without_rule(call, tokens.name, block.vocabulary) or sparsify
         block.report.error(message, place, hint, [(call.span, "it stands here")])
     if not depends(energy.body, name):
         _no_dependence(draft, name, block)

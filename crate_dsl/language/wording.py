@@ -51,6 +51,24 @@ CHARACTERS = {
 }
 
 
+_INVERSE = "inverses appear by differentiation, as that of logdet(M)"
+_GROUPS = 'the sum of the norms of all columns is "total(column_norms(A))"; it is differentiated, not thresholded'
+_SOFTMAX = "softmax appears by differentiation, as that of logsumexp(A), or by a rule: gram ~ softmax(s)"
+INSTEAD = {  # functions of other languages, by what is written here
+    **dict.fromkeys(("inv", "inverse", "solve"), _INVERSE),
+    **dict.fromkeys(("l21", "l12", "l2_1", "group", "group_lasso"), _GROUPS),
+    **dict.fromkeys(("softmax", "softargmax"), _SOFTMAX),
+    **dict.fromkeys(("abs", "norm1"), 'the sum of absolute entries is "l1(A)"'),
+    **dict.fromkeys(("l2", "frobenius", "square", "sq"), 'the sum of squared entries is "norm2(A)"'),
+    **dict.fromkeys(("mean", "average"), 'a mean is a sum over its number: "total(A) / N"'),
+    **dict.fromkeys(("det", "slogdet"), 'the logarithm of a determinant is "logdet(M)"'),
+    "tr": 'the trace is "trace(M)"',
+    "ln": 'the natural logarithm is "log(A)"',
+    "pow": 'powers are written "^" between numbers and ".^" entry by entry',
+    "transpose": "a transpose is written with a straight quote: U'",
+}
+
+
 def keyword(terminal: str) -> bool:
     """Whether a terminal is a reserved word, such as `SIZE`."""
     return terminal.isalpha() and terminal not in SIGNS and terminal not in {*KINDS, "NEWLINE", "UNKNOWN"}
