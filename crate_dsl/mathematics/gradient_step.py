@@ -157,7 +157,7 @@ def _approximate(statement: Statement, update: Form) -> Approximated:
 
 
 def _apply(rule: Rule, line: SiteRule, statement: Statement, update: Form) -> Rewriting:
-    context = _context(line, statement)
+    context = context_of(line, statement)
     try:
         return rule.apply(update, context)
     except Absent:
@@ -168,7 +168,7 @@ def _apply(rule: Rule, line: SiteRule, statement: Statement, update: Form) -> Re
         raise fail(f'"{line.site} ~ {line.rule}" does not apply: {refusal}', line.span) from None
 
 
-def _context(line: SiteRule, statement: Statement) -> Context:
+def context_of(line: SiteRule, statement: Statement) -> Context:
     """The rule's arguments: bare words stay words, everything else is a scalar."""
     model, block = statement.model, statement.block
     scope = Scope({}, scalars_in_force(model, block), numbers_in_force(model, block))

@@ -64,6 +64,14 @@ ODD = {
         "compress Z by e(Z, v) {norm layer; step 0.02}",
     ),
     "a solve": ("include codes", "solve Z by ridge(A | Z, D, mu) {norm layer}"),
+    "a number by name": (
+        "energy e(Z: d x N, n: real) = n * total(Z .^ 3) + norm2(Z) / n",
+        "learn beta = 2\ncompress Z by e(Z, n) {norm layer; let q = 1 / N; let n = beta + q; step 0.05}",
+    ),
+    "a fixed number by name": (
+        "energy e(Z: d x N, n: real) = n * total(Z .^ 3)",
+        "compress Z by e(Z, n) {norm layer; let n = 1 / N; step 0.05}",
+    ),
     "the number e": ("energy e(Z: d x N) = exp(1) * norm2(Z)", "compress Z by e(Z) {step 0.05}"),
     "a large number": ("energy e(Z: d x N) = 1e30 * norm2(Z)", "compress Z by e(Z) {step 1e-31}"),
 }
@@ -103,7 +111,10 @@ def test_all_forms_are_one_function(name: str, tmp_path: Path) -> None:
 
 def test_a_number_of_tokens_that_stands_twice(tmp_path: Path) -> None:
     """In a text that comes in parts it is counted once per part."""
-    energy, step = "energy e(Z: d x N) = norm2(Z) / N", "compress Z by e(Z) {causal; norm layer; step 0.05}"
+    energy, step = (
+        "energy e(Z: d x N) = norm2(Z) / N",
+        "compress Z by e(Z) {causal; norm layer; residual normed; step 0.05}",
+    )
     causal = network(tmp_path, spec_of(energy, step, TEXTS, "length = 5, vocabulary = 7"))
     text = torch.randint(7, (2, 5))
     for sizes in ((1,) * 5, (5,), (2, 3)):
