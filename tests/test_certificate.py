@@ -100,6 +100,21 @@ def test_sizes_at_which_a_number_has_no_value_are_left_out(energy: str) -> None:
         interpret(replace(before, sizes=distinct_sizes(before)), random_inputs(before))
 
 
+@pytest.mark.parametrize("n", ["d - 7", "(d - 7) * total(Z .* Z)"])
+def test_held_numbers_are_verified_where_they_have_a_value(n: str) -> None:
+    """Also numbers of which 1/n is taken, and those free of the tokens."""
+    text = (
+        "network Odd\nsize d = 6, N = 4\nenergy e(Z: d x N, n: real) = norm2(Z) / n\ninput vectors(d, N)\n"
+        "tokens Z: d x N = vectors\nhead tokens\n"
+        f"encoder repeat 1 {{ compress Z by e(Z, n) {{ let n = {n}; step 0.1 }} }}\n"
+    )
+    compilation = Compilation(Source("odd.crate", text), None, {})
+    assert certificate(compilation)[1]
+    before = compilation.program.blocks[0].steps[0].forward
+    before = replace(before, sizes=distinct_sizes(before))
+    assert all(np.isfinite(value).all() for value in interpret(before, random_inputs(before)).values())
+
+
 @pytest.mark.parametrize("loss", ["0 * e(Z)", "0 * e(Z) + 0.1 * e(Z)", "zero * e(Z)", "1/(N - 5) * e(Z)"])
 def test_penalties_may_weigh_nothing(loss: str) -> None:
     text, passed = certificate(of_energy("norm2(Z)", f"loss cross_entropy + {loss}", "head classify(3) of mean"))

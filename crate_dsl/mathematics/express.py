@@ -14,7 +14,7 @@ from crate_dsl.library.atoms import ATOMS
 from crate_dsl.library.form import Leaf
 from crate_dsl.library.scalars import scalar, sign_of, size
 from crate_dsl.library.tree import Apply, Matrix, Scalar, SoftmaxOver, SumOver, Tree
-from crate_dsl.mathematics.arithmetic import FUNCTIONS, Numbers, applied, combined, in_force
+from crate_dsl.mathematics.arithmetic import FUNCTIONS, Numbers, applied, combined
 from crate_dsl.mathematics.differentiate import depends
 from crate_dsl.mathematics.quantities import Held
 
@@ -75,7 +75,7 @@ def let_scope(model: Model, block: Block, step: Step, read: Leaf) -> Scope:
         value = express(let.value, _inside(scope, let))
         quantity = scope.held.add(let.name, value, let.index, let.shape.family, True, let.span)
         if quantity.is_scalar:
-            scope = replace(scope, scalars={**scope.scalars, let.name: quantity.symbol()})
+            scope = replace(scope, scalars={**scope.scalars, let.name: quantity.value})
         else:
             scope = replace(scope, matrices={**scope.matrices, let.name: quantity.leaf})
     return scope
@@ -99,12 +99,8 @@ def _any(family: str | None) -> str | None:
 def step_scope(model: Model, block: Block, step: Step, held: Held) -> Scope:
     """The scope of a step's energy: its arguments, bound to what the step puts there."""
     outer = scalars_in_force(model, block)
-    outer |= {name: quantity.symbol() for name, quantity in held.quantities.items() if quantity.stated}
+    outer |= {name: quantity.value for name, quantity in held.quantities.items() if quantity.stated}
     numbers = numbers_in_force(model, block)
-    lets = {name: q.tree.value for name, q in held.quantities.items() if q.stated and isinstance(q.tree, Scalar)}
-    for name, value in lets.items():
-        if (known := in_force(value, numbers)).is_Rational:
-            numbers[name] = known
     return energy_scope(step.energy, step.actuals, outer, numbers, held)
 
 

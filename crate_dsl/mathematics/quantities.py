@@ -17,7 +17,7 @@ from crate_dsl.errors import Span, fail
 from crate_dsl.language.model import ONE
 from crate_dsl.library.form import Leaf
 from crate_dsl.library.scalars import scalar, scalar_indices
-from crate_dsl.library.tree import Apply, Matrix, Scalar, SoftmaxOver, SumOver, Tree, children
+from crate_dsl.library.tree import Apply, Matrix, Scalar, SoftmaxOver, SumOver, Tree, children, tree_scalars
 
 POSITIVE = {"total", "column_sums", "row_sums", "transpose", "hadamard", "plus", "times", "scale"}  # of positive ones
 
@@ -27,7 +27,8 @@ class Quantity:
     """A held matrix or number; with an index, one for every member of a family.
 
     `stated` tells the lets of a spec from the compiler's own; `positive` says that all entries provably are. A quantity
-    with an `estimate` is given with the data that a step is fitted to, and `tree` is then its own leaf.
+    with an `estimate` is given with the data that a step is fitted to, and `tree` is then its own leaf. One that
+    `is_number` is made of sizes, reals and learned scalars alone.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Quantity:
     stated: bool
     positive: bool = False
     estimate: Tree | None = None
+    is_number: bool = False
     span: Span | None = field(default=None, repr=False, compare=False)
 
     @property
@@ -47,6 +49,11 @@ class Quantity:
     @property
     def is_scalar(self) -> bool:
         return self.tree.shape == (ONE, ONE)
+
+    @property
+    def value(self) -> sympy.Expr:
+        """What stands for a scalar quantity in coefficients: a number itself, else its symbol."""
+        return self.tree.value if isinstance(self.tree, Scalar) and self.is_number else self.symbol()
 
     @property
     def leaf(self) -> Leaf:
@@ -68,9 +75,14 @@ class Held:
     def add(
         self, name: str, tree: Tree, index: str | None, family: str | None, stated: bool, span: Span | None
     ) -> Quantity:
-        positive = is_positive(tree, self.quantities)
-        self.quantities[name] = Quantity(name, index, family, tree, stated, positive, None, span)
+        positive, number = is_positive(tree, self.quantities), index is None and self._is_number(tree)
+        self.quantities[name] = Quantity(name, index, family, tree, stated, positive, None, number, span)
         return self.quantities[name]
+
+    def _is_number(self, tree: Tree) -> bool:
+        """Whether nothing held stands in a scalar."""
+        names = {symbol.name.partition("[")[0] for symbol in tree_scalars(tree)}
+        return isinstance(tree, Scalar) and not names & self.quantities.keys()
 
     def symbol(self, tree: Tree, families: Mapping[str, str]) -> sympy.Symbol:
         """The symbol of a held number; equal ones share it, whatever the name of their index.

@@ -189,9 +189,10 @@ def stated(statement: Statement) -> DerivationStep:
 
 def let_record(statement: Statement) -> list[DerivationStep]:
     """One line for every let of the step."""
-    why = "computed from the tokens as the step reads them, and held constant in what follows"
+    held = "computed from the tokens as the step reads them, and held constant in what follows", CHOICE
+    number = "a number free of the tokens, which stands as it is in what follows", EXACT
     stated = (quantity for quantity in statement.quantities if quantity.stated and not quantity.is_given)
-    return [DerivationStep("let", q.name, q.tree, why, CHOICE, q.span) for q in stated]
+    return [DerivationStep("let", q.name, q.tree, *(number if q.is_number else held), q.span) for q in stated]
 
 
 def introduced_parameter(new: Introduced, statement: Statement) -> Parameter:

@@ -50,11 +50,20 @@ def relative_error(found: np.ndarray, wanted: np.ndarray) -> float:
 def distinct_sizes(graph: Graph) -> dict[str, int]:
     """A small size for every axis, all different, but equal for axes that a sum makes equal (a dropped adjoint).
 
-    Others are taken where a number would have no value, as 1 / (d - 7) where d is 7.
+    Others are taken where a number would have no value, as 1 / (d - 7) where d is 7, also by way of held numbers.
     """
     turned = (DISTINCT[n:] + DISTINCT[:n] for n in range(len(DISTINCT)))
     choices = [_sizes(graph, choice) for choice in turned]
-    return next((sizes for sizes in choices if _defined(graph, sizes)), choices[0])
+    defined = [sizes for sizes in choices if _defined(graph, sizes)] or choices[:1]
+    if not graph.operators("formula"):
+        return defined[0]
+    return next((sizes for sizes in defined if _finite(replace(graph, sizes=sizes))), defined[0])
+
+
+def _finite(graph: Graph) -> bool:
+    """Whether what a graph makes of random inputs is finite."""
+    with np.errstate(all="ignore"):
+        return all(np.isfinite(value).all() for value in interpret(graph, random_inputs(graph)).values())
 
 
 def _defined(graph: Graph, sizes: Mapping[str, int]) -> bool:

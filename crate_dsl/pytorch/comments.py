@@ -83,7 +83,8 @@ def formula(step: StepProgram) -> list[str]:
     if derived.read != derived.raw:
         lines.append(f"{normed_letter(derived)} = norm({derived.raw.name}); tokens are columns here and rows below")
     for quantity in (quantity for quantity in derived.quantities if quantity.stated and not quantity.is_given):
-        lines += wrapped(f"{_quantity(quantity, derived)}, held constant by the derivation")
+        held = "" if quantity.is_number else ", held constant by the derivation"
+        lines += wrapped(_quantity(quantity, derived) + held)
     for assignment in derived.assignments:
         lines += wrapped(_assignment(assignment, derived))
     held = [p for p in derived.parameters if p.held != "learned"]

@@ -148,6 +148,10 @@ class _Columns:
         inputs = (self.copy(value), self.copy(key), columns)
         return self.new.add(replace(operator, inputs=inputs, attributes=(scale, True)))
 
+    def _constant(self, operator: Operator) -> int:
+        """A number that counts the tokens."""
+        return self._added([(operator.attributes[0], self._row_of_ones())], ONE)
+
     # ---- entry by entry, and down a column ------------------------------------------------------------------------
 
     def _of_columns(self, operator: Operator, rows: str | None = None) -> int | None:
