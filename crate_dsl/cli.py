@@ -36,14 +36,6 @@ EXAMPLES = """examples:
 """
 
 
-class Energies(argparse.Action):
-    """Prints the standard library, as --version prints the version: no spec is needed."""
-
-    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
-        print(listing(), end="")
-        parser.exit()
-
-
 class Parser(argparse.ArgumentParser):
     """argparse with exit status 1 and suggestions for misspelt options."""
 
@@ -68,7 +60,7 @@ def parser() -> Parser:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    result.add_argument("spec", help="a .crate file")
+    result.add_argument("spec", nargs="?", help="a .crate file")
     result.add_argument("-o", "--output", metavar="FILE", help="where to write; without it, standard output")
     result.add_argument("--preset", metavar="NAME", help="a named set of sizes of the spec")
     result.add_argument(
@@ -87,14 +79,14 @@ def parser() -> Parser:
     )
     what.add_argument("--explain-speed", action="store_true", help="what each pass gained: text, or -o x.txt, .md")
     what.add_argument("--check", action="store_true", help="verify every exact step, measure every approximation")
+    what.add_argument(
+        "--energies", action="store_true", help="list the energies that a spec can include by name; no spec is needed"
+    )
     what.add_argument("--emit", choices=STAGES, metavar="STAGE", help=f"print a stage: {', '.join(STAGES)}")
     result.add_argument(
         "--batch", metavar="N", default=str(BATCH), help=f"inputs at a time, to decide for and to count ({BATCH})"
     )
     result.add_argument("--summary", action="store_true", help="a table of parameters and FLOPs per step")
-    result.add_argument(
-        "--energies", action=Energies, nargs=0, help="list the energies that a spec can include by name"
-    )
     result.add_argument(
         "--graph", metavar="FILE", action="append", default=[],
         help="draw the unrolled network, formulas, sizes and costs: FILE.svg, .mmd (Mermaid) or .dot; may repeat",
@@ -107,7 +99,7 @@ def parser() -> Parser:
 def main(arguments: list[str] | None = None) -> int:
     """The command; returns the exit status."""
     show_what_can_be_shown()
-    options = parser().parse_args(arguments)
+    options = parsed(arguments)
     try:
         return run(options)
     except CrateError as error:
@@ -124,8 +116,22 @@ def main(arguments: list[str] | None = None) -> int:
     return 1
 
 
+def parsed(arguments: list[str] | None) -> argparse.Namespace:
+    """The options, of which all but the list of energies are about a spec."""
+    known = parser()
+    options = known.parse_args(arguments)
+    if options.energies and (options.spec or options.summary or options.graph):
+        known.error("--energies lists the standard library and stands alone, or with -o")
+    if not (options.spec or options.energies):
+        known.error("the following arguments are required: spec")
+    return options
+
+
 def run(options: argparse.Namespace) -> int:
     """Do what the options ask for."""
+    if options.energies:
+        deliver(listing(), options.output)
+        return 0
     for path in options.graph:
         writer_of(path)  # an unknown ending is told before anything is written
     compilation = compile_spec(

@@ -85,6 +85,29 @@ def test_the_energies_of_the_library_are_listed(capsys: pytest.CaptureFixture[st
     assert status == 0 and out.startswith("include attention\n") and "    rate(Z: d x N, U: K of d x p)\n" in out
 
 
+def test_the_list_of_energies_is_written_where_output_says(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    listed, target = run(capsys, "--energies")[1], tmp_path / "energies.txt"
+    for arguments in (["--energies", "-o", str(target)], ["-o", str(target), "--energies"]):
+        assert run(capsys, *arguments) == (0, "", f"wrote {target}\n")
+        assert target.read_text() == listed
+        target.unlink()
+
+
+@pytest.mark.parametrize("beside", ["--check", "--summary", "--graph=x.svg", str(ROOT / "specs/crate.crate")])
+def test_the_list_of_energies_stands_alone(beside: str, capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, err = run(capsys, "--energies", beside)
+    assert status == 1 and not out and "--energies" in err
+
+
+@pytest.mark.parametrize("what", ["--check", "--explain", "--explain-speed", "--emit=model"])
+def test_what_is_printed_is_written_where_output_says(
+    what: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    target = tmp_path / "told.txt"
+    status, out, _ = run(capsys, str(ROOT / "specs/crate.crate"), "--preset=digits", what, "-o", str(target))
+    assert status == 0 and not out and len(target.read_text()) > 200
+
+
 def test_the_loss_is_explained_and_counted(capsys: pytest.CaptureFixture[str]) -> None:
     path = str(ROOT / "specs/crate_srr.crate")
     loss = "cross_entropy + weight * sparse_rate_reduction(Z, U, epsilon, lambda)"
