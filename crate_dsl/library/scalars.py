@@ -40,6 +40,7 @@ def size(axis: str) -> sympy.Expr:
     return sympy.Integer(int(axis)) if axis.isdigit() else sympy.Symbol(axis, positive=True, integer=True)
 
 
+@cache
 def scalar_indices(value: sympy.Expr) -> frozenset[str]:
     """The family indices of the scalars in a coefficient: `kappa[k]` holds `k`."""
     names = (symbol.name for symbol in value.free_symbols)

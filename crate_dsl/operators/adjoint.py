@@ -35,7 +35,7 @@ def collected(graph: Graph) -> Iterator[int]:
 def own_graph(graph: Graph, number: int) -> Graph:
     """What one value is made of, as a graph."""
     needed = {number, *nx.ancestors(graph.network, number)}
-    return replace(graph, network=graph.network.subgraph(needed).copy(), outputs=(("M", number),))
+    return replace(graph, numbered={n: graph[n] for n in sorted(needed)}, outputs=(("M", number),))
 
 
 def adjoint(graph: Graph, learned: Collection[str], workload: Workload) -> Graph | None:

@@ -48,8 +48,16 @@ class Cost:
 @lru_cache(MOST_REMEMBERED)
 def price(graph: Graph, workload: Workload) -> float:
     """What passes compare: the time of the graph, in units of one operation; what is made once and kept is free."""
-    live = (n for n in graph if graph[n].type.batch or not workload.frozen)
-    return sum(_live_cost(graph, n, workload).time for n in live)
+    total, known = 0.0, dict[tuple, float]()  # equal operations on values of equal shapes cost the same
+    for number in graph:
+        operator = graph[number]
+        if operator.type.batch or not workload.frozen:
+            types = tuple(graph[n].type for n in operator.inputs)
+            shape = (operator.kind, operator.attributes, operator.type, types)
+            if shape not in known:
+                known[shape] = _live_cost(graph, number, workload).time
+            total += known[shape]
+    return total
 
 
 def _live_cost(graph: Graph, number: int, workload: Workload) -> Cost:

@@ -1,4 +1,4 @@
-"""The operator graph: typed operators on matrices whose axes have names, on a networkx DiGraph.
+"""The operator graph: typed operators on matrices whose axes have names, as a networkx DiGraph where one is asked for.
 
 Everything stays in the columns convention of the papers (tokens: d x N). A value may have two more axes in front: the
 batch, and a family (the heads). A graph is never changed; passes build new ones with `Builder`, which shares equal
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import networkx as nx
@@ -81,7 +82,9 @@ def _printable(attribute: object) -> bool:
 
 @dataclass(frozen=True, eq=False)
 class Graph:
-    """Operators with named outputs; `sizes` are those of its block, `tokens` is the axis of the tokens.
+    """Operators by number, inputs before users, with named outputs.
+
+    `sizes` are those of its block, `tokens` is the axis of the tokens.
 
     Two graphs are equal where they are one object, so that what was found out about one can be remembered.
 
@@ -91,18 +94,26 @@ class Graph:
     """
 
     name: str
-    network: nx.DiGraph
+    numbered: Mapping[int, Operator]
     outputs: tuple[tuple[str, int], ...]
     sizes: Mapping[str, int]
     tokens: str
     causal: bool = False
 
+    @cached_property
+    def network(self) -> nx.DiGraph:
+        """The operators as nodes; most graphs are candidates of a pass, of which nobody asks for it."""
+        network = nx.DiGraph()
+        network.add_nodes_from(self.numbered)
+        network.add_edges_from((source, number) for number, made in self.numbered.items() for source in made.inputs)
+        return network
+
     def __getitem__(self, number: int) -> Operator:
-        return self.network.nodes[number]["operator"]
+        return self.numbered[number]
 
     def __iter__(self) -> Iterator[int]:
         """Numbers of all operators, inputs before users."""
-        return iter(sorted(self.network.nodes))
+        return iter(self.numbered)
 
     @property
     def output(self) -> int:
@@ -157,8 +168,5 @@ class Builder:
         for number in reversed(range(len(self._operators))):  # inputs have smaller numbers than what they are inputs of
             if number in needed:
                 needed.update(self._operators[number].inputs)
-        network = nx.DiGraph()
-        for number in sorted(needed):
-            network.add_node(number, operator=self._operators[number])
-            network.add_edges_from((source, number) for source in self._operators[number].inputs)
-        return Graph(self.name, network, outputs, self.sizes, self.tokens, self.causal)
+        numbered = {number: self._operators[number] for number in sorted(needed)}
+        return Graph(self.name, numbered, outputs, self.sizes, self.tokens, self.causal)
