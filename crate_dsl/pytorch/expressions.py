@@ -11,6 +11,8 @@ from crate_dsl.errors import CompilerBug
 
 SUM, PRODUCT, UNARY, POWER, ATOM = range(5)
 
+TENSORS = ("self.", "token_numbers(")  # what numbers are written as begins so where they are tensors
+
 
 @dataclass(frozen=True)
 class Code:
@@ -115,9 +117,9 @@ def _call(value: sympy.Expr, lookup: Lookup) -> Code:
     argument = scalar_code(value.args[0], lookup)
     if value.func is sympy.Abs:
         return Code(f"abs({argument.text})")
-    if any(symbol.name.startswith("#") or lookup(symbol).text.startswith("self.") for symbol in value.free_symbols):
+    if any(symbol.name.startswith("#") or lookup(symbol).text.startswith(TENSORS) for symbol in value.free_symbols):
         return Code(f"({argument.text}).{FUNCTIONS[value.func]}()")
-    return Code(f"torch.tensor({argument.text}).{FUNCTIONS[value.func]}().item()")
+    return Code(f"torch.tensor({argument.text}, dtype=torch.float64).{FUNCTIONS[value.func]}().item()")
 
 
 def broken(statement: str, level: int, width: int) -> list[str]:
