@@ -11,7 +11,7 @@ from crate_dsl.errors import CompilerBug
 
 SUM, PRODUCT, UNARY, POWER, ATOM = range(5)
 
-TENSORS = ("self.", "token_numbers(")  # what numbers are written as begins so where they are tensors
+TENSORS = ("self.", "token_numbers(", "numbers_now(")  # what numbers are written as begins so where they are tensors
 
 
 @dataclass(frozen=True)
