@@ -145,6 +145,9 @@ CASES = {
     "anti_compress": f"""denoise Z by rate(Z, U) {{ norm layer; {CHAIN}; gram ~ softmax(1/sqrt(p))
         coefficients ~ absorbed; adjoint ~ free(bias) }}""",
     "without_frame": "compress Z by rate(Z, U) { norm layer; inverse ~ neumann(1); gram ~ softmax(1/sqrt(p)) }",
+    "learned_in_functions": """learn tau > 0 = 0.4
+        compress Z by weighed(Z, U, n, s) {
+            norm layer; step exp(-tau); let n = exp(-gamma); let s = log(mu + gamma) }""",
     "log_sum_exp": "compress Z by lse(Z, U) { norm layer; step eta }",
     "entrywise": "compress Z by smooth(Z, W) { norm layer; step eta }",
     "no_family": "compress Z by whole(Z) { norm layer; residual normed; step eta }",

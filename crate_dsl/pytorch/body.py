@@ -150,7 +150,8 @@ class Body:
             if name not in self._owner.learned:
                 return Code(self._owner.constants.number(name, self._owner.block))
             text = self._learned(name)
-            return Code(text if like.is_scalar or not family else f"{text}.view({self.size(family[:-1])}, 1, 1)")
+            wide = "" if like.is_scalar or not family else f".view({self.size(family[:-1])}, 1, 1)"
+            return Code(text + wide, is_tensor=True)
 
         return scalar_code(value, lookup)
 

@@ -151,10 +151,9 @@ def count_now(further: int, memory: dict, slot: int) -> int:
     return memory[slot]
 ''',
     "numbers_now": '''
-def numbers_now(count: int, x: Tensor) -> Tensor | int:
-    """The numbers of the tokens in a text of which the last is number `count`, a column; of one token, that number."""
-    first = count - x.shape[-2] + 1
-    return torch.arange(first, count + 1, dtype=x.dtype, device=x.device).unsqueeze(-1) if first < count else count
+def numbers_now(count: int, x: Tensor) -> Tensor:
+    """The numbers of the tokens in a text of which the last is number `count`, a column, (tokens, 1)."""
+    return torch.arange(count - x.shape[-2] + 1, count + 1, dtype=x.dtype, device=x.device).unsqueeze(-1)
 ''',
     "places_now": '''
 def places_now(text: Tensor, memory: dict, length: int) -> slice:

@@ -60,7 +60,7 @@ def _growing(value: sympy.Expr, like: str, op: Operator, speaker: Speaker) -> Co
             return speaker.scalar(symbol, op.type)
         count = speaker.count()
         numbers = f"{speaker.helper('numbers_now')}({count}, {like})" if count else ""
-        return Code(numbers or f"{speaker.helper('token_numbers')}({like})")
+        return Code(numbers or f"{speaker.helper('token_numbers')}({like})", is_tensor=True)
 
     return scalar_code(value, lookup)
 

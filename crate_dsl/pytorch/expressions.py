@@ -11,16 +11,18 @@ from crate_dsl.errors import CompilerBug
 
 SUM, PRODUCT, UNARY, POWER, ATOM = range(5)
 
-TENSORS = ("self.", "token_numbers(", "numbers_now(")  # what numbers are written as begins so where they are tensors
-
 
 @dataclass(frozen=True)
 class Code:
-    """An expression; `flipped` says that it holds the transpose of the value that it stands for (tokens as rows)."""
+    """An expression; `flipped` says that it holds the transpose of the value that it stands for (tokens as rows).
+
+    What stands for a symbol of a coefficient `is_tensor`, or else is a number of Python.
+    """
 
     text: str
     level: int = ATOM
     flipped: bool = False
+    is_tensor: bool = False
 
     def at(self, level: int) -> str:
         """The text, in brackets where it binds less strongly than asked."""
@@ -117,7 +119,7 @@ def _call(value: sympy.Expr, lookup: Lookup) -> Code:
     argument = scalar_code(value.args[0], lookup)
     if value.func is sympy.Abs:
         return Code(f"abs({argument.text})")
-    if any(symbol.name.startswith("#") or lookup(symbol).text.startswith(TENSORS) for symbol in value.free_symbols):
+    if any(lookup(symbol).is_tensor for symbol in value.free_symbols):
         return Code(f"({argument.text}).{FUNCTIONS[value.func]}()")
     return Code(f"torch.tensor({argument.text}, dtype=torch.float64).{FUNCTIONS[value.func]}().item()")
 

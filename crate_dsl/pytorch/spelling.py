@@ -313,7 +313,7 @@ def _formula(op: Operator, speaker: Speaker) -> Code:
 
     def lookup(symbol: sympy.Symbol) -> Code:
         if symbol in numbers:
-            return speaker.code(numbers[symbol], flipped, op.type)
+            return replace(speaker.code(numbers[symbol], flipped, op.type), is_tensor=True)
         return speaker.scalar(symbol, op.type)
 
     return replace(scalar_code(value, lookup), flipped=flipped)
