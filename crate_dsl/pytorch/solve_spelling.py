@@ -19,8 +19,18 @@ def _solve(op: Operator, speaker: Speaker) -> Code:
     if op.attributes[0]:
         text = f"torch.cholesky_solve({right.text}, torch.linalg.cholesky_ex({matrix.text}).L)"
     else:
-        text = f"torch.linalg.solve({matrix.text}, {right.text})"
+        text = f"torch.linalg.solve({matrix.text}, {_as_matrices(op, right, speaker)})"
     return Code(f"{text}.mT", ATOM, True) if speaker.flipped(op.type) else Code(text)
+
+
+def _as_matrices(op: Operator, right: Code, speaker: Speaker) -> str:
+    """The right side of a solve, of as many axes as the matrix.
+
+    With one less, `torch.linalg.solve` takes it for vectors where all sizes happen to be alike.
+    """
+    kinds = [speaker.operator(n).type for n in op.inputs]
+    of_matrix, of_right = (2 if k.batch and op.type.family else bool(k.batch) + bool(k.family) for k in kinds)
+    return f"{right.at(ATOM)}.unsqueeze(0)" if of_matrix == of_right + 1 else right.text
 
 
 @spell("logdet", "logdet")
