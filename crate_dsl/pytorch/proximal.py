@@ -12,23 +12,26 @@ from crate_dsl.pytorch.expressions import ATOM, POWER, PRODUCT, SUM, Code, is_ne
 
 Scalar = Callable[[sympy.Expr], Code]
 Name = Callable[[], str]  # names the argument, for maps that read it more than once
+IsLearned = Callable[[sympy.Expr], bool]  # tells tensors from numbers of Python
 
 
-def proximal_code(prox: Prox, argument: Code, name: Name, scalar: Scalar, learned: bool) -> Code:
+def proximal_code(prox: Prox, argument: Code, name: Name, scalar: Scalar, is_learned: IsLearned) -> Code:
     """A ReLU, a soft threshold or a clamp where the pieces are one; else a sum of ReLUs, or `where` for jumps."""
     threshold = relu_threshold(prox)
     if threshold is not None:
         return _relu(_minus(argument, threshold, scalar))
     soft = soft_threshold(prox)
     if soft is not None:
-        return _soft(argument, soft, name, scalar, learned)
+        return _soft(argument, soft, name, scalar, is_learned(soft))
     if len(prox.pieces) == 1:
         return _line(prox.pieces[0], argument.text if prox.pieces[0].slope == 1 else argument.at(PRODUCT), scalar)
     if not prox.continuous:
         return Code(_where(prox.pieces, name(), scalar))
     bounds = _clamp(prox)
     if bounds is not None:
-        return Code(f"{argument.at(ATOM)}.clamp({', '.join(f'{k}={scalar(v).text}' for k, v in bounds.items())})")
+        texts = [f"{name}={scalar(value).text}" for name, value in bounds.items()]
+        mixed = len({is_learned(value) for value in bounds.values()}) > 1  # `clamp` takes tensors or numbers
+        return Code(f"{argument.at(ATOM)}.clamp({(').clamp(' if mixed else ', ').join(texts)})")
     return _relus(prox.pieces, name(), scalar)
 
 

@@ -349,9 +349,8 @@ def _prox(op: Operator, speaker: Speaker) -> Code:
     def scalar(value: sympy.Expr) -> Code:
         return speaker.scalar(value, op.type)
 
-    learned = any(speaker.is_learned(value) for piece in prox.pieces for value in (piece.lower, piece.intercept))
     whole = speaker.code(op.inputs[0], flipped)
-    code = proximal_code(prox, whole, lambda: speaker.named(op.inputs[0], flipped), scalar, learned)
+    code = proximal_code(prox, whole, lambda: speaker.named(op.inputs[0], flipped), scalar, speaker.is_learned)
     return Code(code.text, code.level, flipped)
 
 

@@ -20,6 +20,7 @@ MAPS = {
     "relu at zero": ((-oo, zero, zero, zero), (zero, oo, one, zero)),
     "soft": ((-oo, -t, one, t), (-t, t, zero, zero), (t, oo, one, -t)),
     "clamp": ((-oo, zero, zero, zero), (zero, t, one, zero), (t, oo, zero, t)),
+    "clamp of both sides": ((-oo, -t, zero, -t), (-t, t, one, zero), (t, oo, zero, t)),
     "lower bound": ((-oo, t, zero, t), (t, oo, one, zero)),
     "elastic": ((-oo, -t, half, t / 2), (-t, t, zero, zero), (t, oo, half, -t / 2)),
     "shrunk": ((-oo, oo, 1 / (1 + t), zero),),
@@ -36,7 +37,10 @@ def code_of(name: str, learned: bool = False) -> str:
     def scalar(value: sympy.Expr) -> Code:
         return scalar_code(value, lambda symbol: Code(symbol.name))
 
-    return proximal_code(prox, Code("v"), lambda: "v", scalar, learned).text
+    def is_learned(value: sympy.Expr) -> bool:
+        return learned and bool(value.free_symbols)
+
+    return proximal_code(prox, Code("v"), lambda: "v", scalar, is_learned).text
 
 
 @pytest.mark.parametrize("learned", [False, True])
@@ -44,7 +48,7 @@ def code_of(name: str, learned: bool = False) -> str:
 def test_value(name: str, learned: bool) -> None:
     prox = Prox(tuple(Piece(*map(sympy.sympify, piece)) for piece in MAPS[name]))
     v, threshold = torch.linspace(-3, 3, 41, dtype=torch.float64), 0.7
-    scope = {"v": v, "t": torch.tensor(threshold) if learned and name != "clamp" else threshold, "F": F, "torch": torch}
+    scope = {"v": v, "t": torch.tensor(threshold) if learned else threshold, "F": F, "torch": torch}
     found = eval(code_of(name, learned), scope)  # noqa: S307 (our own text)
 
     def numbers(value: sympy.Expr) -> np.ndarray:
