@@ -32,6 +32,18 @@ def add(terms: list[tuple[sympy.Expr, Separable]]) -> Separable:
     return Separable(pieces, drops)
 
 
+def undecided(penalties: list[Separable]) -> tuple[sympy.Expr, sympy.Expr] | None:
+    """A bound of the entries, and a kink or a drop that lies on a side of it that the signs of scalars leave open."""
+    lower = sympy.Max(*(g.pieces[0].lower for g in penalties))
+    upper = sympy.Min(*(g.pieces[-1].upper for g in penalties))
+    kinks = {piece.lower for g in penalties for piece in g.pieces[1:]} | {at for g in penalties for at, _ in g.drops}
+    for at in sorted(kinks, key=str):
+        for bound, beyond in ((lower, lower - at), (upper, at - upper)):
+            if not (bound.is_infinite or beyond.is_negative or beyond.is_nonnegative):
+                return bound, at
+    return None
+
+
 def _less(a: sympy.Expr, b: sympy.Expr) -> bool:
     return bool(sympy.simplify(b - a).is_positive) or (a == -oo and b != -oo) or (b == oo and a != oo)
 

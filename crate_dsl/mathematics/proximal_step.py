@@ -20,7 +20,7 @@ from crate_dsl.library.tree import Apply, Matrix, Scalar, Tree
 from crate_dsl.mathematics.derivation import CHOICE, EXACT, Assignment, DerivationStep, DerivedStep, Objective, Prox
 from crate_dsl.mathematics.differentiate import depends, gradient
 from crate_dsl.mathematics.iterations import per_iteration, prox_with_scalars, tree_with_scalars, with_scalars
-from crate_dsl.mathematics.proximal import add, derive_prox
+from crate_dsl.mathematics.proximal import add, derive_prox, undecided
 from crate_dsl.mathematics.statement import (
     Statement,
     let_record,
@@ -134,6 +134,7 @@ def penalty_prox(penalties: list[Term], unknown: Leaf, statement: Statement) -> 
     if not penalties:
         hint = "add a penalty of its entries such as l1, or use compress for a smooth energy"
         raise fail(f'"{statement.step.energy.name}" has no penalty of {unknown.name} alone', statement.step.span, hint)
+    _check_order(penalties)
     total = add([(_weight(term), _entry(term)) for term in penalties])
     _check_constant(total, statement)
     for piece in total.pieces:
@@ -147,6 +148,16 @@ def penalty_prox(penalties: list[Term], unknown: Leaf, statement: Statement) -> 
             hint = "1/2 (z - v)^2 + eta g(z) has no minimum as training starts: weigh the square less, or step less"
             raise fail("no proximal map: this penalty falls too steeply", penalties[0].tree.span, hint)
     return derive_prox(total, statement.size, statement.step.span)
+
+
+def _check_order(penalties: list[Term]) -> None:
+    """On which side of a kink the entries are bounded must be known, and stay so while bounds are learned."""
+    open_pair = undecided([_entry(term) for term in penalties])
+    if open_pair:
+        bound, kink = open_pair
+        message = f'whether the bound "{bound}" lies above {kink}, where a penalty beside it kinks, is not known'
+        hint = "declare a learned bound positive: learn tau > 0 = 0.1; name a difference of reals: real b = c - a"
+        raise fail(message, next(t for t in penalties if ATOMS[t.tree.atom].constraint).tree.span, hint)
 
 
 def _check_constant(penalty: Separable, statement: Statement) -> None:

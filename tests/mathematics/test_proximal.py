@@ -10,7 +10,7 @@ from crate_dsl.errors import CrateError
 from crate_dsl.library.atoms import ATOMS, Separable
 from crate_dsl.mathematics.derivation import Piece, Prox
 from crate_dsl.mathematics.evaluate import Point, prox_value
-from crate_dsl.mathematics.proximal import add, derive_prox
+from crate_dsl.mathematics.proximal import add, derive_prox, undecided
 
 eta, lam, mu = (sympy.Symbol(name, positive=True) for name in ("eta", "lambda", "mu"))
 one = sympy.Integer(1)
@@ -86,3 +86,13 @@ def test_continuity_is_known() -> None:
 def test_concave_penalty_is_refused() -> None:
     with pytest.raises(CrateError, match="no proximal rule"):
         derive_prox(add([(-lam, entry("l1"))]), eta)
+
+
+def test_a_kink_that_may_lie_within_the_bounds_or_outside_is_found() -> None:
+    l1, tau = entry("l1"), sympy.Symbol("tau", real=True)
+    assert undecided([l1, entry("box", tau, one)]) == (tau, 0)
+    assert undecided([l1, entry("box", -one, mu - lam)]) == (mu - lam, 0)
+    assert undecided([l1, entry("box", -mu, lam)]) is None
+    assert undecided([l1, entry("box", mu, one)]) is None
+    assert undecided([l1, entry("box", tau, one), entry("nonnegative")]) is None, "the kink is no inner point"
+    assert undecided([entry("box", tau, one)]) is None, "nothing kinks"
