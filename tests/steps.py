@@ -103,6 +103,11 @@ CASES = {
             let n[k in K] = total(exp(tau * U[k]' * Z)) / (N * p); let s = 1 / (1 + norm2(Z))
             causal; norm layer; step eta / 9
         }""",
+    "causal_held_logarithms": """learn tau = 0.5 per head
+        compress Z by weighed(Z, U, n, s) {
+            let n[k in K] = log(1 + tau^2 * norm2(U[k]' * Z)); let s = log(eta + norm2(Z) / N)
+            causal; norm layer; step eta / 9
+        }""",
     "exact": "compress Z by rate(Z, U) { norm layer; step eta }",
     "exact_without_norm": "compress Z by rate(Z, U) { step eta }",
     "exact_beta": """learn kappa = 5, beta > 0 = 0.1

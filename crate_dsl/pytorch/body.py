@@ -163,7 +163,8 @@ class Body:
         code = self._plain(number)
         kind = operator.type
         if kind.is_scalar:
-            return self._widened(code, kind, wide)
+            is_number = operator.kind == "constant" and not self.is_learned(operator.attributes[0])
+            return code if is_number else self._widened(code, kind, wide)
         if wide and wide.family and kind.batch and not kind.family:
             code = Code(f"{code.at(ATOM)}.unsqueeze(1)", ATOM, code.flipped)
         if code.flipped == flipped:
