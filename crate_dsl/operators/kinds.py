@@ -62,7 +62,7 @@ register("parameter", _given, free)
 register("identity", lambda op, x, numbers, size: np.eye(size(op.type.rows))[None, None], free)
 register("ones", lambda op, x, numbers, size: np.ones((1, 1, size(op.type.rows), 1)), free)
 register("zero", lambda op, x, numbers, size: np.zeros((1, 1, size(op.type.rows), size(op.type.cols))), free)
-register("constant", lambda op, x, numbers, size: numbers(op.attributes[0]), free)
+register("constant", lambda op, x, numbers, size: numbers(op.attributes[0]) * np.ones((1, 1)), free)
 register("fill", lambda op, x, numbers, size: numbers(op.attributes[0]) * np.ones((size(op.type.rows), 1)), per_entry)
 
 
