@@ -171,7 +171,6 @@ class NormedLinear(torch.autograd.Function):
         weight: Tensor,
         bias: Tensor | None,
         relu: bool,
-        learned: bool,
     ) -> Tensor:
         with torch.autocast(z.device.type, enabled=False):  # tokens in half precision stay so, their sums are wider
             v, _, _ = torch.native_layer_norm(z, z.shape[-1:], gain, shift, epsilon)
@@ -182,7 +181,7 @@ class NormedLinear(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx, inputs: tuple, result: Tensor) -> None:
-        z, gain, shift, ctx.epsilon, weight, _, ctx.relu, ctx.learned = inputs
+        z, gain, shift, ctx.epsilon, weight, _, ctx.relu = inputs
         ctx.save_for_backward(z, gain, shift, weight, result if ctx.relu else None)
 
     @staticmethod
@@ -204,8 +203,8 @@ class NormedLinear(torch.autograd.Function):
             total = rows.sum(0)
             of_gain, of_shift = (weight_now * of_weight).sum(0), total @ weight_now
             of_weight = of_weight * gain + total.outer(shift)
-        of_bias = rows.sum(0) if ctx.learned else None  # a constant needs none
-        return of_z, of_gain, of_shift, None, of_weight.to(weight.dtype), of_bias, None, None
+        of_bias = rows.sum(0) if ctx.needs_input_grad[5] else None  # a constant needs none
+        return of_z, of_gain, of_shift, None, of_weight.to(weight.dtype), of_bias, None
 
 
 def normed_linear(
@@ -223,8 +222,7 @@ def normed_linear(
             gain = shift = None
         else:
             gain, shift = norm.weight.to(z.dtype), norm.bias.to(z.dtype)
-        learned = bias is not None and bias.requires_grad
-        return NormedLinear.apply(z, gain, shift, norm.eps, weight, bias, relu, learned)
+        return NormedLinear.apply(z, gain, shift, norm.eps, weight, bias, relu)
     result = F.linear(norm(z), weight, bias)
     return result.relu_() if relu else result
 ''',

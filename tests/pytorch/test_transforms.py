@@ -12,7 +12,7 @@ from torch.func import functional_call, grad, jacrev, vmap
 import crate_dsl
 from runtime.bench.workload import workload
 from runtime.network import compile_network
-from tests.pytorch.running import written
+from tests.pytorch.running import network_of, written
 from tests.specs import small_preset
 from tests.steps import CASES, program_of
 
@@ -61,6 +61,28 @@ def test_gradients_per_sample_and_ensembles(path: Path) -> None:
         for number, factor in enumerate((1, 2)):
             wanted = call(network, {name: factor * weight for name, weight in weights.items()}, *inputs)
             torch.testing.assert_close(several[number], wanted, **CLOSE)
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [CASES["memberships"], "sparsify Z by lasso(A | Z, D) { norm layer; from Z; steps 1 of gamma }"],
+    ids=["a bias", "a threshold"],
+)
+def test_gradients_of_an_ensemble_as_a_whole(steps: str) -> None:
+    """What is added to a product of normed tokens is batched there, and does not say itself that it is learned."""
+    network = network_of(program_of(steps))
+    images = torch.randn(2, 1, 8, 8, dtype=torch.float64)
+    weights = {name: weight.detach() for name, weight in network.named_parameters()}
+    several = {name: torch.stack([weight, 1.1 * weight + 0.01]) for name, weight in weights.items()}
+
+    def loss(weights: Weights) -> Tensor:
+        return call(network, weights, images).square().sum()
+
+    found = grad(lambda several: vmap(loss)(several).sum())(several)
+    for number in range(2):
+        wanted = grad(loss)({name: weight[number] for name, weight in several.items()})
+        for name, gradient in wanted.items():
+            torch.testing.assert_close(found[name][number], gradient, **CLOSE)
 
 
 def test_attention_with_a_backward_pass_of_its_own() -> None:
