@@ -6,6 +6,7 @@ import re
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -22,7 +23,7 @@ from runtime.recipe import recipes
 from runtime.recipe.schema import Recipe
 from runtime.storage.log import read_metrics
 from runtime.storage.run_folder import RunFolder, recipe_in
-from runtime.training import sharding
+from runtime.training import meter, sharding
 from runtime.training.estimate import Rehearsed, size, state_bytes
 from runtime.training.launch import chosen
 from runtime.training.objective import Objective
@@ -235,6 +236,23 @@ def test_an_estimate_in_print(left: Callable[[], list[Path]], capsys: pytest.Cap
     assert rows["weights, gradients, optimiser"] == size(3 * 4 * count)  # Lion has one moment
     assert "512 at a time" in printed and "not compiled" in printed and rows["time of the run"].count(":") == 2
     assert left() == []
+
+
+@pytest.mark.parametrize(("bfloat16", "fastest", "tries"), [(100.0, 1.0, 2), (0.5, 0.5, 5)])
+def test_the_rate_of_a_machine_is_that_of_its_fastest_products(
+    monkeypatch: pytest.MonkeyPatch, bfloat16: float, fastest: float, tries: int
+) -> None:
+    """A processor that only imitates bfloat16 would give runs several times its rate."""
+    clock = SimpleNamespace(now=0.0)
+
+    def perf_counter() -> float:
+        clock.now += bfloat16 if torch.is_autocast_enabled("cpu") else 1.0
+        return clock.now
+
+    monkeypatch.setattr(meter, "SIDES", {"cpu": 8})
+    monkeypatch.setattr(meter, "time", SimpleNamespace(perf_counter=perf_counter))
+    assert meter.product_rate(torch.device("cpu"), "bfloat16") == 2 * 8**3 / fastest
+    assert clock.now == 2 * (5 + tries * bfloat16), "no further tries of what is slower by far"
 
 
 def test_an_estimate_of_what_cannot_be_trained() -> None:
