@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import shlex
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -49,7 +50,8 @@ def create(path: Path, recipe: Recipe, compiled: Compiled, spec_name: str) -> Ru
     """A fresh folder with everything that says what is run; refuses a folder that already holds a run."""
     folder = RunFolder(path)
     if folder.recipe.exists():
-        raise UserError(f"{path} already holds a run: continue it with --resume {path}, or choose another --out")
+        words = f"--resume {shlex.quote(str(path))}"
+        raise UserError(f"{path} already holds a run: continue it with {words}, or choose another --out")
     try:
         folder.pictures.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import shlex
 import signal
 import time
 from collections.abc import Iterator
@@ -185,7 +186,7 @@ class Trainer:
 
     def farewell(self) -> str:
         name = signal.Signals(self.signal).name
-        path = self.folder.path
+        path = shlex.quote(str(self.folder.path))  # to be pasted into a shell
         return f"{name}: stopped after step {self.step} of {self.total}; continue with --resume {path}"
 
     # -- one step ------------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 from pathlib import Path
 
@@ -74,6 +75,18 @@ def test_stopped_and_resumed_equals_straight(
     assert checkpoint.read_state(halves / "checkpoint.pt")["step"] == 13
     train.main(["--resume", str(halves)])
     assert_same_end(straight, halves)
+
+
+def test_the_command_to_go_on_can_be_pasted_into_a_shell(tiny_run: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        stop_after(patch, 3)
+        with pytest.raises(Stopped) as stopped:
+            tiny_run("crate", name="first try", steps=6)
+    with pytest.raises(UserError, match="already holds a run") as refused:
+        tiny_run("crate", name="first try", steps=6)
+    for words in (shlex.split(str(stopped.value)), shlex.split(str(refused.value).partition(", or ")[0])):
+        folder = Path(words[words.index("--resume") + 1])
+        assert (folder.name, folder.is_dir(), words[-1]) == ("first try", True, str(folder))
 
 
 def test_killed_twenty_times_equals_straight(tmp_path: Path) -> None:
