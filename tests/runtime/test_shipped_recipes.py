@@ -68,8 +68,9 @@ def fitting(name: str) -> list[str]:
 
 def in_small(name: str, spec: str) -> Recipe:
     recipe = recipes.load(recipes.find(name), ["batch=4", "accumulate=1", "device=cpu"])
-    if recipe.task.name in ("dino", "simdino"):
-        recipe = recipes.load(recipes.find(name), ["batch=4", "device=cpu", "task.head={hidden: 16, prototypes: 8}"])
+    head = {"dino": "{hidden: 16, prototypes: 8}", "simdino": "{hidden: 16}"}.get(recipe.task.name)
+    if head:
+        recipe = recipes.load(recipes.find(name), ["batch=4", "device=cpu", f"task.head={head}"])
     sizes = {**recipe.sizes, **tiny_sizes(SPECS / f"{spec}.crate", recipe.preset)}
     return recipe.model_copy(update={"sizes": sizes})
 
