@@ -189,13 +189,12 @@ class EnergySlot(Slot):
     """The energy that a step optimises; a bare name keeps the arguments, where it takes as many."""
 
     energies: Mapping[str, syntax.EnergyDeclaration]
+    taken: int  # arguments of the energy that stands there
 
     needs_place = True
 
     def now(self, spec: syntax.Spec) -> str | None:
         return words(self.step.find(spec).use.span)
-
-    taken: int  # arguments of the energy that stands there
 
     def usage(self) -> str:
         return ", ".join(name if self.fits(name) else called(energy) for name, energy in self.energies.items())

@@ -123,9 +123,7 @@ def _check_proximal(draft: Draft, variable: str, tokens: Tokens, block: Block) -
         block.report.error("sparsify seeks a code of the tokens, and this step has no unknown", place, hint, [note])
         return
     if smooth:
-        hint = f'"compress {tokens.name} by ..." descends a smooth energy; a penalty such as l1({name}) makes it sparse'
-        if any(call.name == "column_norms" and depends(call, name) for call in calls(energy.body)):
-            hint = f"norms of columns are differentiated, not thresholded: add a penalty of the entries, l1({name}) say"
+        hint = _without_penalty(name, draft, tokens)
         message = f'sparsify needs a penalty without a gradient, and "{energy.name}" has none'
         block.report.error(message, place, hint, [(energy.span, "it is declared here")])
     for call in inseparable(energy, name, block.vocabulary):
@@ -156,6 +154,14 @@ def _check_code(draft: Draft, tokens: Tokens, block: Block) -> None:
             block.report.error(f'"{read.name}" is not a learned matrix', weight.span, "read names a matrix: read D1")
         else:
             add_weight(weight, block)
+
+
+def _without_penalty(name: str, draft: Draft, tokens: Tokens) -> str:
+    """What to do where all of an energy is smooth in the code."""
+    body = draft.roles.energy.body
+    smooth = ", ".join(sorted({call.name for call in calls(body) if depends(call, name)}))
+    differentiated = f"differentiated, not thresholded: {smooth}; " if smooth else ""
+    return f'{differentiated}add a penalty of the entries, such as l1({name}), or use "compress {tokens.name} by ..."'
 
 
 def _check_synthesis(draft: Draft, tokens: Tokens, block: Block) -> None:
