@@ -11,7 +11,6 @@ from crate_dsl.mathematics.derivation import Derivation, DerivedBlock, DerivedSt
 from crate_dsl.mathematics.gradient_step import derive_gradient_step
 from crate_dsl.mathematics.invert import invert
 from crate_dsl.mathematics.penalty import derive_penalties
-from crate_dsl.mathematics.prefixes import check_prefixes
 from crate_dsl.mathematics.prox_step import derive_prox_step
 from crate_dsl.mathematics.proximal_step import derive_proximal_step
 from crate_dsl.mathematics.reading import check_reading
@@ -66,7 +65,6 @@ def _derive_block(model: Model, block: Block) -> DerivedBlock:
 def derive_step(model: Model, block: Block, step: Step) -> DerivedStep:
     """One step: descent or ascent on the tokens, a proximal step on a code, or synthesis from a code."""
     statement = state(model, block, step)
-    check_prefixes(model, block, step)
     derived = _rule_for(statement)(statement)
     check_reading(derived)
     return derived

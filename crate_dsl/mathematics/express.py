@@ -55,9 +55,10 @@ def scalars_in_force(model: Model, block: Block | None) -> dict[str, sympy.Expr]
     return scalars
 
 
-def numbers_in_force(model: Model, block: Block | None) -> dict[str, sympy.Rational]:
-    """The values of sizes and reals by name."""
-    return {name: sympy.Rational(value) for name, value in {**(block or model).sizes, **model.reals}.items()}
+def numbers_in_force(model: Model, block: Block | None, step: Step | None = None) -> Numbers:
+    """The values of sizes and reals by name; in a causal step the tokens are counted."""
+    values = {name: sympy.Rational(value) for name, value in {**(block or model).sizes, **model.reals}.items()}
+    return Numbers(values, model.tokens.cols if step and step.causal else "")
 
 
 def let_scope(model: Model, block: Block, step: Step, read: Leaf) -> Scope:
@@ -66,7 +67,8 @@ def let_scope(model: Model, block: Block, step: Step, read: Leaf) -> Scope:
     A let reads the tokens as the step reads them, and learned matrices.
     """
     matrices = {p.name: Leaf(p.name, p.shape.rows, p.shape.cols, _any(p.shape.family)) for p in block.parameters}
-    scope = Scope({**matrices, step.tokens: read}, scalars_in_force(model, block), numbers_in_force(model, block))
+    numbers = numbers_in_force(model, block, step)
+    scope = Scope({**matrices, step.tokens: read}, scalars_in_force(model, block), numbers)
     for let in (let for let in step.lets if let.given):
         leaf = Leaf(let.name, let.shape.rows, let.shape.cols, let.index)
         scope.held.add(let.name, Matrix(leaf), let.index, let.shape.family, True, let.span)
@@ -100,7 +102,7 @@ def step_scope(model: Model, block: Block, step: Step, held: Held) -> Scope:
     """The scope of a step's energy: its arguments, bound to what the step puts there."""
     outer = scalars_in_force(model, block)
     outer |= {name: quantity.value for name, quantity in held.quantities.items() if quantity.stated}
-    numbers = numbers_in_force(model, block)
+    numbers = numbers_in_force(model, block, step)
     return energy_scope(step.energy, step.actuals, outer, numbers, held)
 
 

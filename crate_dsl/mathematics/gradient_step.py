@@ -170,8 +170,8 @@ def _apply(rule: Rule, line: SiteRule, statement: Statement, update: Form) -> Re
 
 def context_of(line: SiteRule, statement: Statement) -> Context:
     """The rule's arguments: bare words stay words, everything else is a scalar."""
-    model, block = statement.model, statement.block
-    scope = Scope({}, scalars_in_force(model, block), numbers_in_force(model, block))
+    model, block, step = statement.model, statement.block, statement.step
+    scope = Scope({}, scalars_in_force(model, block), numbers_in_force(model, block, step))
     words = tuple(a.name for a in line.arguments if isinstance(a, Name) and a.name not in scope.scalars)
     scalars = tuple(express(a, scope).value for a in line.arguments if not (isinstance(a, Name) and a.name in words))
     return Context(statement.tokens, scalars, words, statement.block.sizes, statement.size)

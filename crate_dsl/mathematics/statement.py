@@ -85,7 +85,7 @@ def _sizes(model: Model, block: Block, step: Step) -> tuple[sympy.Expr, Form | N
     if step.size is None:
         return sympy.Integer(1), None
     matrices = {p.name: Leaf(p.name, p.shape.rows, p.shape.cols) for p in block.parameters if not p.shape.family}
-    scope = Scope(matrices, scalars_in_force(model, block), numbers_in_force(model, block))
+    scope = Scope(matrices, scalars_in_force(model, block), numbers_in_force(model, block, step))
     size = express(step.size, scope)
     return (size.value, None) if isinstance(size, Scalar) else (sympy.Integer(1), form_of(size))
 

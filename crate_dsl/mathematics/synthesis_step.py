@@ -12,7 +12,6 @@ from dataclasses import replace
 
 from crate_dsl.errors import fail
 from crate_dsl.library.form import Form, Inverse, Leaf, Word, leaves
-from crate_dsl.mathematics.arithmetic import in_force
 from crate_dsl.mathematics.derivation import EXACT, Assignment, DerivationStep, DerivedStep, Objective
 from crate_dsl.mathematics.differentiate import depends, gradient
 from crate_dsl.mathematics.proximal_step import held, terms, unknown_leaf
@@ -87,7 +86,7 @@ def solved(slope: Form, unknown: Leaf, statement: Statement) -> Form:
 
 def _weighs(words: Iterable[Word], statement: Statement) -> bool:
     """Whether any word is there at the sizes and reals in force."""
-    return any(in_force(word.coefficient, statement.scope.numbers) != 0 for word in words)
+    return any(statement.scope.numbers.of(word.coefficient) != 0 for word in words)
 
 
 def _given(statement: Statement) -> str:
