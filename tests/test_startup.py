@@ -45,7 +45,7 @@ def test_a_failing_import_leaves_the_collector_running() -> None:
     assert gc.isenabled()
 
 
-@pytest.mark.parametrize("module", ["numpy", "latex2mathml"])
+@pytest.mark.parametrize("module", ["numpy", "networkx", "latex2mathml"])
 def test_writing_a_network_does_not_import(module: str) -> None:
     code = f"import sys, crate_dsl; crate_dsl.compile_spec('{SPEC}').text; print('{module}' in sys.modules)"
     result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)

@@ -7,9 +7,7 @@ take D out of both products, so that one is left where automatic differentiation
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from dataclasses import replace
 
-import networkx as nx
 import sympy
 
 from crate_dsl.operators.build import combine, product, terms_of, transposed
@@ -34,8 +32,7 @@ def collected(graph: Graph) -> Iterator[int]:
 
 def own_graph(graph: Graph, number: int) -> Graph:
     """What one value is made of, as a graph."""
-    needed = {number, *nx.ancestors(graph.network, number)}
-    return replace(graph, numbered={n: graph[n] for n in sorted(needed)}, outputs=(("M", number),))
+    return graph.giving((("M", number),))
 
 
 def adjoint(graph: Graph, learned: Collection[str], workload: Workload) -> Graph | None:
@@ -59,7 +56,7 @@ def _reversed(graph: Graph, parameter: int) -> Graph:
     builder, numbers = copied(graph)
     start = builder.add(Operator("parameter", (), graph[graph.output].type, (GRADIENT,)))
     gradients = {graph.output: [(one, start)]}
-    for number in sorted(graph.network, reverse=True):
+    for number in reversed(list(graph)):
         if number in gradients and number != parameter:
             total = combine(builder, gradients[number])
             for source, term in _handed_on(builder, graph[number], [numbers[n] for n in graph[number].inputs], total):

@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-import networkx as nx
-
 import crate_dsl.library.arrays as np
 from crate_dsl.language.model import ONE
 from crate_dsl.operators.build import transposed
@@ -161,7 +159,7 @@ def _hint(graph: Graph, number: int) -> str:
         return operator.attributes[0]
     if operator.type.cols == ONE:
         return "bias" if any(graph[user].kind == "column" for user in graph.users(number)) else "scale"
-    cone = [graph[n] for n in (number, *nx.ancestors(graph.network, number))]
+    cone = [graph[n] for n in graph.needed_for([number])]
     parameters = {o.attributes[0]: o.type for o in cone if o.kind == "parameter"}
     matrices = [name for name, kind in parameters.items() if kind.cols != ONE]
     sums = any(o.kind == "combine" and len(o.inputs) > 1 and o.type.cols != ONE for o in cone)

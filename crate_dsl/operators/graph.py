@@ -1,4 +1,4 @@
-"""The operator graph: typed operators on matrices whose axes have names, as a networkx DiGraph where one is asked for.
+"""The operator graph: typed operators on matrices whose axes have names.
 
 Everything stays in the columns convention of the papers (tokens: d x N). A value may have two more axes in front: the
 batch, and a family (the heads). A graph is never changed; passes build new ones with `Builder`, which shares equal
@@ -7,16 +7,18 @@ operators as it goes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import networkx as nx
 import sympy
 
 from crate_dsl.language.model import ONE
 from crate_dsl.library.scalars import scalar_indices
+
+if TYPE_CHECKING:
+    import networkx
 
 FIRST = "#1"  # the axis of one chosen token, of length 1; no spec can name it
 
@@ -100,14 +102,6 @@ class Graph:
     tokens: str
     causal: bool = False
 
-    @cached_property
-    def network(self) -> nx.DiGraph:
-        """The operators as nodes; most graphs are candidates of a pass, of which nobody asks for it."""
-        network = nx.DiGraph()
-        network.add_nodes_from(self.numbered)
-        network.add_edges_from((source, number) for number, made in self.numbered.items() for source in made.inputs)
-        return network
-
     def __getitem__(self, number: int) -> Operator:
         return self.numbered[number]
 
@@ -120,7 +114,48 @@ class Graph:
         return self.outputs[0][1]
 
     def users(self, number: int) -> list[int]:
-        return sorted(self.network.successors(number))
+        return self._users[number]
+
+    @cached_property
+    def _users(self) -> Mapping[int, list[int]]:
+        users: dict[int, list[int]] = {number: [] for number in self}
+        for number in self:
+            for source in dict.fromkeys(self[number].inputs):
+                users[source].append(number)
+        return users
+
+    def needed_for(self, numbers: Iterable[int]) -> set[int]:
+        """These operators, and all that they are made of."""
+        needed = set(numbers)
+        for number in reversed(list(self)):
+            if number in needed:
+                needed.update(self[number].inputs)
+        return needed
+
+    def made_of(self, numbers: Iterable[int]) -> set[int]:
+        """These operators, and all that is made of them."""
+        made = set(numbers)
+        for number in self:
+            if not made.isdisjoint(self[number].inputs):
+                made.add(number)
+        return made
+
+    def giving(self, outputs: tuple[tuple[str, int], ...]) -> Graph:
+        """The graph of what these outputs need."""
+        needed = sorted(self.needed_for(number for _, number in outputs))
+        return replace(self, numbered={number: self[number] for number in needed}, outputs=outputs)
+
+    def network(self) -> networkx.DiGraph:
+        """The graph for what networkx knows to do with one: nodes are the numbers, with their `operator`.
+
+        Compiling asks for none, and the import takes a third of the time that sympy's does.
+        """
+        import networkx
+
+        network = networkx.DiGraph()
+        network.add_nodes_from((number, {"operator": operator}) for number, operator in self.numbered.items())
+        network.add_edges_from((source, number) for number in self for source in self[number].inputs)
+        return network
 
     def operators(self, kind: str) -> list[int]:
         return [number for number in self if self[number].kind == kind]
@@ -164,9 +199,5 @@ class Builder:
 
     def graph(self, outputs: tuple[tuple[str, int], ...]) -> Graph:
         """The operators that the outputs need."""
-        needed = {n for _, n in outputs}
-        for number in reversed(range(len(self._operators))):  # inputs have smaller numbers than what they are inputs of
-            if number in needed:
-                needed.update(self._operators[number].inputs)
-        numbered = {number: self._operators[number] for number in sorted(needed)}
-        return Graph(self.name, numbered, outputs, self.sizes, self.tokens, self.causal)
+        numbered = dict(enumerate(self._operators))  # inputs have smaller numbers than what they are inputs of
+        return Graph(self.name, numbered, outputs, self.sizes, self.tokens, self.causal).giving(outputs)

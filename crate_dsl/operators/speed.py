@@ -128,7 +128,7 @@ def _row(name: str, graph: Graph, workload: Workload, before: Graph | None = Non
     own, now = cost(graph, workload.batch), price(graph, workload)
     comparable = before is not None and before.causal == graph.causal
     gain = ("" if before is None else "-") if not comparable else _ratio(price(before, workload), now)
-    counts = (str(len(graph.network)), *(quantity(value).strip() for value in (own.flops, own.bytes, now)))
+    counts = (str(len(graph.numbered)), *(quantity(value).strip() for value in (own.flops, own.bytes, now)))
     return (name, *counts, gain, does)
 
 

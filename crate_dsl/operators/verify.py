@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
-import networkx as nx
 import sympy
+from sympy.utilities.iterables import connected_components
 
 import crate_dsl.library.arrays as np
 from crate_dsl.errors import CompilerBug
@@ -74,16 +74,16 @@ def _defined(graph: Graph, sizes: Mapping[str, int]) -> bool:
 
 
 def _sizes(graph: Graph, choice: tuple[int, ...]) -> dict[str, int]:
-    equal = nx.Graph()
-    equal.add_nodes_from(sorted(_axes(graph)))
+    equal: list[tuple[str, str]] = []
     for number in graph:
         operator = graph[number]
         if operator.kind in ("combine", "function"):
             for source in operator.inputs:
-                equal.add_edge(operator.type.rows, graph[source].type.rows)
-                equal.add_edge(operator.type.cols, graph[source].type.cols)
+                equal.append((operator.type.rows, graph[source].type.rows))
+                equal.append((operator.type.cols, graph[source].type.cols))
     sizes = dict(graph.sizes)
-    groups = sorted(nx.connected_components(equal), key=lambda group: (graph.tokens in group, min(group)))
+    axes = sorted(set(_axes(graph)))
+    groups = sorted(connected_components((axes, equal)), key=lambda group: (graph.tokens in group, min(group)))
     for group, size in zip(groups, choice, strict=False):
         fixed = [int(axis) for axis in group if axis.isdigit()]
         sizes |= {axis: fixed[0] if fixed else size for axis in group if not axis.isdigit()}

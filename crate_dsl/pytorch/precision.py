@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterable, Iterator
 
-import networkx as nx
+from sympy.utilities.iterables import connected_components
 
 from crate_dsl.operators.graph import Graph, Operator
 
@@ -46,19 +46,13 @@ def _around(graph: Graph) -> set[int]:
 
 
 def _connected(graph: Graph, inside: set[int]) -> list[set[int]]:
-    linked = nx.Graph()
-    linked.add_nodes_from(inside)
-    linked.add_edges_from(
-        (source_of(graph, n), m) for m in inside for n in graph[m].inputs if source_of(graph, n) in inside
-    )
-    return list(nx.connected_components(linked))
+    pairs = [(source_of(graph, n), m) for m in inside for n in graph[m].inputs if source_of(graph, n) in inside]
+    return list(map(set, connected_components((sorted(inside), pairs))))
 
 
 def _between(graph: Graph, region: set[int]) -> set[int]:
     """What is made of values of a region and goes into others of it."""
-    after = set[int]().union(*(nx.descendants(graph.network, n) for n in region))
-    before = set[int]().union(*(nx.ancestors(graph.network, n) for n in region))
-    return {n for n in after & before if graph[n].kind != "transpose"}
+    return {n for n in graph.made_of(region) & graph.needed_for(region) if graph[n].kind != "transpose"}
 
 
 def wide_values(graph: Graph, regions: Iterable[set[int]]) -> set[int]:

@@ -56,7 +56,7 @@ def counted(path: Path) -> Counts:
 
 def _count(graph: Graph) -> list[int]:
     own = cost(graph, BATCH)
-    return [len(graph.network), own.flops, own.bytes]
+    return [len(graph.numbered), own.flops, own.bytes]
 
 
 def stored() -> dict[str, Counts]:
