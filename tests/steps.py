@@ -46,6 +46,10 @@ energy potential(Z: d x N | W: d x m, c: m x 1) = -total(gelu_potential(W' * Z .
 energy activation(Z: d x N | W: d x m, c: m x 1) = total(gelu(W' * Z .+ c)) + total(column_norms(W' * Z))
 energy weighed(Z: d x N, U: K of d x p, w: real, s: real) = sum(k in K) w / 2 * norm2(U[k]' * Z) + s * total(Z .^ 4)
 energy shaped(Z: d x N | v: d x 1, A: d x N) = total(row_sums(Z) .* v) + total(A .* Z) + log(1 + norm2(A)) * norm2(Z)
+energy mixture(Z: d x N | U: K of d x p, s: real) =
+    1/s * total(log(sum(k in K) exp(s/2 * column_sums((U[k]' * Z) .^ 2)))) - 1/2 * norm2(Z)
+energy softened(Z: d x N | W: d x m, V: d x m, s: real) = total(log1p(exp(s * W' * Z))) / s
+    + total(log(column_sums(exp(V' * Z))))
 energy mixed(Z: d x N, W: r x d, V: r x d) = total((W * Z) .* (V * Z)) + 1/2 * norm2(W * Z) + trace(Z' * Z)
 """
 BODY = """input image(channels, image, image)
@@ -157,6 +161,14 @@ CASES = {
     "entrywise": "compress Z by smooth(Z, W) { norm layer; step eta }",
     "no_family": "compress Z by whole(Z) { norm layer; residual normed; step eta }",
     "products": "compress Z by mixed(Z, W, V) { norm layer; step eta }",
+    "mixture": "denoise Z by mixture(Z | U, gamma) { norm layer; step eta }",
+    "causal_mixture": "denoise Z by mixture(Z | U, mu) { causal; norm layer; step eta }",
+    "causal_held_mixture": """compress Z by weighed(Z, U, mu, s) {
+            let s = total(log(sum(k in K) exp(column_sums((U[k]' * Z) .^ 2)))) / N
+            causal; norm layer; step eta / 9
+        }""",
+    "softened": "compress Z by softened(Z | W, V, mu) { norm layer; step eta }",
+    "causal_softened": "compress Z by softened(Z | W, V, gamma) { causal; norm layer; step eta }",
     "ista": "sparsify Z by lasso(A | Z, D) { norm layer; from Z; steps 1 of eta }",
     "ista_3": "sparsify Z by lasso(A | Z, D) { from Z; steps 3 of eta }",
     "read_out": "sparsify Z by rectangular(A | Z, D) { norm layer; from 0; steps 2 of eta; read D1; residual }",

@@ -83,4 +83,6 @@ FUNCTIONS: dict[str, Callable[..., np.ndarray]] = {
     "gelu": gelu,
     "gelu_slope": gelu_slope,
     "gelu_potential": gelu_potential,
+    "sigmoid": lambda a: np.exp(-np.logaddexp(0, -a)),
+    "softplus": lambda a: np.logaddexp(0, a),
 }

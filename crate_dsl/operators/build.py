@@ -14,6 +14,7 @@ from crate_dsl.operators.graph import Builder, Operator, Type, coefficient_famil
 one = sympy.Integer(1)
 ENTRYWISE = {  # functions that commute with transposition
     "exp", "log", "log1p", "root", "reciprocal", "hadamard", "gelu", "gelu_slope", "gelu_potential", "threshold",
+    "sigmoid", "softplus",
 }  # fmt: skip
 
 Terms = Iterable[tuple[sympy.Expr, int]]
@@ -147,6 +148,11 @@ def family_softmax(builder: Builder, number: int) -> int:
     return builder.add(Operator("family_softmax", (number,), builder.type(number)))
 
 
+def family_logsumexp(builder: Builder, number: int) -> int:
+    """The logarithm of the sum of the exponentials of all members, entry by entry."""
+    return builder.add(replace(builder[family_sum(builder, number)], kind="family_logsumexp"))
+
+
 def inverse(builder: Builder, number: int) -> int:
     return builder.add(Operator("inverse", (number,), replace(builder.type(number).T, diagonal=False)))
 
@@ -196,6 +202,8 @@ def _transposed(builder: Builder, number: int, known: dict[int, int]) -> int:
             return family_sum(builder, transposed(builder, operator.inputs[0], known))
         case "family_softmax":
             return family_softmax(builder, transposed(builder, operator.inputs[0], known))
+        case "family_logsumexp":
+            return family_logsumexp(builder, transposed(builder, operator.inputs[0], known))
         case "zero":
             return zero(builder, operator.type.cols, operator.type.rows)
         case "function" if operator.attributes[0] in ENTRYWISE:

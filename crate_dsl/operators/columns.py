@@ -13,11 +13,11 @@ from crate_dsl.operators.uses import forward_graphs
 from crate_dsl.operators.verify import symbols_of
 
 MADE = {"input", "parameter", "identity", "ones", "zero", "constant", "fill"}
-EVERY_ENTRY = {"transpose", "combine", "family_sum", "family_softmax", "prox", "column", "diagonal", "broadcast",
-               "formula", "quantity"}  # fmt: skip
+EVERY_ENTRY = {"transpose", "combine", "family_sum", "family_softmax", "family_logsumexp", "prox", "column", "diagonal",
+               "broadcast", "formula", "quantity"}  # fmt: skip
 CONTRACTING = {"product", "merged", "affine"}
 PROJECTIONS = {ATOMS[name].projection for name in COLUMNWISE}
-COLUMN_BY_COLUMN = {"inverse", "solve", "column_sums", "column_norms", "softmax"} | PROJECTIONS
+COLUMN_BY_COLUMN = {"inverse", "solve", "column_sums", "column_norms", "column_logsumexp", "softmax"} | PROJECTIONS
 ROW_BY_ROW = {"row_sums", "unit_rows"}
 
 

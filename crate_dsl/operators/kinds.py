@@ -138,6 +138,10 @@ def _family_softmax(op: Operator, x: Values, numbers: Numbers, size: Size) -> np
     return powers / powers.sum(axis=1, keepdims=True)
 
 
+def _family_logsumexp(op: Operator, x: Values, numbers: Numbers, size: Size) -> np.ndarray:
+    return np.logaddexp.reduce(x[0], axis=1, keepdims=True)
+
+
 def _broadcast(op: Operator, x: Values, numbers: Numbers, size: Size) -> np.ndarray:
     """`Diag(v) X`, or `X Diag(v)`; v may be a single number."""
     return x[0] * x[1] if op.attributes[0] == "rows" else np.swapaxes(x[0], -1, -2) * x[1]
@@ -151,6 +155,7 @@ LINES: dict[str, Callable[[np.ndarray], np.ndarray]] = {  # how every column, or
     "column_sums": lambda a: np.sum(a, axis=-2, keepdims=True),
     "row_sums": lambda a: np.sum(a, axis=-1, keepdims=True),
     "column_norms": lambda a: np.linalg.norm(a, axis=-2, keepdims=True),
+    "column_logsumexp": lambda a: np.logaddexp.reduce(a, axis=-2, keepdims=True),
 }
 
 
@@ -164,6 +169,7 @@ register("lines", _lines, _of_argument)
 register("formula", _formula, lambda op, types, size: int(op.attributes[0].count_ops()))
 register("quantity", lambda op, x, numbers, size: x[0], free)
 register("family_softmax", _family_softmax, lambda op, types, size: SOFTMAX_FLOPS * entries(op.type, size))
+register("family_logsumexp", _family_logsumexp, lambda op, types, size: SOFTMAX_FLOPS * entries(types[0], size))
 
 
 # ---- entry by entry --------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from crate_dsl.operators.graph import FIRST, Builder, Graph, Operator
 from crate_dsl.operators.program import BlockProgram, Program, StepProgram
 from crate_dsl.operators.rewrite import copied
 
-COLUMN_BY_COLUMN = {"prox", "family_softmax"}
+COLUMN_BY_COLUMN = {"prox", "family_softmax", "family_logsumexp"}
 MAPS = {"product", "affine"}  # of tokens
 OF_THE_LAST = {"product", "attention", "solve"}  # whose columns are those of the last input
 

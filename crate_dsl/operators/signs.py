@@ -40,7 +40,7 @@ def is_positive(builder: Builder, number: int) -> bool:
         case "function":
             if operator.attributes[0] == "reciprocal":
                 return is_positive(builder, operator.inputs[0])
-            return operator.attributes[0] in ("softmax", "exp")
+            return operator.attributes[0] in ("softmax", "exp", "sigmoid", "softplus")
         case "reduce":
             return operator.attributes[0] == "total" and is_positive(builder, operator.inputs[0])
         case "formula":

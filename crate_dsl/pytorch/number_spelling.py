@@ -20,6 +20,7 @@ NUMBERS: dict[str, Callable[..., Code]] = {
     "diagonal": lambda x: x,
     "row_sums": lambda x: x,
     "column_sums": lambda x: x,
+    "column_logsumexp": lambda x: x,
     "column_norms": lambda x: Code(f"torch.abs({x.text})"),
 }
 

@@ -247,6 +247,8 @@ FUNCTIONS: dict[str, Callable[[list[Code], bool], str]] = {
     "gelu": lambda x, flipped: f"F.gelu({x[0].text})",
     "gelu_slope": lambda x, flipped: f"gelu_slope({x[0].text})",
     "gelu_potential": lambda x, flipped: f"gelu_potential({x[0].text})",
+    "sigmoid": lambda x, flipped: f"torch.sigmoid({x[0].text})",
+    "softplus": lambda x, flipped: f"F.softplus({x[0].text}, threshold=40.0)",  # of 20, it is off by 2e-9
 }
 
 EVERY = "dim=(-2, -1)"
@@ -303,6 +305,8 @@ def _lines(op: Operator, speaker: Speaker) -> Code:
     dim = EVERY if op.type.is_scalar else dim
     if name.endswith("norms"):
         return Code(f"torch.linalg.vector_norm({value.text}, {dim})", ATOM, flipped)
+    if name.endswith("logsumexp"):
+        return Code(f"torch.logsumexp({value.text}, {dim})", ATOM, flipped)
     return Code(f"{value.at(ATOM)}.sum({dim})", ATOM, flipped)
 
 
@@ -331,6 +335,13 @@ def _family_softmax(op: Operator, speaker: Speaker) -> Code:
     flipped = speaker.flipped(op.type)
     text = speaker.code(op.inputs[0], flipped, op.type).text
     return Code(f"torch.softmax({text}, dim={int(op.type.batch)})", ATOM, flipped)
+
+
+@spell("family_logsumexp", "total")
+def _family_logsumexp(op: Operator, speaker: Speaker) -> Code:
+    flipped = speaker.flipped(op.type)
+    text = speaker.code(op.inputs[0], flipped).text
+    return Code(f"torch.logsumexp({text}, dim={-1 if op.type.is_scalar else -3})", ATOM, flipped)
 
 
 @spell("reduce", "energy")

@@ -29,6 +29,7 @@ from crate_dsl.operators.passes.push_through import push_through
 from crate_dsl.operators.passes.share import share
 from crate_dsl.operators.passes.solve import solve
 from crate_dsl.operators.passes.spread import spread
+from crate_dsl.operators.passes.stable import stable
 from crate_dsl.operators.passes.sylvester import sylvester
 from crate_dsl.operators.program import Program, StepProgram
 from crate_dsl.operators.prune import has_one_graph, prune
@@ -49,7 +50,8 @@ class Pass:
 
 
 PASSES = (
-    Pass("share", share, "first: later passes recognise `W = U'Z` as one value, not as two factors"),
+    Pass("stable", stable, "before all that moves factors: exponentials stand beside their sums as they were derived"),
+    Pass("share", share, "early: later passes recognise `W = U'Z` as one value, not as two factors"),
     Pass("attention", attention, "before the order of chains is fixed, which might split the softmax from its value"),
     Pass("push_through", push_through, "needs W on both sides of an inverse as one value, and inverses as such"),
     Pass("sylvester", sylvester, "the same identity for log-determinants"),

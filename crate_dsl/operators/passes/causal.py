@@ -161,7 +161,7 @@ class _Columns:
         inputs = tuple(map(self.sequence, operator.inputs))
         return self.new.add(replace(operator, inputs=inputs, type=operator.type.of(operator.type.rows, self.tokens)))
 
-    _prox = _family_softmax = _of_columns
+    _prox = _family_softmax = _family_logsumexp = _of_columns
 
     def _quantity(self, operator: Operator) -> int | None:
         with _within(operator):
