@@ -25,10 +25,10 @@ def interrupted(module: str, folder: Path, *words: str, ignored: bool = False) -
     """Python with these words, where reading a module of this name is interrupted."""
     (folder / f"{module}.py").write_text(INTERRUPTED)
     path = os.pathsep.join((str(folder), str(ROOT)))
-    ignore = (lambda: signal.signal(signal.SIGINT, signal.SIG_IGN)) if ignored else None
+    handler = signal.SIG_IGN if ignored else signal.SIG_DFL  # a shell's background jobs hand on that it is ignored
     return subprocess.run(
         [sys.executable, *words], cwd=folder, env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True,
-        check=False, preexec_fn=ignore, timeout=60,
+        check=False, preexec_fn=lambda: signal.signal(signal.SIGINT, handler), timeout=60,
     )  # fmt: skip
 
 
