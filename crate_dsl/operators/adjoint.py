@@ -73,7 +73,7 @@ def _handed_on(
     for coefficient, term in terms_of(builder, gradient):
         match operator.kind:
             case "combine":
-                for weight, source in zip(operator.attributes[0], operator.inputs, strict=True):
+                for weight, source in operator.terms:
                     yield source, (coefficient * weight, term)
             case "transpose":
                 yield operator.inputs[0], (coefficient, transposed(builder, term))

@@ -9,7 +9,7 @@ import sympy
 
 from crate_dsl.errors import CompilerBug
 from crate_dsl.language.model import ONE
-from crate_dsl.operators.graph import Builder, Operator, Type, coefficient_family
+from crate_dsl.operators.graph import Builder, Operator, Operators, Type, coefficient_family
 
 one = sympy.Integer(1)
 ENTRYWISE = {  # functions that commute with transposition
@@ -129,13 +129,13 @@ def terms_of(builder: Builder, number: int) -> list[tuple[sympy.Expr, int]]:
     """A value as a linear combination."""
     operator = builder[number]
     if operator.kind == "combine":
-        return list(zip(operator.attributes[0], operator.inputs, strict=True))
+        return operator.terms
     return [(one, number)]
 
 
-def factors_of(builder: Builder, number: int) -> tuple[int, ...]:
+def factors_of(operators: Operators, number: int) -> tuple[int, ...]:
     """A value as a product."""
-    operator = builder[number]
+    operator = operators[number]
     return operator.inputs if operator.kind == "product" else (number,)
 
 

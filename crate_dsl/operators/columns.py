@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from crate_dsl.library.atoms import ATOMS
 from crate_dsl.library.constraints import COLUMNWISE
 from crate_dsl.operators.build import ENTRYWISE
-from crate_dsl.operators.graph import Operator
+from crate_dsl.operators.graph import Operator, Operators
 from crate_dsl.operators.program import StepProgram
 from crate_dsl.operators.uses import forward_graphs
 from crate_dsl.operators.verify import symbols_of
@@ -27,13 +25,13 @@ class Fixed:
     With `held`, a quantity of tokens is: what it holds for a token stays.
     """
 
-    def __init__(self, operator: Callable[[int], Operator], tokens: str, held: bool = False) -> None:
-        self._operator, self._tokens, self._held = operator, tokens, held
+    def __init__(self, operators: Operators, held: bool = False) -> None:
+        self._operators, self._tokens, self._held = operators, operators.tokens, held
         self._known: dict[int, bool] = {}
 
     def __call__(self, number: int) -> bool:
         if number not in self._known:
-            operator = self._operator(number)
+            operator = self._operators[number]
             if self._held and operator.kind == "quantity" and self._tokens in (operator.type.rows, operator.type.cols):
                 self._known[number] = True
             else:
@@ -44,7 +42,7 @@ class Fixed:
         """Nothing is added up over the tokens, and nothing counts them."""
         if counts_tokens(operator, self._tokens):
             return False
-        types = [self._operator(n).type for n in operator.inputs]
+        types = [self._operators[n].type for n in operator.inputs]
         name = operator.attributes[0] if operator.kind in ("function", "lines") else operator.kind
         if name in MADE | EVERY_ENTRY | ENTRYWISE:
             return True
@@ -74,4 +72,4 @@ def is_causal(step: StepProgram) -> bool:
     if step.derived.step.causal:
         return True
     graphs = forward_graphs(step)
-    return all(Fixed(graph.__getitem__, graph.tokens)(graph.output) for graph in graphs)
+    return all(Fixed(graph)(graph.output) for graph in graphs)

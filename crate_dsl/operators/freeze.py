@@ -94,7 +94,7 @@ class _Fold:
 
     def without(self, graph: Graph) -> Graph:
         """The graph with parameters in the place of what is folded."""
-        weights, copies = Weights(graph.__getitem__, graph.tokens), self._copied(graph)
+        weights, copies = Weights(graph), self._copied(graph)
         builder = Builder(graph.name, graph.sizes, graph.tokens, graph.causal)
         numbers: dict[int, int] = {}
         for number in graph:
@@ -114,7 +114,7 @@ class _Fold:
 
     def _copied(self, graph: Graph) -> dict[int, int]:
         """Everything of a graph that is made of weights, in the fold graph; what nothing reads is left out later."""
-        weights, numbers = Weights(graph.__getitem__, graph.tokens), {}
+        weights, numbers = Weights(graph), {}
         for number in filter(weights, graph):
             operator = graph[number]
             numbers[number] = self._builder.add(replace(operator, inputs=tuple(numbers[n] for n in operator.inputs)))

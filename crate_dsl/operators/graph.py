@@ -68,6 +68,11 @@ class Operator:
         """The same operation on other operators."""
         return Operator(self.kind, inputs, self.type, self.attributes)
 
+    @property
+    def terms(self) -> list[tuple[sympy.Expr, int]]:
+        """Of a `combine`: its inputs with their coefficients."""
+        return list(zip(self.attributes[0], self.inputs, strict=True))
+
     def __str__(self) -> str:
         inputs = " ".join(f"%{n}" for n in self.inputs)
         return " ".join(part for part in (self.kind, _attributes_text(self.attributes), inputs) if part)
@@ -201,3 +206,6 @@ class Builder:
         """The operators that the outputs need."""
         numbered = dict(enumerate(self._operators))  # inputs have smaller numbers than what they are inputs of
         return Graph(self.name, numbered, outputs, self.sizes, self.tokens, self.causal).giving(outputs)
+
+
+Operators = Graph | Builder  # operators by number, and the axis of the tokens

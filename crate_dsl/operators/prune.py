@@ -92,7 +92,7 @@ class _Choice:
             return self._view(number)
         match operator.kind:
             case "combine":
-                terms = [(c, self.of(n)) for c, n in zip(operator.attributes[0], operator.inputs, strict=True)]
+                terms = [(c, self.of(n)) for c, n in operator.terms]
                 return combine(builder, terms, operator.type.rows, FIRST)
             case "family_sum":
                 return family_sum(builder, self.of(*last))

@@ -29,12 +29,17 @@ def rebuild(graph: Graph, rule: Rule) -> Graph:
     return builder.graph(tuple((name, numbers[n]) for name, n in graph.outputs))
 
 
+def rebuild_one(graph: Graph, number: int, rule: Rule) -> Graph:
+    """The graph with one operator alone offered to the rule."""
+    place = iter(graph)
+    return rebuild(graph, lambda builder, operator: rule(builder, operator) if next(place) == number else None)
+
+
 def _added(builder: Builder, operator: Operator) -> int:
     """The operator itself; a sum is built anew, since a rule may have left it a scaled value among its inputs."""
     if operator.kind != "combine":
         return builder.add(operator)
-    terms = zip(operator.attributes[0], operator.inputs, strict=True)
-    return combine(builder, terms, operator.type.rows, operator.type.cols)
+    return combine(builder, operator.terms, operator.type.rows, operator.type.cols)
 
 
 def of_one_token(graph: Graph) -> Graph:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from crate_dsl.operators.columns import counts_tokens
-from crate_dsl.operators.graph import Operator
+from crate_dsl.operators.graph import Operators
 
 FREE = {"parameter", "identity", "ones", "zero", "constant", "transpose", "diagonal"}  # leaves and views
 
@@ -16,18 +14,18 @@ class Weights:
     What has the axis of the tokens, or counts them, is none: another text may have another number of them.
     """
 
-    def __init__(self, operator: Callable[[int], Operator], tokens: str) -> None:
-        self._operator, self._tokens = operator, tokens
+    def __init__(self, operators: Operators) -> None:
+        self._operators = operators
 
     def __call__(self, number: int) -> bool:
-        operator = self._operator(number)
+        operator, tokens = self._operators[number], self._operators.tokens
         kind = operator.type
-        if kind.batch or operator.kind == "input" or self._tokens in (kind.rows, kind.cols, kind.family):
+        if kind.batch or operator.kind == "input" or tokens in (kind.rows, kind.cols, kind.family):
             return False
-        return not counts_tokens(operator, self._tokens) and all(map(self, operator.inputs))
+        return not counts_tokens(operator, tokens) and all(map(self, operator.inputs))
 
     def takes_work(self, number: int) -> bool:
-        operator = self._operator(number)
+        operator = self._operators[number]
         return operator.kind not in FREE or any(map(self.takes_work, operator.inputs))
 
     def fold(self, number: int) -> bool:

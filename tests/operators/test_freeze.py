@@ -59,7 +59,7 @@ def test_the_split_graphs_are_the_lowered_ones(case: str) -> None:
 def test_nothing_that_takes_work_is_left_to_make_of_weights(case: str) -> None:
     for step in freeze(program_of(CASES[case])).steps:
         for graph in live_graphs(step):
-            weights = Weights(graph.__getitem__, graph.tokens)
+            weights = Weights(graph)
             assert [str(graph[n]) for n in graph if weights.fold(n) and graph[n].kind != "diagonal"] == []
 
 

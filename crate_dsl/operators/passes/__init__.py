@@ -39,7 +39,7 @@ from crate_dsl.operators.rewrite import of_one_token
 @dataclass(frozen=True)
 class Pass:
     name: str
-    apply: Callable[[Graph, int], Graph]
+    apply: Callable[[Graph, Workload], Graph]
     reason: str  # why it stands where it stands
 
     @property

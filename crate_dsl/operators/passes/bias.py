@@ -83,7 +83,7 @@ def _takes_bias(builder: Builder, number: int, frozen: bool) -> bool:
 def _is_map(builder: Builder, operator: Operator, frozen: bool = False) -> bool:
     """A matrix of weights, or a family of them side by side (what is made once is stored so), times tokens."""
     left, right = (builder.type(n) for n in operator.inputs)
-    stored = frozen and Weights(builder.__getitem__, builder.tokens).fold(operator.inputs[0])
+    stored = frozen and Weights(builder).fold(operator.inputs[0])
     heads = left.family and not stored and not is_heads(builder[operator.inputs[0]], builder.__getitem__)
     return not left.batch and not heads and right.batch and not right.family
 

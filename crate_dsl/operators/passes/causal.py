@@ -77,7 +77,7 @@ class _Columns:
 
     def __init__(self, old: Builder, new: Builder) -> None:
         self.old, self.new, self.tokens = old, new, old.tokens
-        self.fixed = Fixed(old.__getitem__, old.tokens, held=True)
+        self.fixed = Fixed(old, held=True)
         self._sequences: dict[int, int] = {}
 
     def copy(self, number: int) -> int:
@@ -125,8 +125,7 @@ class _Columns:
         return transposed(self.new, ones(self.new, self.tokens))
 
     def _combine(self, operator: Operator) -> int:
-        terms = zip(operator.attributes[0], operator.inputs, strict=True)
-        return self._added(((c, self.sequence(n)) for c, n in terms), operator.type.rows)
+        return self._added(((c, self.sequence(n)) for c, n in operator.terms), operator.type.rows)
 
     def _product(self, operator: Operator) -> int:
         *maps, last = operator.inputs

@@ -76,7 +76,7 @@ def _bare(graph: Graph, number: int) -> int:
 
 def _distributed(builder: Builder, operator: Operator, wanted: list[bool]) -> int | None:
     """The weights on the left of another factor go into it, or those on the right of a transposed one."""
-    factors, weights = list(operator.inputs), Weights(builder.__getitem__, builder.tokens)
+    factors, weights = list(operator.inputs), Weights(builder)
     for place in (n for n, factor in enumerate(factors) if wanted[n] and not weights(factor)):
         before, after = _run(factors[:place][::-1], weights)[::-1], _run(factors[place + 1 :], weights)
         inner = _absorbed(builder, one, tuple(before), factors[place]) if before else None
@@ -106,7 +106,7 @@ def _absorbed(builder: Builder, scale: sympy.Expr, left: tuple[int, ...], number
                 return None
             inner = _absorbed(builder, scale, left, operator.inputs[0])
             return None if inner is None else family_sum(builder, inner)
-        case "quantity" if not builder.causal or Fixed(builder.__getitem__, builder.tokens)(operator.inputs[0]):
+        case "quantity" if not builder.causal or Fixed(builder)(operator.inputs[0]):
             return _absorbed(builder, scale, left, operator.inputs[0])
         case "product":
             return _into_product(builder, scale, left, operator)
@@ -134,7 +134,7 @@ def _parted(coefficient: sympy.Expr, tokens: str) -> tuple[sympy.Expr, sympy.Exp
 
 
 def _into_product(builder: Builder, scale: sympy.Expr, left: tuple[int, ...], operator: Operator) -> int | None:
-    if not Weights(builder.__getitem__, builder.tokens)(operator.inputs[0]):
+    if not Weights(builder)(operator.inputs[0]):
         return None
     factors = [*left, *operator.inputs]
     if coefficient_family(scale) not in (None, builder.type(factors[0]).family):
@@ -159,7 +159,7 @@ def _scaled(builder: Builder, scale: sympy.Expr, number: int) -> int:
 
 def _flat(builder: Builder, operator: Operator, made: list[bool]) -> int | None:
     """A sum with the terms of sums that were made in it, and its constant columns `b 1'` as one."""
-    terms = list(zip(operator.attributes[0], operator.inputs, strict=True))
+    terms = operator.terms
     opens = [new and abs(_parted(c, builder.tokens)[0]) == 1 for (c, _), new in zip(terms, made, strict=True)]
     if not any(builder[n].kind == "combine" for (_, n), new in zip(terms, opens, strict=True) if new):
         return None
@@ -172,7 +172,7 @@ def _flat(builder: Builder, operator: Operator, made: list[bool]) -> int | None:
 
 def _joined(builder: Builder, terms: list[tuple[sympy.Expr, int]]) -> list[tuple[sympy.Expr, int]]:
     """`b 1' + c 1' = (b + c) 1'`."""
-    row, weights = transposed(builder, ones(builder, builder.tokens)), Weights(builder.__getitem__, builder.tokens)
+    row, weights = transposed(builder, ones(builder, builder.tokens)), Weights(builder)
     kept, columns = [], []
     for coefficient, number in terms:
         factors = builder[number].inputs if builder[number].kind == "product" else ()
@@ -213,6 +213,6 @@ def _scales(graph: Graph, number: int, user: int) -> Iterator[sympy.Expr]:
     if operator.kind != "combine":
         yield one
         return
-    for coefficient, source in zip(operator.attributes[0], operator.inputs, strict=True):
+    for coefficient, source in operator.terms:
         if source == number:
             yield _parted(coefficient, graph.tokens)[1]

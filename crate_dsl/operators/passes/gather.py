@@ -5,6 +5,8 @@ Factoring then takes U_k out, and one product is left of two.
 
 from __future__ import annotations
 
+import sympy
+
 from crate_dsl.operators.build import combine, family_sum, terms_of
 from crate_dsl.operators.cost import Workload, price
 from crate_dsl.operators.graph import Builder, Graph, Operator
@@ -25,12 +27,11 @@ def _settled(graph: Graph, workload: Workload) -> float:
 def _rule(builder: Builder, operator: Operator) -> int | None:
     if operator.kind != "combine":
         return None
-    terms = list(zip(operator.attributes[0], operator.inputs, strict=True))
-    sums = [(c, n) for c, n in terms if builder[n].kind == "family_sum"]
+    sums = [(c, n) for c, n in operator.terms if builder[n].kind == "family_sum"]
     families = {builder.type(builder[n].inputs[0]).family for _, n in sums}
     if len(sums) < 2 or len(families) > 1:
         return None
     inner = [(c * b, m) for c, n in sums for b, m in terms_of(builder, builder[n].inputs[0])]
     joint = family_sum(builder, combine(builder, inner, operator.type.rows, operator.type.cols))
-    kept = [term for term in terms if term not in sums]
-    return combine(builder, [*kept, (terms[0][0] ** 0, joint)], operator.type.rows, operator.type.cols)
+    kept = [term for term in operator.terms if term not in sums]
+    return combine(builder, [*kept, (sympy.Integer(1), joint)], operator.type.rows, operator.type.cols)

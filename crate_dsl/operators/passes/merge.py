@@ -28,7 +28,7 @@ def _merged(builder: Builder, operator: Operator, frozen: bool) -> int | None:
         return None
     left, right = inner.inputs
     families = all(builder.type(n).family for n in (left, right))
-    stored = builder[left].kind == "parameter" or (frozen and Weights(builder.__getitem__, builder.tokens).fold(left))
+    stored = builder[left].kind == "parameter" or (frozen and Weights(builder).fold(left))
     if not stored or not families or not builder.type(right).batch:
         return None
     weight = terms[0][0]

@@ -5,7 +5,7 @@ With `B = W'` and `A = W` (p x N) the exact gradient of a coding rate costs p x 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import sympy
 
@@ -13,7 +13,7 @@ from crate_dsl.operators.build import combine, identity, inverse, product
 from crate_dsl.operators.cost import Workload, price
 from crate_dsl.operators.graph import Builder, Graph, Operator
 from crate_dsl.operators.passes.identity_plus import identity_plus
-from crate_dsl.operators.rewrite import rebuild
+from crate_dsl.operators.rewrite import copied, rebuild_one
 
 one = sympy.Integer(1)
 
@@ -40,28 +40,13 @@ def _candidates(graph: Graph, number: int) -> Iterator[Graph]:
     inverses = [n for n in (number, *operator.inputs) if graph[n].kind == "inverse"]
     if operator.kind not in ("product", "inverse") or not inverses:
         return
-    for choice in range(_count(graph, number)):
+    builder, numbers = copied(graph)
+    for choice in range(len(_ways(builder, builder[numbers[number]]))):
         yield _replaced(graph, number, choice)
 
 
-def _count(graph: Graph, number: int) -> int:
-    found: list[int] = []
-    _rebuilt(graph, number, lambda ways: found.append(len(ways)))
-    return found[0]
-
-
 def _replaced(graph: Graph, number: int, choice: int) -> Graph:
-    return _rebuilt(graph, number, lambda ways: ways[choice])
-
-
-def _rebuilt(graph: Graph, number: int, choose: Callable[[list[int]], int | None]) -> Graph:
-    """Rebuild, replacing one operator by what `choose` picks from its alternatives."""
-    place = iter(graph)
-
-    def rule(builder: Builder, operator: Operator) -> int | None:
-        return choose(_ways(builder, operator)) if next(place) == number else None
-
-    return rebuild(graph, rule)
+    return rebuild_one(graph, number, lambda builder, operator: _ways(builder, operator)[choice])
 
 
 def _ways(builder: Builder, operator: Operator) -> list[int]:

@@ -5,14 +5,14 @@ Linear in the tokens, where the N x N matrix is not; what is kept from one token
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import sympy
 
 from crate_dsl.operators.build import joined, ones, product, transposed
 from crate_dsl.operators.cost import Workload, price
-from crate_dsl.operators.graph import Builder, Graph, Operator
-from crate_dsl.operators.rewrite import Rule, rebuild
+from crate_dsl.operators.graph import Builder, Graph, Operator, Operators
+from crate_dsl.operators.rewrite import rebuild_one
 
 zero = sympy.Integer(0)
 MADE = ("ones", "zero", "identity", "fill")
@@ -45,53 +45,49 @@ def _is_read(graph: Graph, number: int) -> bool:
 def _candidates(graph: Graph) -> Iterator[Graph]:
     """The graph with running sums in the place of one triangle."""
     for number in graph.operators("product"):
-        if _triangle(graph.__getitem__, graph[number].inputs, graph.tokens) is not None:
-            yield rebuild(graph, _summing(graph, number))
+        if _triangle(graph, graph[number].inputs) is not None:
+            yield rebuild_one(graph, number, _with_sums)
 
 
-def _summing(graph: Graph, number: int) -> Rule:
-    place = iter(graph)
-
-    def rule(builder: Builder, operator: Operator) -> int | None:
-        return _with_sums(builder, list(operator.inputs), graph.tokens) if next(place) == number else None
-
-    return rule
-
-
-def _triangle(operator: Callable[[int], Operator], factors: Sequence[int], tokens: str) -> int | None:
+def _triangle(operators: Operators, factors: Sequence[int]) -> int | None:
     """The place of the first factor `triangle(B' V)` with something on its left, B being narrower than the tokens."""
     for place in range(1, len(factors)):
-        triangle = operator(factors[place])
+        triangle = operators[factors[place]]
         if triangle.kind == "triangle" and triangle.attributes == (zero,):
-            inner = operator(triangle.inputs[0])
-            if inner.kind == "product" and operator(inner.inputs[_weights(operator, inner)]).type.cols != tokens:
+            inner = operators[triangle.inputs[0]]
+            if inner.kind == "product" and _after_weights(operators, inner).type.cols != operators.tokens:
                 return place
     return None
 
 
-def _weights(operator: Callable[[int], Operator], inner: Operator) -> int:
+def _after_weights(operators: Operators, inner: Operator) -> Operator:
+    return operators[inner.inputs[_weights(operators, inner)]]
+
+
+def _weights(operators: Operators, inner: Operator) -> int:
     """How many diagonal matrices a product begins with; they weigh the tokens, and may stand left of the triangle."""
-    return next((n for n, factor in enumerate(inner.inputs[:-1]) if not operator(factor).type.diagonal), 0)
+    return next((n for n, factor in enumerate(inner.inputs[:-1]) if not operators[factor].type.diagonal), 0)
 
 
-def _with_sums(builder: Builder, factors: list[int], tokens: str) -> int | None:
+def _with_sums(builder: Builder, operator: Operator) -> int | None:
     """A product of which one triangle, with the factor on its left, is running sums."""
-    place = _triangle(builder.__getitem__, factors, tokens)
+    factors = list(operator.inputs)
+    place = _triangle(builder, factors)
     if place is None:
         return None
     triangle = builder[builder[factors[place]].inputs[0]]
-    first = _weights(builder.__getitem__, triangle)
+    first = _weights(builder, triangle)
     left = product(builder, (factors[place - 1], *triangle.inputs[:first]))
-    factors[place - 1 : place + 1] = [_sums(builder, left, triangle.inputs[first:], tokens)]
+    factors[place - 1 : place + 1] = [_sums(builder, left, triangle.inputs[first:])]
     return product(builder, factors)
 
 
-def _sums(builder: Builder, left: int, inner: tuple[int, ...], tokens: str) -> int:
+def _sums(builder: Builder, left: int, inner: tuple[int, ...]) -> int:
     """`A triangle(b 1')` adds up columns, `A triangle(B' V)` products `A_t B_t'`."""
     right = product(builder, inner[1:])
-    if right == transposed(builder, ones(builder, tokens)):
+    if right == transposed(builder, ones(builder, builder.tokens)):
         inputs, kind = (left, inner[0]), "cumulative"
     else:
         inputs, kind = (left, transposed(builder, inner[0]), right), "causal_product"
     kinds = [builder.type(n) for n in inputs]
-    return builder.add(Operator(kind, inputs, joined(kinds, kinds[0].rows, tokens)))
+    return builder.add(Operator(kind, inputs, joined(kinds, kinds[0].rows, builder.tokens)))
