@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 
 import crate_dsl.library.arrays as np
@@ -15,7 +15,8 @@ from crate_dsl.operators.freeze import frozen_error, live_graphs
 from crate_dsl.operators.graph import FIRST, Graph
 from crate_dsl.operators.interpret import Inputs, interpret
 from crate_dsl.operators.program import PenaltyProgram, StepProgram
-from crate_dsl.operators.verify import TOLERANCE, distinct_sizes, random_inputs, relative_error
+from crate_dsl.operators.uses import inputs_of
+from crate_dsl.operators.verify import TOLERANCE, distinct_sizes, largest, pass_error, random_inputs, relative_error
 
 
 def certificate(compilation: Compilation) -> tuple[str, bool]:
@@ -49,7 +50,7 @@ def _findings_of(
         yield _finding(place, "folded and frozen graphs against the lowered ones", frozen_error(before, after))
     pairs = [(before.energy, after.energy), (before.start, after.start), *zip(before.fits, after.fits, strict=True)]
     pairs += [] if compilation.freeze else zip(live_graphs(before), live_graphs(after), strict=True)
-    yield _finding(place, "optimised graphs against the lowered ones", _largest(_pass_error(*pair) for pair in pairs))
+    yield _finding(place, "optimised graphs against the lowered ones", largest(pass_error(*pair) for pair in pairs))
     if after.pruned:
         error = first_error(after.pruned, after.forward)
         yield _finding(place, "what the head reads against the whole result", error)
@@ -63,7 +64,7 @@ def _penalty_findings(compilation: Compilation) -> Iterator[Finding]:
     for before, after in zip(compilation.program.penalties, compilation.optimised.penalties, strict=True):
         place = before.derived.place
         yield _finding(place, "lowered graph against the stated energies", _penalty_error(before))
-        yield _finding(place, "optimised graph against the lowered one", _pass_error(before.graph, after.graph))
+        yield _finding(place, "optimised graph against the lowered one", pass_error(before.graph, after.graph))
 
 
 def _penalty_error(penalty: PenaltyProgram) -> float:
@@ -79,20 +80,6 @@ def _penalty_error(penalty: PenaltyProgram) -> float:
 
 def _finding(place: str, claim: str, error: float) -> Finding:
     return Finding(place, claim, error, bool(error < TOLERANCE))
-
-
-def _pass_error(before: Graph, after: Graph) -> float:
-    """At random points, with sizes of which no two are alike."""
-    sizes = distinct_sizes(before)
-    before, after = replace(before, sizes=sizes), replace(after, sizes=sizes)
-    inputs = random_inputs(before)
-    wanted, found = interpret(before, inputs), interpret(after, inputs)
-    return _largest(relative_error(found[name], value) for name, value in wanted.items())
-
-
-def _largest(errors: Iterable[float]) -> float:
-    """One that is not a number included, which `max` may pass over."""
-    return float(np.max(list(errors)))
 
 
 def first_error(pruned: Graph, whole: Graph) -> float:
@@ -117,14 +104,10 @@ def _lowering_error(compilation: Compilation, derived: DerivedStep, step: StepPr
     matrices = {name: value[None] if name in batched else value for name, value in point.matrices.items()}
     if step.code:
         found = interpret(step.code, Inputs(matrices, point.scalars))["code"][0, 0]
-        matrices |= {name: found[None] for name in _inputs(step.forward) if name not in matrices}
+        matrices |= {name: found[None] for name in inputs_of(step.forward) if name not in matrices}
         code_error = relative_error(found, form_value(derived.objective.after, after))
     else:
         code_error = 0.0
     result = interpret(step.forward, Inputs(matrices, point.scalars))["result"]
     wanted = after.matrices[derived.result.name]
     return max(code_error, relative_error(np.squeeze(result, (0, 1)), wanted))
-
-
-def _inputs(graph: Graph) -> list[str]:
-    return [graph[number].attributes[0] for number in graph.operators("input")]

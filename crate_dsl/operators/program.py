@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 
 from crate_dsl.language.model import Block
 from crate_dsl.mathematics.derivation import Derivation, DerivedBlock, DerivedPenalty, DerivedStep
-from crate_dsl.operators.cost import table
 from crate_dsl.operators.graph import Graph
 
 
@@ -91,13 +90,3 @@ class Program:
         """Those of all steps, and of what the loss adds."""
         yield from (graph for step in self.steps for graph in step.graphs)
         yield from (penalty.graph for penalty in self.penalties)
-
-    def mapped(self, change: Callable[[Graph], Graph]) -> Program:
-        blocks = (replace(b, steps=tuple(s.mapped(change) for s in b.steps)) for b in self.blocks)
-        penalties = (replace(penalty, graph=change(penalty.graph)) for penalty in self.penalties)
-        return replace(self, blocks=tuple(blocks), penalties=tuple(penalties))
-
-    def __str__(self) -> str:
-        """Every graph with the shape and cost of its operators; starting points are left out."""
-        graphs = [graph for step in self.steps for graph in step.graphs if graph is not step.start]
-        return "\n\n".join(map(table, [*graphs, *(penalty.graph for penalty in self.penalties)]))

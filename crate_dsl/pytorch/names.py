@@ -82,9 +82,6 @@ class Constants:
         """A size or a real, whichever has this name."""
         return self._text(name) if name in self._model.reals else self.size(name, block)
 
-    def value(self, axis: str, block: Block) -> int:
-        return int(axis) if axis.isdigit() else block.sizes.get(axis, self._top.get(axis, 0))
-
     def _text(self, key: str) -> str:
         self._used.add(key)
         return self._texts[key][0]

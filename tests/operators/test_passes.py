@@ -7,14 +7,13 @@ from dataclasses import replace
 import pytest
 import sympy
 
-from crate_dsl.errors import CompilerBug
 from crate_dsl.operators.build import combine, product
 from crate_dsl.operators.cost import Workload, cost
 from crate_dsl.operators.graph import Builder, Graph, Operator, Type
 from crate_dsl.operators.passes import PASSES, optimise_graph, stages
 from crate_dsl.operators.passes.share import share
 from crate_dsl.operators.rewrite import rebuild
-from crate_dsl.operators.verify import verify
+from crate_dsl.operators.verify import TOLERANCE, pass_error
 from tests.steps import CASES, graphs, program_of
 
 GRAPHS = dict(graphs())
@@ -24,9 +23,9 @@ GRAPHS = dict(graphs())
 def test_every_pass_keeps_the_meaning(graph: Graph) -> None:
     before = graph
     for _, after in stages(graph):
-        verify(before, after)
+        assert pass_error(before, after) < TOLERANCE
         before = after
-    verify(graph, before)
+    assert pass_error(graph, before) < TOLERANCE
 
 
 def _wrong(graph: Graph, kind: str) -> Graph:
@@ -46,8 +45,7 @@ def _wrong(graph: Graph, kind: str) -> Graph:
 @pytest.mark.parametrize("kind", ["transpose", "combine"])
 def test_a_wrong_pass_is_caught(kind: str) -> None:
     graph = next(program_of(CASES["ista"]).steps).forward
-    with pytest.raises(CompilerBug, match="differs"):
-        verify(graph, _wrong(graph, kind))
+    assert pass_error(graph, _wrong(graph, kind)) > 1e-3
 
 
 def test_every_pass_has_a_reason_for_its_place() -> None:
