@@ -35,6 +35,12 @@ class Source:
         before = self.text[:offset]
         return before.count("\n") + 1, offset - (before.rfind("\n") + 1) + 1
 
+    @property
+    def end(self) -> Span:
+        """The empty place behind everything that is written."""
+        written = len(self.text.rstrip())
+        return Span(self, written, written)
+
     def line(self, number: int) -> str:
         lines = self.text.split("\n")
         return lines[number - 1] if number <= len(lines) else ""
@@ -51,6 +57,10 @@ class Span:
     def __str__(self) -> str:
         line, column = self.source.position(self.start)
         return f"{self.source.name}:{line}:{column}"
+
+    @property
+    def text(self) -> str:
+        return self.source.text[self.start : self.end]
 
     def to(self, other: Span) -> Span:
         return Span(self.source, self.start, other.end)

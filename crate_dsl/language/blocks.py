@@ -45,8 +45,7 @@ def check_blocks(spec: syntax.Spec, file: File) -> dict[int, model.Block | None]
     declared = {**written, **inverses}
     _roles_once([declared[n] for n in sorted(declared)], file.report)
     if not declared:
-        end = Span(spec.source, len(spec.source.text.rstrip()), len(spec.source.text.rstrip()))
-        file.report.error("there is no block", end, "add one: encoder repeat L { compress Z by ... }")
+        file.report.error("there is no block", spec.source.end, "add one: encoder repeat L { compress Z by ... }")
     blocks = {place: _block(item, file) for place, item in written.items()}
     encoder = next(((item, blocks[place]) for place, item in written.items() if item.role == "encoder"), None)
     for place, item in inverses.items():

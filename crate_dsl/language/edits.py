@@ -30,11 +30,6 @@ def edited(text: str, edits: Iterable[Edit]) -> str:
     return text
 
 
-def words(span: Span) -> str:
-    """The text of a place."""
-    return span.source.text[span.start : span.end]
-
-
 def removed(span: Span) -> Edit:
     """Take an option away: with its line and comment where it has the line alone, else with one separator."""
     text, start, end = span.source.text, span.start, span.end
@@ -50,7 +45,7 @@ def removed(span: Span) -> Edit:
 def replaced(span: Span, new: str) -> Edit:
     """Put other words in the place of an option; a comment on its own line spoke of the old ones, so it goes."""
     line = own_line(span)
-    if words(span) == new:
+    if span.text == new:
         return Edit(span.end, span.end, "")
     return Edit(span.start, line[1] if line else span.end, new)
 

@@ -43,8 +43,7 @@ def only(spec: syntax.Spec, kind: type[Line], word: str, report: Report) -> Line
         place, first = within(line.span, word), within(lines[0].span, word)
         report.error(f'a second "{word}" line', place, "only one is allowed", [(first, "the first is here")])
     if not lines and word in EXAMPLES:
-        end = Span(spec.source, len(spec.source.text.rstrip()), len(spec.source.text.rstrip()))
-        report.error(f'there is no "{word}" line', end, f"add one: {EXAMPLES[word]}")
+        report.error(f'there is no "{word}" line', spec.source.end, f"add one: {EXAMPLES[word]}")
     return lines[0] if lines else None
 
 

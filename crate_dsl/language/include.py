@@ -156,14 +156,10 @@ def resolved(spec: syntax.Spec) -> str:
 
 def _in_place(line: syntax.Include, used: tuple[syntax.EnergyDeclaration, ...]) -> Edit:
     """The energies that a line brings, or nothing at all, its remark neither, where none of them is used."""
-    own = [_declaration(energy) for energy in used if _asked(energy.span) == line.span]
+    own = [energy.span.text for energy in used if _asked(energy.span) == line.span]
     if not own:
         return removed(line.span)
     return Edit(line.span.start, line.span.end, "\n".join([f"# include {line.name}", *own, ""]))
-
-
-def _declaration(energy: syntax.EnergyDeclaration) -> str:
-    return energy.span.source.text[energy.span.start : energy.span.end]
 
 
 def _asked(span: Span) -> Span | None:

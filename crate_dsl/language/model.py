@@ -238,7 +238,7 @@ class Head:
 
 def written(span: Span) -> str:
     """The text of a place on one line, without comments."""
-    lines = (line.partition("#")[0] for line in span.source.text[span.start : span.end].splitlines())
+    lines = (line.partition("#")[0] for line in span.text.splitlines())
     return " ".join(" ".join(lines).split())
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 
 from crate_dsl.errors import fail
 from crate_dsl.language import syntax
-from crate_dsl.language.edits import Edit, added, own_line, removed, replaced, words
+from crate_dsl.language.edits import Edit, added, own_line, removed, replaced
 from crate_dsl.language.options import OPTION_NAMES, RESIDUALS
 from crate_dsl.language.slots import ABSENT, Address, Slot
 from crate_dsl.language.vocabulary import Vocabulary, WordSignature
@@ -39,11 +39,11 @@ class OptionSlot(Slot):
 
     def now(self, spec: syntax.Spec) -> str | None:
         line = self.line(spec)
-        return words(line.span)[len(self.head(line)) :] or words(line.span) if line else None
+        return line.span.text[len(self.head(line)) :] or line.span.text if line else None
 
     def head(self, line: syntax.Option) -> str:
         """The words before the value, with the blanks that align it."""
-        return re.match(r"\w+\s*(~\s*)?", words(line.span)).group()
+        return re.match(r"\w+\s*(~\s*)?", line.span.text).group()
 
     def usage(self) -> str:
         return ", ".join((*self.values, ABSENT))
@@ -106,7 +106,7 @@ class StepsSlot(OptionSlot):
             return value
         if line is None:
             raise fail(f'"steps {value}" needs a step size', None, f'write "{self.key}={value} of 0.1"')
-        return f"{value} of {words(line.size.span)}"
+        return f"{value} of {line.size.span.text}"
 
 
 class FlagSlot(OptionSlot):
@@ -164,7 +164,7 @@ class SiteSlot(OptionSlot):
         same = kinds[:count] == (*old.required, *old.optional)[:count]
         if not same or not len(new.required) <= count <= len(kinds):
             return value
-        rule = words(line.rule.span)
+        rule = line.rule.span.text
         return value + rule[len(line.rule.name) :]
 
     def addition(self, spec: syntax.Spec, value: str) -> Edit:
@@ -173,7 +173,7 @@ class SiteSlot(OptionSlot):
         sites = [o for o in statement.options if isinstance(o, syntax.SiteLine) and o.site in order]
         earlier = [o for o in sites if order.index(o.site) < order.index(self.what)]
         model = next(iter(sites), None)
-        width = words(model.span).index("~") if model and own_line(model.span) else 0
+        width = model.span.text.index("~") if model and own_line(model.span) else 0
         line = f"{self.what:<{max(width, len(self.what) + 1)}}~ {value}"
         after = earlier[-1] if earlier else (None if sites else next(reversed(statement.options), None))
         return added(statement, line, model, after)
@@ -225,7 +225,7 @@ class InitSlot(OptionSlot):
 
     def head(self, line: syntax.InitLine | syntax.LearnMatrix) -> str:
         word = line.init if isinstance(line, syntax.LearnMatrix) else line.word
-        return words(line.span)[: word.span.start - line.span.start]
+        return line.span.text[: word.span.start - line.span.start]
 
     def usage(self) -> str:
         return ", ".join(self.values)
@@ -254,7 +254,7 @@ class LetSlot(OptionSlot):
         return next(line for line in options if isinstance(line, syntax.LetOption) and line.name == self.name)
 
     def head(self, line: syntax.LetOption) -> str:
-        return words(line.span)[: line.value.span.start - line.span.start]
+        return line.span.text[: line.value.span.start - line.span.start]
 
     def usage(self) -> str:
         return "an expression"

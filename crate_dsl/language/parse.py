@@ -47,7 +47,7 @@ def parse_energies(source: Source) -> tuple[EnergyDeclaration | Include, ...]:
     for node in nodes:
         if not isinstance(node, EnergyDeclaration | Include):
             span = node[0].span if isinstance(node, tuple) else node.span
-            word = "network" if isinstance(node, tuple) else source.text[span.start : span.end].split()[0]
+            word = "network" if isinstance(node, tuple) else span.text.split()[0]
             hint = "it may hold energies and further includes; everything else belongs into the spec"
             diagnostics.append(Diagnostic(f'a "{word}" line in an included file', span, hint))
     if diagnostics:

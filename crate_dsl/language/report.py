@@ -63,7 +63,7 @@ class Report:
 
 def within(span: Span, name: str, occurrence: int = 0) -> Span:
     """The place of a name inside a span, or the span itself where it is not found."""
-    text = span.source.text[span.start : span.end]
+    text = span.text
     places = list(re.finditer(rf"(?<!\w){re.escape(name)}(?!\w)", text))
     if len(places) <= occurrence:
         return span

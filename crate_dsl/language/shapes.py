@@ -325,7 +325,7 @@ def _operands(node: syntax.Binary, left: Typed, right: Typed) -> str:
 
 
 def _described(expression: syntax.Expression, shape: Shape) -> str:
-    text = " ".join(expression.span.source.text[expression.span.start : expression.span.end].split())
+    text = " ".join(expression.span.text.split())
     if shape == IDENTITY:
         return "I"
     what = "a number" if shape.is_scalar else str(shape)
@@ -342,8 +342,7 @@ def _origins(typed: Typed) -> list[tuple[Span, str]]:
 
 def _transposed(node: syntax.Binary, left: Shape, right: Shape) -> str:
     """The transpose that would make a product fit."""
-    text = node.span.source.text
-    first, second = (text[e.span.start : e.span.end] for e in (node.left, node.right))
+    first, second = node.left.span.text, node.right.span.text
     if left.rows == right.rows:
         return f"the transpose fits: {first}' * {second}" if len(first) + len(second) < 50 else "transpose the left one"
     if left.cols == right.cols:

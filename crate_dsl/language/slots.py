@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from crate_dsl.language import syntax
-from crate_dsl.language.edits import Edit, removed, replaced, words
+from crate_dsl.language.edits import Edit, removed, replaced
 from crate_dsl.language.layout import VERBS
 from crate_dsl.language.report import within
 
@@ -90,7 +90,7 @@ class NumberSlot(Slot):
 
     def now(self, spec: syntax.Spec) -> str | None:
         place = self._binding(spec) or self._declared(spec)[0]
-        return BINDS.sub("", words(place.span)) if isinstance(place, syntax.Binding) else words(place.span)
+        return BINDS.sub("", place.span.text) if isinstance(place, syntax.Binding) else place.span.text
 
     def usage(self) -> str:
         return f"a {self.kind}"
@@ -104,7 +104,7 @@ class NumberSlot(Slot):
         if preset.bindings:
             end = preset.bindings[-1].span.end
             return [Edit(end, end, f", {self.what} = {value}")]
-        brace = words(preset.span).index("{") + preset.span.start + 1
+        brace = preset.span.text.index("{") + preset.span.start + 1
         return [Edit(brace, brace, f" {self.what} = {value} ")]
 
     def _assign(self, place: Place, value: str) -> Edit:
@@ -150,7 +150,7 @@ class LineSlot(Slot):
 
     def now(self, spec: syntax.Spec) -> str | None:
         line = self._line(spec)
-        return words(line.span)[len(self.what) :].strip() if line else None
+        return line.span.text[len(self.what) :].strip() if line else None
 
     def usage(self) -> str:
         return self.shown
@@ -160,11 +160,11 @@ class LineSlot(Slot):
         if value == ABSENT:
             return [removed(line.span)] if line else []
         if line is None:
-            end = len(spec.source.text.rstrip())
+            end = spec.source.end.start
             return [Edit(end, end, f"\n{self.what} {value}")]
         if isinstance(line, syntax.MaskLine) and "before" not in value:
             value = f"{value} before {line.before}"
-        head = re.match(r"\w+\s+", words(line.span)).group()
+        head = re.match(r"\w+\s+", line.span.text).group()
         return [replaced(line.span, head + value)]
 
     def _line(self, spec: syntax.Spec) -> syntax.Item | None:
@@ -194,7 +194,7 @@ class EnergySlot(Slot):
     needs_place = True
 
     def now(self, spec: syntax.Spec) -> str | None:
-        return words(self.step.find(spec).use.span)
+        return self.step.find(spec).use.span.text
 
     def usage(self) -> str:
         return ", ".join(name if self.fits(name) else called(energy) for name, energy in self.energies.items())

@@ -130,7 +130,7 @@ def _new_name(argument: syntax.Expression, scope: Scope) -> str:
 
 def _written(argument: syntax.Expression, number: Fraction) -> str:
     span = argument.span
-    text = shown(span.source.text[span.start : span.end])
+    text = shown(span.text)
     return f"this is {text}," if isinstance(argument, syntax.Number | syntax.Negate) else f"{text} is {shown(number)},"
 
 

@@ -88,7 +88,7 @@ def _tag_words(line: Line, step: Step) -> str:
     """A rule at a site as it is written in the spec, with its arguments; anything else in words where they are few."""
     for site in step.sites:
         if line.rule == f"{site.site} ~ {site.rule}":
-            written = site.span.source.text[site.span.start : site.span.end].partition("#")[0]
+            written = site.span.text.partition("#")[0]
             return " ".join(written.split())
     return line.why if "~" not in line.rule and len(line.why) <= LONGEST_TAG else line.rule
 

@@ -50,7 +50,7 @@ def stated_energy(step: DerivedStep) -> list[str]:
     variables, given = (", ".join(f"{a.name}: {a.shape}" for a in side) for side in (energy.variables, energy.given))
     head = f"{energy.name}({variables} | {given})" if given else f"{energy.name}({variables})"
     span = energy.body.span
-    body = " ".join(line.partition("#")[0] for line in span.source.text[span.start : span.end].split("\n"))
+    body = " ".join(line.partition("#")[0] for line in span.text.split("\n"))
     return wrapped(escaped(f"{head} = {body}"))
 
 
