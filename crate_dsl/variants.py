@@ -18,7 +18,7 @@ from crate_dsl.language import syntax
 from crate_dsl.language.check import check
 from crate_dsl.language.edits import edited
 from crate_dsl.language.include import with_included
-from crate_dsl.language.model import Block, Model
+from crate_dsl.language.model import Block, Model, Step
 from crate_dsl.language.option_slots import AllSitesSlot, InitSlot, SiteSlot, step_slots
 from crate_dsl.language.parse import parse
 from crate_dsl.language.slots import ABSENT, Address, EnergySlot, NumberSlot, Slot, VerbSlot, line_slots, number_slots
@@ -83,7 +83,7 @@ class Variations:
         self.source, self.preset = source, preset
         self.spec = parse(source)
         self.model = check(self.spec, VOCABULARY, preset)
-        self.steps = {address: step for address, step in _steps(self.model)}
+        self.steps = dict(_steps(self.model))
 
     @cached_property
     def slots(self) -> list[Slot]:
@@ -191,7 +191,7 @@ class Variations:
         return True
 
 
-def _steps(model: Model) -> Iterable[tuple[Address, object]]:
+def _steps(model: Model) -> Iterable[tuple[Address, Step]]:
     """The steps that are written in the file; those of a derived block are not."""
     for block in model.blocks:
         if not block.inverse_of:
@@ -201,12 +201,11 @@ def _steps(model: Model) -> Iterable[tuple[Address, object]]:
 def _slots(spec: syntax.Spec, model: Model, preset: str | None) -> Iterable[Slot]:
     yield from number_slots(spec, preset).values()
     yield from line_slots(spec)
-    declared = (item for item in spec.items if isinstance(item, syntax.EnergyDeclaration))
     included = with_included(spec, VOCABULARY.energies).included
     energies: dict[str, syntax.EnergyDeclaration] = {}
-    for energy in (*declared, *included):
+    for energy in (*spec.all(syntax.EnergyDeclaration), *included):
         energies.setdefault(energy.name, energy)
-    for line in (item for item in spec.items if isinstance(item, syntax.InitLine)):
+    for line in spec.all(syntax.InitLine):
         yield _init_slot(None, line.name)
     for block in (block for block in model.blocks if not block.inverse_of):
         addresses = [Address(block.role, n, step.label) for n, step in enumerate(block.steps)]
@@ -222,8 +221,7 @@ def _slots(spec: syntax.Spec, model: Model, preset: str | None) -> Iterable[Slot
 
 def _block_inits(block: Block, addresses: list[Address], spec: syntax.Spec) -> Iterable[Slot]:
     """One slot for every learned matrix, in the first step that reads it; a declared one cannot do without."""
-    groups = (line for line in addresses[0].block(spec).body if isinstance(line, syntax.Learns))
-    declared = {matrix.name for group in groups for matrix in group.matrices}
+    declared = {matrix.name for group in addresses[0].block(spec).all(syntax.Learns) for matrix in group.matrices}
     for parameter in block.parameters:
         uses = (
             a for a, s in zip(addresses, block.steps, strict=True) if parameter.name in (*s.actuals.values(), s.read)

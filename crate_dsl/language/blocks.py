@@ -74,7 +74,7 @@ def _block(item: syntax.BlockDeclaration, file: File) -> model.Block | None:
     before = len(file.report.errors)
     place = within(item.span, item.role)
     repeat = _repeat(item.repeat, file.scope, file.report)
-    groups = [line for line in item.body if isinstance(line, syntax.Learns)]
+    groups = item.all(syntax.Learns)
     own = declare_learned(groups, file.taken, file.scope, file.report)
     learned = {**file.learned, **own}
     taken = {**file.taken, **{name: scalar.span for name, scalar in own.items()},
@@ -83,7 +83,7 @@ def _block(item: syntax.BlockDeclaration, file: File) -> model.Block | None:
     matrices = declare_matrices(groups, taken, file.scope, file.vocabulary, file.report, top=False)
     block = Block(item.role, file.scope, file.vocabulary, file.report, file.energies, file.tokens, learned,
                   numbers(file.scope, learned, file.taken), declared={**file.declared, **matrices})  # fmt: skip
-    statements = [line for line in item.body if isinstance(line, syntax.StepStatement)]
+    statements = item.all(syntax.StepStatement)
     if len(statements) > MAX_STEPS:
         file.report.error(
             f"the {item.role} has {len(statements)} steps", place, f"at most {MAX_STEPS} are allowed; repeat them"
@@ -153,7 +153,7 @@ def _parameters(
 
 def _shared(item: syntax.BlockDeclaration, block: Block, own: dict[str, Learned], complete: bool) -> set[str]:
     shared: set[str] = set()
-    for name in (name for line in item.body if isinstance(line, syntax.Shared) for name in line.names):
+    for name in (name for line in item.all(syntax.Shared) for name in line.names):
         if name.name in own:
             own[name.name].shared = True
         elif complete and name.name not in block.weights:
@@ -229,7 +229,7 @@ def _inverse(item: syntax.InverseDeclaration, encoder: tuple | None, file: File)
 
 
 def _no_read_out(encoder: syntax.BlockDeclaration, item: syntax.InverseDeclaration, report: Report) -> None:
-    for step in (line for line in encoder.body if isinstance(line, syntax.StepStatement)):
+    for step in encoder.all(syntax.StepStatement):
         for option in (option for option in step.options if isinstance(option, syntax.ReadOption)):
             message = f"a {step.verb} with a decoupled read-out has no inverse"
             hint = "write the decoder's steps yourself, or read the code as it is"

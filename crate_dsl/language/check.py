@@ -49,9 +49,9 @@ def _checked(
     front = check_front(spec, scope, vocabulary, report)
     scope = _with_tokens(scope, front, spec)
     taken = {declared.name: declared.span for declared in scope.declared}
-    learned = declare_learned([i for i in spec.items if isinstance(i, syntax.Learns)], taken, scope, report)
+    groups = spec.all(syntax.Learns)
+    learned = declare_learned(groups, taken, scope, report)
     taken |= {name: scalar.span for name, scalar in learned.items()}
-    groups = [i for i in spec.items if isinstance(i, syntax.Learns)]
     tokens = _tokens(spec, scope)
     named = {**taken, **({tokens.name: tokens.span} if tokens else {})}
     declared = declare_matrices(groups, named, scope, vocabulary, report, top=True)
@@ -85,7 +85,7 @@ def _with_tokens(scope: Scope, front: Front, spec: syntax.Spec) -> Scope:
 
 def _tokens(spec: syntax.Spec, scope: Scope) -> Tokens | None:
     """The tokens as steps see them, also where something else is wrong with their line."""
-    line = next((item for item in spec.items if isinstance(item, syntax.TokensLine)), None)
+    line = next(iter(spec.all(syntax.TokensLine)), None)
     if line is None or not (
         isinstance(line.dimensions.rows, syntax.Name) and isinstance(line.dimensions.cols, syntax.Name)
     ):
@@ -104,12 +104,10 @@ def _surroundings(
     declared: dict[str, Declared],
 ) -> Surroundings:
     """What energies may name: sizes, the number of tokens, reals, and scalars learned at the top."""
-    axes = set(scope.names("size")) | ({scope.tokens_axis} if scope.tokens_axis else set())
     scalars = dict(taken)
     if scope.tokens_axis:
-        line = next(item for item in spec.items if isinstance(item, syntax.TokensLine))
-        scalars[scope.tokens_axis] = line.dimensions.cols.span
-    names = {item.name for item in (*spec.items, *spec.included) if isinstance(item, syntax.EnergyDeclaration)}
+        scalars[scope.tokens_axis] = spec.all(syntax.TokensLine)[0].dimensions.cols.span
+    names = {energy.name for energy in (*spec.all(syntax.EnergyDeclaration), *spec.included)}
     refused = {name: "an energy is not part of another; write its terms out" for name in names}
     refused |= {name: "it is a real, not a size" for name in scope.names("real")}
     for name in set(learned_names(spec)) - set(learned):
@@ -120,7 +118,7 @@ def _surroundings(
             scalars.pop(name)
             what = "head" if scalar.per_head else "iteration"
             refused[name] = f'it is learned per {what}: pass it as an argument, "{name}: real"'
-    return Surroundings(frozenset(axes), scalars, refused, any_axis=scope.tokens_axis is None)
+    return Surroundings(scope.axes, scalars, refused, any_axis=scope.tokens_axis is None)
 
 
 def _stages(
@@ -158,6 +156,6 @@ def _warn_unused(spec: syntax.Spec, scope: Scope, report: Report) -> None:
         if name not in used:
             report.warn(f'learned scalar "{name}" is not used', within(learn.span, name))
     named = uses(spec)
-    for energy in (item for item in spec.items if isinstance(item, syntax.EnergyDeclaration)):
+    for energy in spec.all(syntax.EnergyDeclaration):
         if energy.name not in named:
             report.warn(f'energy "{energy.name}" is not used', within(energy.span, energy.name))

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from crate_dsl.errors import Span
 from crate_dsl.language import syntax
 from crate_dsl.language.energies import Surroundings, shape_from
-from crate_dsl.language.model import TAKEN, Shape, Word
-from crate_dsl.language.report import Report, within
+from crate_dsl.language.model import Shape, Word
+from crate_dsl.language.report import Report, may_be_declared, within
 from crate_dsl.language.sizes import Scope
 from crate_dsl.language.vocabulary import Vocabulary
 from crate_dsl.language.words import word_of
@@ -38,15 +38,11 @@ def declare_matrices(
 ) -> dict[str, Declared]:
     """The declared matrices of a file or a block, complaining about names that have a meaning already."""
     found: dict[str, Declared] = {}
-    axes = frozenset(scope.names("size")) | ({scope.tokens_axis} if scope.tokens_axis else set())
-    around = Surroundings(axes, {}, {}, any_axis=scope.tokens_axis is None)
+    around = Surroundings(scope.axes, {}, {}, any_axis=scope.tokens_axis is None)
     for matrix in (matrix for group in groups for matrix in group.matrices):
         place = within(matrix.span, matrix.name)
         first = found[matrix.name].span if matrix.name in found else taken.get(matrix.name)
-        if first or matrix.name in TAKEN:
-            notes = [(first, "the first is here")] if first else []
-            message = f'"{matrix.name}" is declared twice' if first else TAKEN[matrix.name]
-            report.error(message, place, "", notes)
+        if not may_be_declared(matrix.name, place, first, report):
             continue
         if matrix.dimensions.rows is None or _is_number(matrix.dimensions):
             hint = f'a learned number is written "learn {matrix.name} = 1", one for each head "... = 1 per head"'

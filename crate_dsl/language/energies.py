@@ -30,7 +30,7 @@ def declare_energies(
     found: dict[str, Energy | None] = {}
     places: dict[str, Span] = {}
     used = uses(spec)
-    for item in (*(item for item in spec.items if isinstance(item, syntax.EnergyDeclaration)), *spec.included):
+    for item in (*spec.all(syntax.EnergyDeclaration), *spec.included):
         place = within(item.span, item.name)
         if item.name in found:
             report.error(
@@ -62,7 +62,7 @@ def uses(spec: syntax.Spec) -> dict[str, Span]:
 def _uses(spec: syntax.Spec) -> Iterator[tuple[str, Span]]:
     for item in spec.items:
         if isinstance(item, syntax.BlockDeclaration):
-            for step in (line for line in item.body if isinstance(line, syntax.StepStatement)):
+            for step in item.all(syntax.StepStatement):
                 yield step.use.name, step.use.span
         elif isinstance(item, syntax.LossLine):
             for term in item.terms:
@@ -152,20 +152,9 @@ def depends(expression: syntax.Expression, name: str) -> bool:
     return name in names_in(expression)
 
 
-def calls(expression: object) -> Iterator[syntax.Call]:
+def calls(expression: syntax.Expression) -> Iterator[syntax.Call]:
     """Every function call in an expression, outermost first."""
-    match expression:
-        case syntax.Call():
-            yield expression
-            for argument in expression.arguments:
-                yield from calls(argument)
-        case syntax.Negate() | syntax.Transpose():
-            yield from calls(expression.operand)
-        case syntax.Binary():
-            yield from calls(expression.left)
-            yield from calls(expression.right)
-        case syntax.FamilySum() | syntax.FamilySoftmax():
-            yield from calls(expression.body)
+    return (node for node in syntax.walk(expression) if isinstance(node, syntax.Call))
 
 
 def kinks(expression: syntax.Expression, variable: str, vocabulary: Vocabulary) -> list[syntax.Call]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TypeVar
 
 from crate_dsl.errors import Span, known
 from crate_dsl.language import syntax
@@ -17,7 +16,6 @@ from crate_dsl.language.vectors import check_vectors
 from crate_dsl.language.vocabulary import Vocabulary
 from crate_dsl.language.words import word_of
 
-Line = TypeVar("Line", bound=syntax.Node)
 EXAMPLES = {
     "input": "input image(channels, height, width)",
     "tokens": "tokens Z: d x N = patches(patch) + class_token + position(learned)",
@@ -36,9 +34,9 @@ class Front:
     inits: Mapping[str, Word]
 
 
-def only(spec: syntax.Spec, kind: type[Line], word: str, report: Report) -> Line | None:
+def only(spec: syntax.Spec, kind: type[syntax.Line], word: str, report: Report) -> syntax.Line | None:
     """The one line of a kind; complains about a second, and about none where there must be one."""
-    lines = [item for item in spec.items if isinstance(item, kind)]
+    lines = spec.all(kind)
     for line in lines[1:]:
         place, first = within(line.span, word), within(lines[0].span, word)
         report.error(f'a second "{word}" line', place, "only one is allowed", [(first, "the first is here")])
@@ -55,7 +53,7 @@ def check_front(spec: syntax.Spec, scope: Scope, vocabulary: Vocabulary, report:
     kind = INPUT_KINDS.get(input_line.word.name) if input_line else None
     tokens = _tokens(tokens_line, given, kind, scope, vocabulary, report) if tokens_line else None
     stems = {term.name for term in tokens_line.terms} if tokens_line else set()
-    if any(isinstance(item, syntax.ClassLine) for item in spec.items):
+    if spec.all(syntax.ClassLine):
         stems.add("class_token")
     mask_line = only(spec, syntax.MaskLine, "mask", report)
     mask = word_of("mask", mask_line.word, vocabulary.masks, scope, report) if mask_line else None
@@ -65,7 +63,7 @@ def check_front(spec: syntax.Spec, scope: Scope, vocabulary: Vocabulary, report:
         _check_mask(mask_line, spec, stems, kind or IMAGE, head_line, report)
     targets = _targets(stems, tokens_line, mask_line, head_line)
     inits = {}
-    for line in (item for item in spec.items if isinstance(item, syntax.InitLine)):
+    for line in spec.all(syntax.InitLine):
         _init(line, targets, inits, scope, vocabulary, report)
     return Front(given, tokens, mask, head, inits)
 
@@ -189,7 +187,7 @@ def _check_mask(
     elif kind is VECTORS:
         report.error("vectors cannot be masked", line.span, "a mask removes patches, or the tokens of a text")
         return
-    blocks = [i.role for i in spec.items if isinstance(i, syntax.BlockDeclaration | syntax.InverseDeclaration)]
+    blocks = [block.role for block in spec.all(syntax.BlockDeclaration | syntax.InverseDeclaration)]
     if line.before not in blocks:
         hint = f"the blocks here: {', '.join(blocks)}" if blocks else ""
         report.error(f'there is no "{line.before}" to mask before', within(line.span, line.before), hint)

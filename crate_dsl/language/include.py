@@ -150,7 +150,7 @@ def resolved(spec: syntax.Spec) -> str:
 
     It states the same network and depends on no other file; a spec that includes nothing is its own resolved text.
     """
-    lines = [item for item in spec.items if isinstance(item, syntax.Include)]
+    lines = spec.all(syntax.Include)
     return edited(spec.source.text, [_in_place(line, used_energies(spec)) for line in lines])
 
 

@@ -8,8 +8,8 @@ from fractions import Fraction
 
 from crate_dsl.errors import CrateError, Span, fail
 from crate_dsl.language import syntax
-from crate_dsl.language.model import TAKEN, LearnedScalar
-from crate_dsl.language.report import Report, shown, within
+from crate_dsl.language.model import LearnedScalar
+from crate_dsl.language.report import Report, may_be_declared, shown, within
 from crate_dsl.language.sizes import Broken, Scope, evaluate
 
 
@@ -73,10 +73,7 @@ def declare_learned(
     for learn in (learn for group in groups for learn in group.learns):
         place = within(learn.span, learn.name)
         first = found[learn.name].span if learn.name in found else taken.get(learn.name)
-        if first or learn.name in TAKEN:
-            notes = [(first, "the first is here")] if first else []
-            message = f'"{learn.name}" is declared twice' if first else TAKEN[learn.name]
-            report.error(message, place, "", notes)
+        if not may_be_declared(learn.name, place, first, report):
             continue
         try:
             found[learn.name] = _learned(learn, place, scope)

@@ -58,11 +58,7 @@ def _environment(statement: syntax.StepStatement, energy: Energy, tokens: Tokens
             shapes[name.name], origins[name.name] = argument.shape, name.span
     shapes |= {**block.scalars.shapes, tokens.name: tokens.shape}
     origins |= {**block.scalars.origins, tokens.name: tokens.span}
-    return Environment(shapes, origins, _families(block), quantities=True)
-
-
-def _families(block: Block) -> frozenset[str]:
-    return frozenset(block.scope.names("size")) | ({block.scope.tokens_axis} if block.scope.tokens_axis else set())
+    return Environment(shapes, origins, block.scope.axes, quantities=True)
 
 
 def _checked(option: syntax.LetOption, environment: Environment, tokens: Tokens, block: Block) -> Let | None:
@@ -108,7 +104,7 @@ def _estimated(
 
 def _frozen(option: syntax.LetOption, statement: syntax.StepStatement, tokens: Tokens) -> dict[str, Shape]:
     """What the step freezes by name: maps of the tokens, families where the estimate reads them so."""
-    indexed = {name.name for name in _free_names(option.value) if name.index}
+    indexed = {name.name for name in _names(option.value) if name.index}
     lines = (line for line in statement.options if isinstance(line, syntax.SiteLine) and line.rule.name == "frozen")
     names = {a.name for line in lines for a in line.rule.arguments[1:] if isinstance(a, syntax.Name)}
     rows = tokens.shape.rows
@@ -146,7 +142,8 @@ def _per_head(option: syntax.LetOption, block: Block) -> None:
         learned = block.learned.get(name)
         if learned is None or not learned.per_head:
             continue
-        sums = {node.family for node in _sums(option.value)} | ({option.family} if option.family else set())
+        sums = {node.family for node in syntax.walk(option.value) if isinstance(node, syntax.FamilySum)}
+        sums |= {option.family} if option.family else set()
         if not sums:
             hint = f'give the let an index: "let {option.name}[k in K] = ..."'
             block.report.error(f'"{name}" is learned per head, and there are no heads here', option.value.span, hint)
@@ -159,42 +156,16 @@ def _per_head(option: syntax.LetOption, block: Block) -> None:
                 block.report.error(message, place, f'give the let an index: "let {option.name}[k in {family}] = ..."')
 
 
-def _sums(node: object) -> list[syntax.FamilySum]:
-    match node:
-        case syntax.FamilySum():
-            return [node, *_sums(node.body)]
-        case syntax.FamilySoftmax():
-            return _sums(node.body)
-        case syntax.Negate() | syntax.Transpose():
-            return _sums(node.operand)
-        case syntax.Binary():
-            return _sums(node.left) + _sums(node.right)
-        case syntax.Call():
-            return [found for argument in node.arguments for found in _sums(argument)]
-    return []
-
-
 def _varies(option: syntax.LetOption, environment: Environment, block: Block) -> bool:
     """Whether a member of a family, or a scalar per head, stands in it."""
     return any(
         name.index == option.index or (name.name in block.learned and block.learned[name.name].per_head)
-        for name in _free_names(option.value)
+        for name in _names(option.value)
     )
 
 
-def _free_names(node: object) -> list[syntax.Name]:
-    match node:
-        case syntax.Name():
-            return [node]
-        case syntax.FamilySum() | syntax.FamilySoftmax():
-            return _free_names(node.body)
-        case syntax.Negate() | syntax.Transpose():
-            return _free_names(node.operand)
-        case syntax.Binary():
-            return _free_names(node.left) + _free_names(node.right)
-        case syntax.Call():
-            return [name for argument in node.arguments for name in _free_names(argument)]
-    return []
+def _names(expression: syntax.Expression) -> list[syntax.Name]:
+    return [node for node in syntax.walk(expression) if isinstance(node, syntax.Name)]
 
 
 def _warn_unused(options: list[syntax.LetOption], statement: syntax.StepStatement, block: Block) -> None:

@@ -12,7 +12,7 @@ from crate_dsl.language.blocks import File, numbers
 from crate_dsl.language.energies import calls
 from crate_dsl.language.front import only
 from crate_dsl.language.model import Argument, Block, Energy, Head, Loss, Penalty
-from crate_dsl.language.report import article, within
+from crate_dsl.language.report import counted, within
 from crate_dsl.language.roles import outside, signature
 from crate_dsl.language.shapes import Shapes
 
@@ -25,7 +25,7 @@ def check_loss(spec: syntax.Spec, head: Head | None, blocks: list[Block], file: 
     line = only(spec, syntax.LossLine, "loss", file.report)
     if line is None:
         return None
-    declared = [i for i in spec.items if isinstance(i, syntax.BlockDeclaration | syntax.InverseDeclaration)]
+    declared = spec.all(syntax.BlockDeclaration | syntax.InverseDeclaration)
     checker = _Checker(file, {block.role: block for block in blocks}, len(blocks) == len(declared))
     before = len(file.report.errors)
     data, penalties = [], []
@@ -47,7 +47,7 @@ def check_loss(spec: syntax.Spec, head: Head | None, blocks: list[Block], file: 
 
 def _fitting(spec: syntax.Spec, head: Head, file: File) -> list[str]:
     """The data losses of a network with this head."""
-    masked = any(isinstance(item, syntax.MaskLine) for item in spec.items)
+    masked = bool(spec.all(syntax.MaskLine))
     losses = file.vocabulary.losses.values()
     return [loss.name for loss in losses if head.word.name in loss.heads and loss.masked == masked]
 
@@ -175,8 +175,8 @@ class _Checker:
     def _pairs(self, call: syntax.Call, energy: Energy) -> list[tuple[Argument, syntax.Name]]:
         report, note = self.file.report, [(energy.span, "the energy is declared here")]
         if len(call.arguments) != len(energy.arguments):
-            counted = article(len(energy.arguments), "argument")
-            message = f'"{energy.name}" takes {counted}, and this gives {len(call.arguments)}'
+            wanted = counted(len(energy.arguments), "argument")
+            message = f'"{energy.name}" takes {wanted}, and this gives {len(call.arguments)}'
             report.error(message, call.span, f"declared as {signature(energy)}", note)
             return []
         for argument in call.arguments:
@@ -283,9 +283,4 @@ class _Checker:
 
 def _names(expression: syntax.Expression) -> Iterator[syntax.Name]:
     """The names in an expression, with their places."""
-    if isinstance(expression, syntax.Name):
-        yield expression
-    for part in vars(expression).values():
-        for inner in part if isinstance(part, tuple) else (part,):
-            if isinstance(inner, syntax.Node):
-                yield from _names(inner)
+    return (node for node in syntax.walk(expression) if isinstance(node, syntax.Name))

@@ -81,7 +81,7 @@ Held = Literal["learned", "random", "transposed", "identity"]
 
 @dataclass(frozen=True)
 class Parameter:
-    """A learned matrix or family; `axes` are names, sizes are those of the scope that holds it."""
+    """A learned matrix or family; its axes are names, whose sizes are those of the block that holds it."""
 
     name: str
     shape: Shape

@@ -35,22 +35,22 @@ INSTEAD = {
         ("accelerate", kind): "momentum needs iterations, which sparsify has: steps 5 of eta"
         for kind in (GRADIENT, SYNTHESIS, MAP, SOLUTION)
     },
+    **{
+        ("causal", kind): "leave it out: a step that acts on every token by itself is causal as it is"
+        for kind in (PROXIMAL, SYNTHESIS, MAP, SOLUTION)
+    },
     ("from", GRADIENT): "a gradient step starts at the tokens; from is an option of sparsify",
     ("steps", GRADIENT): 'a gradient step has one size: "step kappa"',
     ("read", GRADIENT): "a gradient step moves the tokens themselves; read is an option of sparsify",
-    ("causal", PROXIMAL): "leave it out: a step that acts on every token by itself is causal as it is",
     ("from", SYNTHESIS): "a synthesis is solved at once and starts nowhere",
     ("step", SYNTHESIS): "a synthesis is solved at once and has no step size",
     ("steps", SYNTHESIS): "a synthesis is solved at once and has no step size",
-    ("causal", SYNTHESIS): "leave it out: a step that acts on every token by itself is causal as it is",
     ("read", SYNTHESIS): "a synthesis puts the unknown in the place of the tokens; read is an option of sparsify",
     ("from", MAP): "a proximal map starts nowhere: it is applied to the tokens",
     ("steps", MAP): 'a proximal map is applied once, with one size: "step eta"',
     ("residual", MAP): "a proximal map puts its value in the place of the tokens",
     ("read", MAP): "a proximal map keeps the shape of the tokens; read is an option of sparsify and solve",
     ("from", SOLUTION): "the minimiser is found at once and starts nowhere",
-    ("causal", MAP): "leave it out: a step that acts on every token by itself is causal as it is",
-    ("causal", SOLUTION): "leave it out: a step that acts on every token by itself is causal as it is",
     ("step", SOLUTION): "the minimiser is found at once and has no step size",
     ("steps", SOLUTION): "the minimiser is found at once and has no step size",
 }

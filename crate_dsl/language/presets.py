@@ -17,10 +17,9 @@ Replaced = dict[str, tuple[syntax.Expression | Fraction, Span]]
 
 def learned_names(spec: syntax.Spec) -> dict[str, syntax.Learn]:
     """All learned scalars of a file, at the top and in blocks: their start values can be replaced too."""
-    groups = [item for item in spec.items if isinstance(item, syntax.Learns)]
-    for block in spec.items:
-        if isinstance(block, syntax.BlockDeclaration):
-            groups += [line for line in block.body if isinstance(line, syntax.Learns)]
+    groups = spec.all(syntax.Learns)
+    for block in spec.all(syntax.BlockDeclaration):
+        groups += block.all(syntax.Learns)
     return {learn.name: learn for group in groups for learn in group.learns}
 
 
@@ -33,7 +32,7 @@ def scope_of(
     """
     declared = declare(spec, report)
     names = {d.name for d in declared} | set(learned_names(spec))
-    tokens = next((item for item in spec.items if isinstance(item, syntax.TokensLine)), None)
+    tokens = next(iter(spec.all(syntax.TokensLine)), None)
     cols = tokens.dimensions.cols if tokens else None
     free = isinstance(cols, syntax.Name) and (cols.name not in names or reads_vectors(spec))
     axis = cols.name if free else None  # vectors may be as many as a declared size says
@@ -50,7 +49,7 @@ def scope_of(
 
 def _presets(spec: syntax.Spec, names: set[str], report: Report) -> dict[str, syntax.Preset]:
     found: dict[str, syntax.Preset] = {}
-    for preset in (item for item in spec.items if isinstance(item, syntax.Preset)):
+    for preset in spec.all(syntax.Preset):
         place = within(preset.span, preset.name)
         if preset.name in found:
             first = within(found[preset.name].span, preset.name)

@@ -8,10 +8,9 @@ from dataclasses import fields, is_dataclass, replace
 
 from crate_dsl.errors import CrateError, Diagnostic, Source, Span
 from crate_dsl.language import syntax
+from crate_dsl.language.model import TAKEN
 
 Notes = Iterable[tuple[Span, str]]
-
-
 MAX_ERRORS = 50
 
 
@@ -61,6 +60,15 @@ class Report:
         return (in_file, span.start if in_file else 0)
 
 
+def may_be_declared(name: str, place: Span, first: Span | None, report: Report) -> bool:
+    """Whether a name is free; complains where it has a meaning already, from a `first` place or from the language."""
+    if first:
+        report.error(f'"{name}" is declared twice', place, "", [(first, "the first is here")])
+    elif name in TAKEN:
+        report.error(TAKEN[name], place)
+    return first is None and name not in TAKEN
+
+
 def within(span: Span, name: str, occurrence: int = 0) -> Span:
     """The place of a name inside a span, or the span itself where it is not found."""
     text = span.text
@@ -96,7 +104,7 @@ def _names(node: object) -> Iterator[str]:
             yield from names_in(getattr(node, field.name))
 
 
-def article(count: int, word: str) -> str:
+def counted(count: int, word: str) -> str:
     """`1 argument`, `2 arguments`, `no arguments`."""
     return f"{count or 'no'} {word}{'' if count == 1 else 's'}"
 

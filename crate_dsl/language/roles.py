@@ -11,7 +11,7 @@ from crate_dsl.language import syntax
 from crate_dsl.language.declared import Declared
 from crate_dsl.language.learned import Learned
 from crate_dsl.language.model import TAKEN, Argument, Energy, Let, Shape
-from crate_dsl.language.report import Report, article, within
+from crate_dsl.language.report import Report, counted, within
 from crate_dsl.language.shapes import Environment
 from crate_dsl.language.sizes import Scope
 from crate_dsl.language.vocabulary import Vocabulary
@@ -113,7 +113,7 @@ def _pairs(use: syntax.EnergyUse, energy: Energy, report: Report) -> list[tuple[
     names = use.variables + use.given
     note = [(energy.span, "the energy is declared here")]
     if len(names) != len(energy.arguments):
-        message = f'"{energy.name}" takes {article(len(energy.arguments), "argument")}, and this gives {len(names)}'
+        message = f'"{energy.name}" takes {counted(len(energy.arguments), "argument")}, and this gives {len(names)}'
         report.error(message, use.span, f"declared as {signature(energy)}", note)
         return None
     if len(use.variables if use.bar else energy.variables) != len(energy.variables) or (not use.bar and barred(energy)):

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from crate_dsl.errors import Diagnostic, Span, known
 from crate_dsl.language import syntax
 from crate_dsl.language.model import ONE, SCALAR, Shape
-from crate_dsl.language.report import article, within
+from crate_dsl.language.report import counted, within
 from crate_dsl.language.vocabulary import AtomSignature, ShapeClash, Vocabulary
 from crate_dsl.language.wording import INSTEAD
 
@@ -177,7 +177,7 @@ class Shapes:
             message, hint = self._no_function(call, environment)
             raise self._fail(message, within(call.span, call.name), hint)
         if len(arguments) != atom.arity:
-            message = f'"{call.name}" takes {article(atom.arity, "argument")}, and this gives {len(arguments)}'
+            message = f'"{call.name}" takes {counted(atom.arity, "argument")}, and this gives {len(arguments)}'
             raise self._fail(message, call.span, atom.usage)
         if None in arguments:
             raise Unknown

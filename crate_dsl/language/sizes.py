@@ -57,6 +57,15 @@ class Scope:
         names = {d.name for d in self.declared if d.kind == "real"}
         return {name: value for name, value in self.values.items() if name in names}
 
+    @property
+    def axes(self) -> frozenset[str]:
+        """What an axis of a matrix may be called: every size, and the number of tokens where the file names it."""
+        return frozenset(self.names("size")) | ({self.tokens_axis} if self.tokens_axis else set())
+
+    def origin_notes(self, *names: str) -> list[tuple[Span, str]]:
+        """Where values come from, as notes of a message; those given on the command line come from no place."""
+        return [(self.origins[n], f"{n} = {shown(self.values[n])} comes from here") for n in names if n in self.origins]
+
     def names(self, kind: str) -> list[str]:
         return [d.name for d in self.declared if d.kind == kind]
 
@@ -200,7 +209,7 @@ def check_size(name: str, number: Fraction, value: syntax.Expression | Fraction,
     """
     parts = used_values(value, scope)
     became = "".join(f", {n} = {shown(scope.values[n])}" for n in parts).removeprefix(", ")
-    notes = [(scope.origins[n], f"{n} = {shown(scope.values[n])} comes from here") for n in parts if n in scope.origins]
+    notes = scope.origin_notes(*parts)
     hint = f"with {became}" if became else "a size is a whole number from 1 to 1,000,000"
     if number.denominator != 1:
         written = _decimal(number)
@@ -243,10 +252,7 @@ def whole_number(expression: syntax.Expression, scope: Scope, what: str, most: i
     """
     number = evaluate(expression, scope)
     if number.denominator != 1 or not 1 <= number <= most:
-        parts = used_values(expression, scope)
-        notes = [
-            (scope.origins[n], f"{n} = {shown(scope.values[n])} comes from here") for n in parts if n in scope.origins
-        ]
+        notes = scope.origin_notes(*used_values(expression, scope))
         raise fail(
             f"{what} would be {shown(number)}", expression.span, f"a whole number from 1 to {most:,} is needed", notes
         )

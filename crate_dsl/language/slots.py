@@ -33,10 +33,10 @@ class Address:
         return f"{self.role}.{self.label}"
 
     def block(self, spec: syntax.Spec) -> syntax.BlockDeclaration:
-        return next(i for i in spec.items if isinstance(i, syntax.BlockDeclaration) and i.role == self.role)
+        return next(block for block in spec.all(syntax.BlockDeclaration) if block.role == self.role)
 
     def find(self, spec: syntax.Spec) -> syntax.StepStatement:
-        return [line for line in self.block(spec).body if isinstance(line, syntax.StepStatement)][self.number]
+        return self.block(spec).all(syntax.StepStatement)[self.number]
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ class NumberSlot(Slot):
         return Edit(place.span.start, place.span.end, new)
 
     def _preset(self, spec: syntax.Spec) -> syntax.Preset | None:
-        return next((i for i in spec.items if isinstance(i, syntax.Preset) and i.name == self.preset), None)
+        return next((preset for preset in spec.all(syntax.Preset) if preset.name == self.preset), None)
 
     def _binding(self, spec: syntax.Spec) -> syntax.Binding | None:
         preset = self._preset(spec)
@@ -168,7 +168,7 @@ class LineSlot(Slot):
         return [replaced(line.span, head + value)]
 
     def _line(self, spec: syntax.Spec) -> syntax.Item | None:
-        return next((item for item in spec.items if isinstance(item, self.node)), None)
+        return next(iter(spec.all(self.node)), None)
 
 
 def line_slots(spec: syntax.Spec) -> list[Slot]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import TypeVar
 
 from crate_dsl.errors import Source, Span
 
@@ -12,9 +14,21 @@ MAX_EXPONENT = 60  # of a number, which is kept exactly
 
 @dataclass(frozen=True)
 class Node:
-    """Base of every node; `span` is the text it came from (left out of comparisons by `same`)."""
+    """Base of every node; `span` is the text it came from."""
 
     span: Span
+
+
+Line = TypeVar("Line", bound=Node)
+
+
+def walk(node: Node) -> Iterator[Node]:
+    """A node and all nodes inside it, those of an expression in the order of the text."""
+    yield node
+    for part in vars(node).values():
+        for inner in part if isinstance(part, tuple) else (part,):
+            if isinstance(inner, Node):
+                yield from walk(inner)
 
 
 # ---- expressions -------------------------------------------------------------------------------------------------
@@ -313,7 +327,7 @@ Option = (
 
 @dataclass(frozen=True)
 class StepStatement(Node):
-    verb: str  # compress, sparsify, denoise
+    verb: str  # one of `VERBS` in `layout.py`, in small letters
     tokens: str
     use: EnergyUse
     options: tuple[Option, ...]
@@ -332,13 +346,17 @@ class BlockDeclaration(Node):
     repeat: Expression
     body: tuple[StepStatement | Learns | Shared | InitLine, ...]
 
+    def all(self, kind: type[Line]) -> list[Line]:
+        """The lines of one kind, in the order of the text."""
+        return [line for line in self.body if isinstance(line, kind)]
+
 
 @dataclass(frozen=True)
 class InverseDeclaration(Node):
     """`decoder repeat L = inverse(encoder) with K = 8`."""
 
     role: str
-    repeat: Expression
+    repeat: Expression | None  # that of the encoder where it is left out
     of: str
     changes: tuple[Binding, ...]
 
@@ -358,6 +376,7 @@ Item = (
     | Include
     | LossLine
     | DepthLine
+    | ClassLine
     | BlockDeclaration
     | InverseDeclaration
 )
@@ -372,3 +391,7 @@ class Spec:
     description: str
     items: tuple[Item, ...]
     included: tuple[EnergyDeclaration, ...] = ()
+
+    def all(self, kind: type[Line]) -> list[Line]:
+        """The items of one kind, in the order of the text."""
+        return [item for item in self.items if isinstance(item, kind)]

@@ -9,7 +9,7 @@ from crate_dsl.language.sizes import MAX_SIZE, Scope
 
 
 def reads_vectors(spec: syntax.Spec) -> bool:
-    return any(isinstance(item, syntax.Input) and item.word.name == "vectors" for item in spec.items)
+    return any(line.word.name == "vectors" for line in spec.all(syntax.Input))
 
 
 def check_vectors(line: syntax.TokensLine, words: list[Word], given: Word, scope: Scope, report: Report) -> bool:

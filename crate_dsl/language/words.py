@@ -8,7 +8,7 @@ from fractions import Fraction
 from crate_dsl.errors import CrateError, fail, known
 from crate_dsl.language import syntax
 from crate_dsl.language.model import SCALAR, TAKEN, Word
-from crate_dsl.language.report import Report, article, shown, within
+from crate_dsl.language.report import Report, counted, shown, within
 from crate_dsl.language.shapes import Environment, Shapes
 from crate_dsl.language.sizes import MAX_SIZE, Broken, Scope, evaluate
 from crate_dsl.language.vocabulary import Vocabulary, WordSignature
@@ -86,7 +86,7 @@ def _misfit(call: syntax.Call, argument: syntax.Expression, signature: WordSigna
 
 def _counted(signature: WordSignature) -> str:
     least, most = len(signature.required), len(signature.required) + len(signature.optional)
-    return article(most, "argument") if least == most else f"{least} to {most} arguments"
+    return counted(most, "argument") if least == most else f"{least} to {most} arguments"
 
 
 def _usage(name: str, signature: WordSignature) -> str:
