@@ -12,6 +12,7 @@ from crate_dsl.certificate import certificate
 from crate_dsl.compiler import Compilation
 from crate_dsl.errors import Source
 from crate_dsl.mathematics.proximal_step import momentum
+from crate_dsl.operators.lower import lower
 from crate_dsl.operators.summary import summary
 from tests.pytorch.running import network_of
 from tests.specs import derived
@@ -98,6 +99,24 @@ def test_steps_and_thresholds_per_iteration() -> None:
     step(z).square().sum().backward()
     for name in names:
         torch.testing.assert_close(getattr(step, name).grad, own[name].grad, rtol=1e-10, atol=1e-12)
+
+
+def test_a_number_per_iteration_inside_a_diagonal_matrix() -> None:
+    """The gradient of column norms scales columns, here by a sum that no coefficient can be taken out of."""
+    energy = """energy damped(A: d x N | X: d x N, D: d x d, theta: real) =
+    1/2 * norm2(X - D * A) + total(exp(column_sums(A) - theta * column_norms(A))) + lambda * l1(A)\n"""
+    steps = "learn theta > 0 = 0.4 per iteration\nsparsify Z by damped(A | Z, D, theta) { from Z; steps 2 of eta }"
+    step = network_of(lower(derived(text_of(steps).replace("input ", energy + "input ")))).encoder[0].sparsify
+    with torch.no_grad():
+        step.log_theta_2.fill_(math.log(0.9))
+    code = z = torch.randn(2, 17, 12, dtype=torch.float64)
+    for theta in (step.log_theta_1.exp(), step.log_theta_2.exp()):
+        code = code.detach().requires_grad_()
+        fit = 0.5 * (z - code @ step.D.T).square().sum()
+        slope = torch.autograd.grad(fit + (code.sum(-1) - theta * code.norm(dim=-1)).exp().sum(), code)[0]
+        moved = code - 0.3 * slope
+        code = moved.sign() * (moved.abs() - 0.3 * 0.2).clamp(min=0)
+    torch.testing.assert_close(step(z), code, rtol=1e-10, atol=1e-10)
 
 
 def test_the_energy_is_that_of_the_last_iteration() -> None:

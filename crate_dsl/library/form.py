@@ -9,7 +9,7 @@ Coefficients are sympy scalars. Everything is in the columns convention of the p
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cache
 
@@ -305,6 +305,21 @@ def inner_forms(factor: Factor) -> tuple[Form, ...]:
             return factor.arguments
 
 
+def with_inner_forms(factor: Factor, change: Callable[[Form], Form]) -> Factor:
+    """The factor with the forms inside it changed; a leaf has none."""
+    match factor:
+        case Inverse() | Diagonal():
+            return replace(factor, of=change(factor.of))
+        case Function():
+            return replace(factor, arguments=tuple(map(change, factor.arguments)))
+    return factor
+
+
+def holds(word: Word, leaf: Leaf) -> bool:
+    """Whether a matrix stands in a word, also inside its factors."""
+    return any(other.name == leaf.name for other in leaves(Form(leaf.rows, leaf.cols, (word,))))
+
+
 def _renamed(word: Word, old: str, new: str) -> Word:
     over = tuple((new if index == old else index, family) for index, family in word.over)
     return Word(
@@ -313,13 +328,9 @@ def _renamed(word: Word, old: str, new: str) -> Word:
 
 
 def _renamed_factor(factor: Factor, old: str, new: str) -> Factor:
-    match factor:
-        case Leaf():
-            return replace(factor, index=new) if factor.index == old else factor
-        case Inverse() | Diagonal():
-            return replace(factor, of=_renamed_form(factor.of, old, new))
-        case Function():
-            return replace(factor, arguments=tuple(_renamed_form(a, old, new) for a in factor.arguments))
+    if isinstance(factor, Leaf):
+        return replace(factor, index=new) if factor.index == old else factor
+    return with_inner_forms(factor, lambda form: _renamed_form(form, old, new))
 
 
 def _renamed_form(form: Form, old: str, new: str) -> Form:

@@ -6,8 +6,8 @@ A tree is what the user wrote, one node per operation; its derivatives and matri
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 
 import sympy
 
@@ -88,6 +88,16 @@ def children(tree: Tree) -> tuple[Tree, ...]:
         case SumOver() | SoftmaxOver():
             return (tree.body,)
     return ()
+
+
+def with_children(tree: Tree, change: Callable[[Tree], Tree]) -> Tree:
+    """The tree with the trees that it is made of changed."""
+    match tree:
+        case Apply():
+            return replace(tree, arguments=tuple(map(change, tree.arguments)))
+        case SumOver() | SoftmaxOver():
+            return replace(tree, body=change(tree.body))
+    return tree
 
 
 def tree_leaves(tree: Tree) -> Iterator[Leaf]:

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import sympy
 
-from crate_dsl.library.form import Form, Function, Inverse
-from crate_dsl.library.tree import Apply, Scalar, SumOver, Tree
+from crate_dsl.library.form import Factor, Form, Function, with_inner_forms
+from crate_dsl.library.tree import Scalar, Tree, with_children
 from crate_dsl.mathematics.derivation import Piece, Prox
 from crate_dsl.mathematics.express import scalars_in_force
 from crate_dsl.mathematics.statement import Statement
@@ -35,14 +35,10 @@ def with_scalars(form: Form, own: Own) -> Form:
     return Form.of(form.rows, form.cols, words)
 
 
-def _factor(factor: object, own: Own) -> object:
-    match factor:
-        case Inverse():
-            return Inverse(with_scalars(factor.of, own))
-        case Function():
-            parameters = tuple(value.xreplace(own) for value in factor.parameters)
-            arguments = tuple(with_scalars(argument, own) for argument in factor.arguments)
-            return replace(factor, arguments=arguments, parameters=parameters)
+def _factor(factor: Factor, own: Own) -> Factor:
+    factor = with_inner_forms(factor, lambda form: with_scalars(form, own))
+    if isinstance(factor, Function):
+        return replace(factor, parameters=tuple(value.xreplace(own) for value in factor.parameters))
     return factor
 
 
@@ -56,11 +52,6 @@ def prox_with_scalars(prox: Prox, own: Own) -> Prox:
 
 def tree_with_scalars(tree: Tree, own: Own) -> Tree:
     """The energy with scalars replaced."""
-    match tree:
-        case Scalar():
-            return replace(tree, value=tree.value.xreplace(own))
-        case Apply():
-            return replace(tree, arguments=tuple(tree_with_scalars(a, own) for a in tree.arguments))
-        case SumOver():
-            return replace(tree, body=tree_with_scalars(tree.body, own))
-    return tree
+    if isinstance(tree, Scalar):
+        return replace(tree, value=tree.value.xreplace(own))
+    return with_children(tree, lambda child: tree_with_scalars(child, own))

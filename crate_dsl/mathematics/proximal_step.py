@@ -15,7 +15,7 @@ import sympy
 
 from crate_dsl.errors import fail
 from crate_dsl.library.atoms import ATOMS, Separable
-from crate_dsl.library.form import Form, Leaf, Word, leaves
+from crate_dsl.library.form import Form, Leaf, holds
 from crate_dsl.library.tree import Apply, Matrix, Scalar, Tree
 from crate_dsl.mathematics.derivation import CHOICE, EXACT, Assignment, DerivationStep, DerivedStep, Objective, Prox
 from crate_dsl.mathematics.differentiate import depends, gradient
@@ -248,14 +248,9 @@ def _beyond(statement: Statement, unknown: Leaf, number: int) -> Leaf:
 def _at(form: Form, unknown: Leaf, point: Form) -> Form:
     """The form with a leaf, or zero, in place of the unknown."""
     if point.is_zero:
-        kept = (word for word in form.words if not _holds(word, unknown, form))
+        kept = (word for word in form.words if not holds(word, unknown))
         return Form.of(form.rows, form.cols, kept)
     return substituted(form, unknown, point.words[0].factors[0])
-
-
-def _holds(word: Word, unknown: Leaf, form: Form) -> bool:
-    names = {leaf.name for leaf in leaves(Form(form.rows, form.cols, (word,)))}
-    return unknown.name in names
 
 
 def _read_out(statement: Statement, iterates: tuple[Assignment, ...]) -> tuple[tuple[Assignment, ...], Leaf]:

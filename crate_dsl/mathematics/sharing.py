@@ -11,7 +11,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
-from crate_dsl.library.form import Diagonal, Factor, Form, Function, Inverse, Leaf, Word, inner_forms
+from crate_dsl.library.form import Factor, Form, Leaf, Word, inner_forms, with_inner_forms
+from crate_dsl.library.products import single
 
 LETTERS = ("W", "V", "S", "P", "Q", "R", "T", "H", "M", "B", "C", "E", "F")
 Pair = tuple[Leaf, Leaf]
@@ -51,8 +52,7 @@ def shared(form: Form, letters: Letters) -> tuple[Form, tuple[Definition, ...]]:
         leaf = letters.name(pair, _indices(pair))
         if leaf is None:
             break
-        product = Form(*leaf.shape, (Word(form.words[0].coefficient ** 0, pair),))
-        definitions.append(Definition(leaf, product))
+        definitions.append(Definition(leaf, single(*leaf.shape, *pair)))
         form = _named(form, pair, leaf)
     return form, tuple(definitions)
 
@@ -104,11 +104,7 @@ def _named_factors(factors: Iterable[Factor], pair: Pair, leaf: Leaf) -> list[Fa
     """The factors from left to right, with the letter for every occurrence of the pair that does not overlap."""
     result: list[Factor] = []
     for factor in factors:
-        match factor:
-            case Inverse() | Diagonal():
-                factor = replace(factor, of=_named(factor.of, pair, leaf))
-            case Function():
-                factor = replace(factor, arguments=tuple(_named(a, pair, leaf) for a in factor.arguments))
+        factor = with_inner_forms(factor, lambda form: _named(form, pair, leaf))
         found = (result[-1], factor) if result else None
         if found == pair:
             result[-1] = leaf

@@ -10,9 +10,9 @@ from crate_dsl.errors import fail
 from crate_dsl.language.model import ONE, Block, Model, Parameter, Step
 from crate_dsl.language.model import Word as LibraryWord
 from crate_dsl.library.atoms import ATOMS
-from crate_dsl.library.form import Diagonal, Factor, Form, Function, Inverse, Leaf, Word, leaves
+from crate_dsl.library.form import Factor, Form, Leaf, Word, leaves, with_inner_forms
 from crate_dsl.library.rules import Fitted, Introduced
-from crate_dsl.library.tree import Apply, Matrix, Scalar, SoftmaxOver, SumOver, Tree, tree_leaves
+from crate_dsl.library.tree import Apply, Matrix, Scalar, SumOver, Tree, tree_leaves, with_children
 from crate_dsl.mathematics.derivation import CHOICE, EXACT, DerivationStep
 from crate_dsl.mathematics.differentiate import form_of
 from crate_dsl.mathematics.express import Scope, express, let_scope, numbers_in_force, scalars_in_force, step_scope
@@ -97,14 +97,9 @@ def _read(quantity: Quantity, tokens: Leaf, read: Leaf) -> Quantity:
 
 def renamed(tree: Tree, old: str, new: str) -> Tree:
     """Another name for a matrix."""
-    match tree:
-        case Matrix() if tree.leaf.name == old:
-            return replace(tree, leaf=replace(tree.leaf, name=new))
-        case Apply():
-            return replace(tree, arguments=tuple(renamed(argument, old, new) for argument in tree.arguments))
-        case SumOver() | SoftmaxOver():
-            return replace(tree, body=renamed(tree.body, old, new))
-    return tree
+    if isinstance(tree, Matrix) and tree.leaf.name == old:
+        return replace(tree, leaf=replace(tree.leaf, name=new))
+    return with_children(tree, lambda child: renamed(child, old, new))
 
 
 # ---- constraints, and tokens replaced by normed tokens -------------------------------------------------------------
@@ -142,13 +137,9 @@ def inserted(form: Form, tokens: Leaf, identity: Leaf, operand: Leaf) -> Form:
 
 
 def _put(factor: Factor, old: Leaf, new: Leaf) -> Factor:
-    match factor:
-        case Leaf():
-            return replace(factor, name=new.name) if factor.name == old.name else factor
-        case Inverse() | Diagonal():
-            return replace(factor, of=substituted(factor.of, old, new))
-        case Function():
-            return replace(factor, arguments=tuple(substituted(a, old, new) for a in factor.arguments))
+    if isinstance(factor, Leaf):
+        return replace(factor, name=new.name) if factor.name == old.name else factor
+    return with_inner_forms(factor, lambda form: substituted(form, old, new))
 
 
 def substituted(form: Form, old: Leaf, new: Leaf) -> Form:

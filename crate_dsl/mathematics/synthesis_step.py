@@ -11,7 +11,8 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from crate_dsl.errors import fail
-from crate_dsl.library.form import Form, Inverse, Leaf, Word, leaves
+from crate_dsl.library.form import Form, Inverse, Leaf, Word, holds
+from crate_dsl.library.products import single
 from crate_dsl.mathematics.derivation import EXACT, Assignment, DerivationStep, DerivedStep, Objective
 from crate_dsl.mathematics.differentiate import depends, gradient
 from crate_dsl.mathematics.proximal_step import held, terms, unknown_leaf
@@ -66,13 +67,13 @@ def solved(slope: Form, unknown: Leaf, statement: Statement) -> Form:
     Raises:
         CrateError: where the equation is not linear in X, or multiplies it from the right.
     """
-    own = [word for word in slope.words if _holds(word, unknown)]
-    rest = Form.of(slope.rows, slope.cols, (word for word in slope.words if not _holds(word, unknown)))
+    own = [word for word in slope.words if holds(word, unknown)]
+    rest = Form.of(slope.rows, slope.cols, (word for word in slope.words if not holds(word, unknown)))
     if not _weighs(rest.words, statement):
         hint = "all that the minimiser depends on has weight 0: write an energy such as norm2(X - D * Z)"
         raise fail(f"the solution does not depend on {_given(statement)}", statement.step.span, hint)
     linear = _weighs(own, statement) and all(
-        w.factors[-1] == unknown and not _holds(_without_last(w), unknown) for w in own
+        w.factors[-1] == unknown and not holds(_without_last(w), unknown) for w in own
     )
     if not linear:
         hint = f"the energy must be quadratic in {unknown.name}, such as 1/2 * norm2({unknown.name} - D * Z)"
@@ -80,8 +81,7 @@ def solved(slope: Form, unknown: Leaf, statement: Statement) -> Form:
     matrix = Form.of(unknown.rows, unknown.rows, map(_without_last, own))
     if len(matrix.words) == 1 and not matrix.words[0].factors:
         return rest.scaled(-1 / matrix.words[0].coefficient)
-    inverse = Form(unknown.rows, unknown.rows, (Word(own[0].coefficient / own[0].coefficient, (Inverse(matrix),)),))
-    return -(inverse @ rest)
+    return -(single(unknown.rows, unknown.rows, Inverse(matrix)) @ rest)
 
 
 def _weighs(words: Iterable[Word], statement: Statement) -> bool:
@@ -91,10 +91,6 @@ def _weighs(words: Iterable[Word], statement: Statement) -> bool:
 
 def _given(statement: Statement) -> str:
     return "the tokens" if statement.step.verb == "solve" else "the code"
-
-
-def _holds(word: Word, unknown: Leaf) -> bool:
-    return any(leaf.name == unknown.name for leaf in leaves(Form(unknown.rows, unknown.cols, (word,))))
 
 
 def _without_last(word: Word) -> Word:
