@@ -175,6 +175,16 @@ class Step:
         """Whether the energy is meant to rise."""
         return self.verb in ("denoise", "ascend") and self.unknown is None
 
+    @property
+    def title(self) -> str:
+        """The step with what stands for the arguments of its energy: `compress Z by rate(Z, U)`."""
+        if self.verb == "project":
+            return f"project {self.energy.name}"
+        sides = (self.energy.variables, self.energy.given)
+        variables, given = (", ".join(self.actuals[argument.name] for argument in side) for side in sides)
+        bar = " | " if given and self.unknown else ", " if given else ""
+        return f"{self.verb} {self.tokens} by {self.energy.name}({variables}{bar}{given})"
+
 
 @dataclass(frozen=True)
 class Block:

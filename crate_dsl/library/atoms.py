@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import sympy
 
@@ -17,7 +18,7 @@ from crate_dsl.language.model import SCALAR, Shape
 from crate_dsl.language.vocabulary import ShapeClash
 from crate_dsl.library.form import Form, Function, Inverse
 from crate_dsl.library.functions import FUNCTIONS
-from crate_dsl.library.products import hadamard, ones, single
+from crate_dsl.library.products import applied, hadamard, ones, single
 
 oo, zero, one = sympy.oo, sympy.Integer(0), sympy.Integer(1)
 
@@ -254,10 +255,6 @@ register(
 # ---- matrix-valued atoms, entry by entry ---------------------------------------------------------------------------
 
 
-def _apply(name: str) -> Callable[..., Form]:
-    return lambda argument: single(argument.rows, argument.cols, Function(name, (argument,)))
-
-
 def _chain(derivative: Callable[[Form], Form]) -> Callable[..., tuple[Form]]:
     """The chain rule of an entry-wise function: `adjoint .* f'(A)`."""
     return lambda forms, adjoint: (hadamard(adjoint, derivative(forms[0])),)
@@ -270,8 +267,8 @@ register(
         entrywise,
         FUNCTIONS["exp"],
         "exp(A): entry by entry",
-        pull=_chain(_apply("exp")),
-        form=_apply("exp"),
+        pull=_chain(partial(applied, "exp")),
+        form=partial(applied, "exp"),
         latex=r"\exp\left({0}\right)",
     )
 )
@@ -282,8 +279,8 @@ register(
         entrywise,
         FUNCTIONS["log"],
         "log(A): entry by entry",
-        pull=_chain(_apply("reciprocal")),
-        form=_apply("log"),
+        pull=_chain(partial(applied, "reciprocal")),
+        form=partial(applied, "log"),
         latex=r"\log\left({0}\right)",
     )
 )
@@ -303,7 +300,7 @@ register(
 
 def _minus_square(form: Form) -> Form:
     """`d (1 / a) = -da / a^2`."""
-    inverse = _apply("reciprocal")(form)
+    inverse = applied("reciprocal", form)
     return -hadamard(inverse, inverse)
 
 
@@ -315,7 +312,7 @@ register(
         lambda a: 1 / a,
         "reciprocal(A): entry by entry; A ./ B is A .* reciprocal(B)",
         pull=_chain(_minus_square),
-        form=_apply("reciprocal"),
+        form=partial(applied, "reciprocal"),
         latex=r"\left({0}\right)^{{\odot -1}}",
     )
 )

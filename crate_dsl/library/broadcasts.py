@@ -9,9 +9,9 @@ import crate_dsl.library.arrays as np
 from crate_dsl.language.model import ONE, Shape
 from crate_dsl.language.vocabulary import ShapeClash
 from crate_dsl.library.atoms import Atom, entrywise, register
-from crate_dsl.library.form import Form, Function
+from crate_dsl.library.form import Form
 from crate_dsl.library.functions import FUNCTIONS, gelu_potential
-from crate_dsl.library.products import diagonal, diagonal_part, hadamard, ones, single
+from crate_dsl.library.products import applied, diagonal, diagonal_part, hadamard, ones
 
 
 def _column_added(shapes: tuple[Shape, ...]) -> Shape:
@@ -38,10 +38,6 @@ def _diag(column: np.ndarray) -> np.ndarray:
     return column * np.eye(column.shape[-2])
 
 
-def _applied(name: str, form: Form) -> Form:
-    return single(form.rows, form.cols, Function(name, (form,)))
-
-
 def _column_sums(form: Form) -> Form:
     return ones(ONE, form.rows) @ form
 
@@ -51,12 +47,12 @@ def _row_sums(form: Form) -> Form:
 
 
 def _column_norms(form: Form) -> Form:
-    return _applied("root", _column_sums(hadamard(form, form)))
+    return applied("root", _column_sums(hadamard(form, form)))
 
 
 def _pull_column_norms(forms: tuple[Form, ...], adjoint: Form) -> tuple[Form]:
     """`d |a| = a' da / |a|` for every column a."""
-    weights = hadamard(adjoint, _applied("reciprocal", _column_norms(forms[0])))
+    weights = hadamard(adjoint, applied("reciprocal", _column_norms(forms[0])))
     return (forms[0] @ diagonal(weights.T),)
 
 
@@ -127,7 +123,7 @@ register(
         entrywise,
         FUNCTIONS["unit_rows"],
         "unit_rows(A): every row divided by its norm",
-        form=lambda a: _applied("unit_rows", a),
+        form=lambda a: applied("unit_rows", a),
         latex=r"\operatorname{{unit}}\left({0}\right)",
     )
 )
@@ -138,8 +134,8 @@ register(
         entrywise,
         FUNCTIONS["log1p"],
         "log1p(A): log(1 + a), entry by entry",
-        pull=lambda forms, adjoint: (hadamard(adjoint, _applied("reciprocal", _plus_one(forms[0]))),),
-        form=lambda a: _applied("log1p", a),
+        pull=lambda forms, adjoint: (hadamard(adjoint, applied("reciprocal", _plus_one(forms[0]))),),
+        form=lambda a: applied("log1p", a),
         latex=r"\log\left(1 + {0}\right)",
     )
 )
@@ -150,8 +146,8 @@ register(
         entrywise,
         FUNCTIONS["gelu"],
         "gelu(A): a times the normal distribution function of a, entry by entry",
-        pull=lambda forms, adjoint: (hadamard(adjoint, _applied("gelu_slope", forms[0])),),
-        form=lambda a: _applied("gelu", a),
+        pull=lambda forms, adjoint: (hadamard(adjoint, applied("gelu_slope", forms[0])),),
+        form=lambda a: applied("gelu", a),
         latex=r"\operatorname{{GELU}}\left({0}\right)",
     )
 )
@@ -162,8 +158,8 @@ register(
         entrywise,
         gelu_potential,
         "gelu_potential(A): the antiderivative of gelu, entry by entry",
-        pull=lambda forms, adjoint: (hadamard(adjoint, _applied("gelu", forms[0])),),
-        form=lambda a: _applied("gelu_potential", a),
+        pull=lambda forms, adjoint: (hadamard(adjoint, applied("gelu", forms[0])),),
+        form=lambda a: applied("gelu_potential", a),
         latex=r"\Gamma\left({0}\right)",
     )
 )

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import crate_dsl.library.arrays as np
 
-SMALLEST_NORM = 1e-12  # that a row is divided by, as torch's F.normalize has it
+SMALLEST_NORM = 1e-12  # that a vector is divided by, as torch's F.normalize has it
 
 
 def softmax(matrix: np.ndarray) -> np.ndarray:
@@ -52,7 +52,7 @@ def threshold(matrix: np.ndarray, tau: float | np.ndarray) -> np.ndarray:
 
 def onto_sphere(matrix: np.ndarray) -> np.ndarray:
     """Every column to Euclidean norm 1; a column of zeros, which has no nearest point, stays."""
-    return matrix / np.maximum(np.linalg.norm(matrix, axis=-2, keepdims=True), 1e-12)
+    return matrix / np.maximum(np.linalg.norm(matrix, axis=-2, keepdims=True), SMALLEST_NORM)
 
 
 def onto_simplex(matrix: np.ndarray) -> np.ndarray:

@@ -8,6 +8,7 @@ from dataclasses import replace
 import sympy
 
 from crate_dsl.library.form import Form, Function, Leaf, Word, multiply
+from crate_dsl.library.products import applied
 from crate_dsl.library.rules import Absent, Context, Refusal, Rewriting
 
 one = sympy.Integer(1)
@@ -56,23 +57,19 @@ def _with_gram(word: Word, start: int, end: int, gram: Form) -> list[Word]:
     return [multiply(multiply(left, part), right) for part in gram.words]
 
 
-def _applied(name: str, argument: Form, *parameters: sympy.Expr) -> Form:
-    return Form(argument.rows, argument.cols, (Word(one, (Function(name, (argument,), parameters),)),))
-
-
 # ---- what replaces `scale * W' W` ----------------------------------------------------------------------------------
 
 
 def columnwise(gram: Form, context: Context) -> Form:
     """`softmax(scale W' W)`: every column a distribution."""
-    return _applied("softmax", gram)
+    return applied("softmax", gram)
 
 
 def rescaled(gram: Form, context: Context) -> Form:
     """`scale W' W` itself, in a bracket."""
     if context.arguments[0] == 0:
         raise Refusal("a scale of 0 leaves nothing of the Gram")
-    return _applied(SCALED, gram)
+    return applied(SCALED, gram)
 
 
 def both_ways(gram: Form, context: Context) -> Form:
@@ -83,7 +80,7 @@ def both_ways(gram: Form, context: Context) -> Form:
 
 def thresholded(gram: Form, context: Context) -> Form:
     """`h(softmax(scale W' W))` with `h(x) = tau` above tau, else 0 (Wang et al. 2025, arXiv 2506.03790)."""
-    return _applied("threshold", columnwise(gram, context), context.arguments[0])
+    return applied("threshold", columnwise(gram, context), context.arguments[0])
 
 
 def dissolved(form: Form) -> Form:

@@ -22,6 +22,11 @@ def single(rows: str, cols: str, *factors: Function | Inverse | Leaf | Diagonal)
     return Form(rows, cols, (Word(one, factors),))
 
 
+def applied(name: str, form: Form, *parameters: sympy.Expr) -> Form:
+    """A function of one form, which keeps its shape."""
+    return single(form.rows, form.cols, Function(name, (form,), parameters))
+
+
 def hadamard(left: Form, right: Form) -> Form:
     """The product entry by entry; `c 1 1' .* X = c X`, and `u v' .* X = Diag(u) X Diag(v)`."""
     (first, left), (second, right) = _without_scale(left), _without_scale(right)

@@ -16,6 +16,11 @@ def scalar(name: str, *, sign: str = "real", index: str | None = None) -> sympy.
     return sympy.Symbol(f"{name}[{index}]" if index else name, **{sign: True})
 
 
+def base_name(symbol: sympy.Symbol) -> str:
+    """The name of a scalar without the index of a member: that of `kappa[k]` is `kappa`."""
+    return symbol.name.partition("[")[0]
+
+
 def sign_of(value: Fraction) -> str:
     return "positive" if value > 0 else "negative" if value < 0 else "zero"
 

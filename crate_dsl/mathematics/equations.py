@@ -10,7 +10,7 @@ from crate_dsl.library.form import Form, Leaf, Word
 from crate_dsl.library.scalars import scalar_indices
 from crate_dsl.library.tree import Apply, Matrix, Scalar, Tree
 from crate_dsl.mathematics.derivation import Piece, Prox
-from crate_dsl.mathematics.proximal_step import Term
+from crate_dsl.mathematics.proximal_step import Term, entry_leaf
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,14 @@ class Equation:
     left: Left
     right: Right | str  # a str is a statement in the words of the language
     where: tuple[Equation, ...] = ()
+
+
+SUM, OPEN, PRODUCT, TIGHT = range(4)  # how strongly a text holds together; a family sum is open to its right
+
+
+def signed(summands: list[str]) -> list[str]:
+    """The summands with a sign and a blank before each but the first."""
+    return summands[:1] + [f"- {s[1:].lstrip()}" if s.startswith("-") else f"+ {s}" for s in summands[1:]]
 
 
 def around(word: Word) -> tuple[sympy.Expr, sympy.Expr]:
@@ -122,6 +130,6 @@ def summed(terms: list[Term]) -> Tree:
 
 def of_entry(term: Term, variable: Leaf) -> Term:
     """A penalty of the entries of a matrix as a function of one entry z."""
-    entry = Matrix(Leaf("z", "1", "1"))
+    entry = Matrix(entry_leaf("z"))
     swapped = (entry if isinstance(a, Matrix) and a.leaf.name == variable.name else a for a in term.tree.arguments)
     return replace(term, tree=replace(term.tree, arguments=tuple(swapped)))

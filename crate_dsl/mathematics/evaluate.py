@@ -139,17 +139,17 @@ def with_quantities(quantities: tuple[Quantity, ...], point: Point) -> Point:
 
 def prox_value(prox: Prox, v: np.ndarray, point: Point) -> np.ndarray:
     """The proximal map, entry by entry."""
+    return piecewise_value(prox, v, lambda value: scalar_value(value, point))
+
+
+def piecewise_value(prox: Prox, v: np.ndarray, number: Callable[[sympy.Expr], float | np.ndarray]) -> np.ndarray:
+    """The piecewise linear map of every entry; `number` gives the values of its slopes, intercepts and ends."""
     result = np.zeros_like(v)
     for piece in prox.pieces:
-        lower, upper = (_end(end, point) for end in (piece.lower, piece.upper))
+        lower, upper = (float(end) if end.is_infinite else number(end) for end in (piece.lower, piece.upper))
         inside = (v >= lower) & (v <= upper)
-        slope, intercept = scalar_value(piece.slope, point), scalar_value(piece.intercept, point)
-        result = np.where(inside, slope * v + intercept, result)
+        result = np.where(inside, number(piece.slope) * v + number(piece.intercept), result)
     return result
-
-
-def _end(end: sympy.Expr, point: Point) -> float:
-    return float(end) if end.is_infinite else scalar_value(end, point)
 
 
 def execute(assignments: tuple[Assignment, ...], point: Point) -> Point:

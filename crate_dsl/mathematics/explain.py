@@ -244,8 +244,8 @@ def _markdown_equations(equations: Iterable[Equation]) -> Iterator[str]:
 
 def aligned(equation: Equation) -> str:
     """A formula on one line, or broken between its summands where it is long."""
-    rows = latex.broken(*latex.equation(equation))
+    left, pieces = latex.equation(equation)
+    rows = latex.broken(left, pieces)
     if len(rows) == 1:
-        left, pieces = latex.equation(equation)
         return " ".join([f"{left} ="] * bool(left) + pieces)
     return r"\begin{aligned} " + r" \\ ".join(rows) + r" \end{aligned}"

@@ -12,7 +12,7 @@ from crate_dsl.language import syntax
 from crate_dsl.language.model import ONE, Block, Energy, Let, Model, Shape, Step
 from crate_dsl.library.atoms import ATOMS
 from crate_dsl.library.form import Leaf
-from crate_dsl.library.scalars import scalar, sign_of, size
+from crate_dsl.library.scalars import base_name, scalar, sign_of, size
 from crate_dsl.library.tree import Apply, Matrix, Scalar, SoftmaxOver, SumOver, Tree
 from crate_dsl.mathematics.arithmetic import FUNCTIONS, Numbers, applied, combined
 from crate_dsl.mathematics.differentiate import depends
@@ -159,7 +159,7 @@ def express(expression: syntax.Expression, scope: Scope) -> Tree:
 def _indexed(scalars: Mapping[str, sympy.Expr], index: str) -> dict[str, sympy.Expr]:
     """Scalars per head take the index of the sum that they stand in."""
     return {
-        name: scalar(value.name.partition("[")[0], sign="positive" if value.is_positive else "real", index=index)
+        name: scalar(base_name(value), sign="positive" if value.is_positive else "real", index=index)
         if isinstance(value, sympy.Symbol) and "[" in value.name
         else value
         for name, value in scalars.items()

@@ -11,6 +11,7 @@ from dataclasses import replace
 from crate_dsl.language.model import Shape
 from crate_dsl.library.form import Leaf
 from crate_dsl.library.rules import Fitted
+from crate_dsl.library.scalars import base_name
 from crate_dsl.library.tree import Tree, tree_leaves, tree_scalars
 from crate_dsl.mathematics.derivation import APPROXIMATION, CHOICE, DerivationStep
 from crate_dsl.mathematics.express import estimates, let_scope
@@ -46,7 +47,7 @@ def _kept(quantities: tuple[Quantity, ...]) -> tuple[Fitted, ...]:
 
 def _names(tree: Tree) -> set[str]:
     """Matrices and held numbers in a tree."""
-    numbers = {symbol.name.partition("[")[0] for symbol in tree_scalars(tree)}
+    numbers = {base_name(symbol) for symbol in tree_scalars(tree)}
     return numbers | {leaf.name for leaf in tree_leaves(tree)}
 
 
@@ -54,10 +55,8 @@ def fitting_record(
     statement: Statement, quantities: tuple[Quantity, ...], fitted: tuple[Fitted, ...]
 ) -> list[DerivationStep]:
     """The lines of a derivation that say what is kept of data, and what stands for given quantities later."""
-    kept, why = (
-        "computed once from the data that the step is fitted to, then constant",
-        "matrices are made of what comes with those data; tokens then pass by this, those data too",
-    )
+    kept = "computed once from the data that the step is fitted to, then constant"
     lines = [DerivationStep("fit", f.name, f.value, kept, CHOICE, statement.step.span) for f in fitted]
+    later = "matrices are made of what comes with those data; tokens then pass by this, those data too"
     estimated = (q for q in quantities if q.estimate is not None)
-    return lines + [DerivationStep("given", q.name, q.estimate, why, APPROXIMATION, q.span) for q in estimated]
+    return lines + [DerivationStep("given", q.name, q.estimate, later, APPROXIMATION, q.span) for q in estimated]

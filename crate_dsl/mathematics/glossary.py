@@ -11,6 +11,7 @@ from crate_dsl.errors import CompilerBug
 from crate_dsl.language.model import Block, LearnedScalar, Model
 from crate_dsl.library.atoms import ATOMS
 from crate_dsl.library.form import Factor, Form, Function, Leaf, form_scalars, inner_forms, leaves
+from crate_dsl.library.scalars import base_name
 from crate_dsl.library.tree import Apply, Tree, children, tree_scalars
 from crate_dsl.mathematics.derivation import Assignment, DerivedStep
 from crate_dsl.mathematics.equations import Left
@@ -104,7 +105,7 @@ def _scalars(model: Model, block: Block, derived: DerivedStep) -> Iterator[Entry
     learned = {scalar.name: scalar for scalar in (*model.scalars, *block.scalars)}
     held = {quantity.name for quantity in derived.quantities}
     for symbol in scalars_of(derived):
-        name = symbol.name.partition("[")[0]
+        name = base_name(symbol)
         if name in held:
             yield Entry(Left("symbol", name=symbol.name), "held: a number computed from the tokens")
             continue

@@ -68,7 +68,7 @@ def derive_gradient_step(statement: Statement) -> DerivedStep:
     quantities, fitted = fit(statement, fitted)
     record += fitting_record(statement, quantities, fitted)
     placed = inserted(dissolved(update), tokens, statement.skip, statement.read)
-    result = Leaf(f"{tokens.name}+", tokens.rows, tokens.cols)
+    result = statement.result
     record += norm_record(statement, update, placed)
     record += causal_record(statement, result, placed)
     objective = Objective(

@@ -24,26 +24,21 @@ def invert(block: Block) -> tuple[Block, tuple[DerivationStep, ...]]:
     """
     steps = _labelled(tuple(_inverted(step, block) for step in reversed(block.steps)))
     record = tuple(
-        DerivationStep("inverse", _text(old), _text(new), _why(new), APPROXIMATION, block.span)
+        DerivationStep("inverse", old.title, new.title, _why(new), APPROXIMATION, block.span)
         for old, new in zip(reversed(block.steps), steps, strict=True)
     )
     return replace(block, steps=steps), record
 
 
 def _inverted(step: Step, block: Block) -> Step:
-    if step.read:
-        hint = "state the decoder's steps instead of inverse(...)"
-        raise fail(
-            f"{step.verb} with a decoupled read-out has no inverse", block.span, hint, [(step.span, "read here")]
-        )
-    if step.unknown and step.residual:
-        hint = "state the decoder's steps instead of inverse(...)"
-        raise fail(
-            f"{step.verb} with a skip is not undone by a synthesis", block.span, hint, [(step.span, "skip here")]
-        )
-    if step.verb in ("prox", "project", "solve"):
-        hint = "state the decoder's steps instead of inverse(...)"
-        raise fail(f"{step.verb} has no inverse by these rules", block.span, hint, [(step.span, "stated here")])
+    for refused, message, where in (
+        (step.read, f"{step.verb} with a decoupled read-out has no inverse", "read here"),
+        (step.unknown and step.residual, f"{step.verb} with a skip is not undone by a synthesis", "skip here"),
+        (step.verb in ("prox", "project", "solve"), f"{step.verb} has no inverse by these rules", "stated here"),
+    ):
+        if refused:
+            hint = "state the decoder's steps instead of inverse(...)"
+            raise fail(message, block.span, hint, [(step.span, where)])
     if step.verb == "denoise":
         raise fail("denoise is an inverse already", block.span, "", [(step.span, "stated here")])
     if step.unknown is None:
@@ -74,13 +69,6 @@ def _labelled(steps: tuple[Step, ...]) -> tuple[Step, ...]:
         seen[label] += 1
         result.append(replace(step, label=label if repeated[label] == 1 else f"{label}_{seen[label]}"))
     return tuple(result)
-
-
-def _text(step: Step) -> str:
-    left = [step.actuals[a.name] for a in step.energy.variables]
-    right = [step.actuals[a.name] for a in step.energy.given]
-    arguments = f"{', '.join(left)} | {', '.join(right)}" if step.unknown else ", ".join(left + right)
-    return f"{step.verb} {step.tokens} by {step.energy.name}({arguments})"
 
 
 def _why(step: Step) -> str:

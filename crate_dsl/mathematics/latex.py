@@ -17,7 +17,19 @@ from crate_dsl.library.form import Diagonal, Factor, Form, Function, Inverse, Le
 from crate_dsl.library.functions import FUNCTIONS
 from crate_dsl.library.tree import Apply, Matrix, Scalar, SoftmaxOver, SumOver, Tree
 from crate_dsl.mathematics.derivation import Piece, Prox
-from crate_dsl.mathematics.equations import Bound, Equation, Left, ProxOf, Right, around
+from crate_dsl.mathematics.equations import (
+    OPEN,
+    PRODUCT,
+    SUM,
+    TIGHT,
+    Bound,
+    Equation,
+    Left,
+    ProxOf,
+    Right,
+    around,
+    signed,
+)
 from crate_dsl.mathematics.latex_names import decorated, leaf, member, parens, scalar, symbol
 
 TEMPLATES = {"reciprocal": r"\left({0}\right)^{{\odot -1}}", "hadamard": r"{0} \odot {1}",
@@ -33,11 +45,7 @@ TEMPLATES = {"reciprocal": r"\left({0}\right)^{{\odot -1}}", "hadamard": r"{0} \
 
 def form(value: Form) -> list[str]:
     """The summands, each with its sign from the second on."""
-    return _signed([_word(word, value) for word in value.words]) or ["0"]
-
-
-def _signed(parts: list[str]) -> list[str]:
-    return parts[:1] + [f"- {p[1:].lstrip()}" if p.startswith("-") else f"+ {p}" for p in parts[1:]]
+    return signed([_word(word, value) for word in value.words]) or ["0"]
 
 
 def _whole(value: Form) -> str:
@@ -115,7 +123,6 @@ def _enclosed(template: str, place: int) -> bool:
 
 # ---- trees ---------------------------------------------------------------------------------------------------------
 
-SUM, OPEN, PRODUCT, TIGHT = range(4)  # how strongly a text holds together; a family sum is open to its right
 NEEDS = {"plus": (SUM, SUM), "minus": (SUM, OPEN), "add_column": (SUM, OPEN), "times": (PRODUCT, TIGHT),
          "hadamard": (TIGHT, TIGHT), "transpose": (TIGHT,)}  # fmt: skip
 LEVELS = {"plus": SUM, "minus": SUM, "add_column": SUM, "times": PRODUCT, "hadamard": OPEN, "transpose": TIGHT}
@@ -125,7 +132,7 @@ def tree(value: Tree) -> list[str]:
     """The summands of an energy, each with its sign from the second on."""
     match value:
         case Apply(atom="plus", arguments=(first, second)):
-            return tree(first) + _signed(["", *tree(second)])[1:]
+            return tree(first) + signed(["", *tree(second)])[1:]
         case Apply(atom="minus", arguments=(first, second)):
             return tree(first) + ["- " + _bounded(second, OPEN)]
     return [_tree(value)[0]]
@@ -189,7 +196,7 @@ def _affine(piece: Piece) -> str:
 
 def scalar_sum(slope: sympy.Expr, intercept: sympy.Expr) -> str:
     parts = ([_times(slope, "v")] if slope != 0 else []) + ([scalar(intercept)] if intercept != 0 else [])
-    return " ".join(_signed(parts)) or "0"
+    return " ".join(signed(parts)) or "0"
 
 
 def _interval(piece: Piece) -> str:

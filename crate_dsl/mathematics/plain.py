@@ -11,9 +11,20 @@ from crate_dsl.library.form import Diagonal, Factor, Form, Function, Inverse, Le
 from crate_dsl.library.functions import FUNCTIONS
 from crate_dsl.library.tree import Apply, Matrix, Scalar, SoftmaxOver, SumOver, Tree
 from crate_dsl.mathematics.derivation import Piece, Prox
-from crate_dsl.mathematics.equations import Bound, Equation, Left, ProxOf, Right, around
+from crate_dsl.mathematics.equations import (
+    OPEN,
+    PRODUCT,
+    SUM,
+    TIGHT,
+    Bound,
+    Equation,
+    Left,
+    ProxOf,
+    Right,
+    around,
+    signed,
+)
 
-SUM, OPEN, PRODUCT, TIGHT = range(4)  # how strongly a text holds together; a family sum is open to its right
 OPERATORS = {"plus": (" + ", SUM, SUM, SUM), "minus": (" - ", SUM, OPEN, SUM),
              "add_column": (" .+ ", SUM, OPEN, SUM), "times": (" * ", PRODUCT, TIGHT, PRODUCT),
              "hadamard": (" .* ", TIGHT, TIGHT, OPEN)}  # fmt: skip
@@ -30,10 +41,6 @@ def leaf(value: Leaf) -> str:
     return f"ones({value.rows})" + ("'" if value.transposed else "") if value.name == "ones" else str(value)
 
 
-def _signed(parts: list[str]) -> list[str]:
-    return parts[:1] + [f"- {p[1:].lstrip()}" if p.startswith("-") else f"+ {p}" for p in parts[1:]]
-
-
 def _bracketed(text: str, wanted: bool) -> str:
     return f"({text})" if wanted else text
 
@@ -43,7 +50,7 @@ def _bracketed(text: str, wanted: bool) -> str:
 
 def form(value: Form) -> list[str]:
     """The summands, each with its sign from the second on."""
-    return _signed([_word(word, value) for word in value.words]) or ["0"]
+    return signed([_word(word, value) for word in value.words]) or ["0"]
 
 
 def _whole(value: Form) -> str:
@@ -89,7 +96,7 @@ def tree(value: Tree) -> list[str]:
     """The summands of an energy, each with its sign from the second on."""
     match value:
         case Apply(atom="plus", arguments=(first, second)):
-            return tree(first) + _signed(["", *tree(second)])[1:]
+            return tree(first) + signed(["", *tree(second)])[1:]
         case Apply(atom="minus", arguments=(first, second)):
             return tree(first) + ["- " + _bounded(second, OPEN)]
     return [_tree(value)[0]]
@@ -141,7 +148,7 @@ def prox(value: Prox) -> list[str]:
 
 def _affine(slope: sympy.Expr, intercept: sympy.Expr) -> str:
     parts = ([_times(slope, "v")] if slope != 0 else []) + ([scalar(intercept)] if intercept != 0 else [])
-    return " ".join(_signed(parts)) or "0"
+    return " ".join(signed(parts)) or "0"
 
 
 def _interval(piece: Piece) -> str:

@@ -9,15 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import sympy
-
 from crate_dsl.errors import CrateError, fail
 from crate_dsl.library.atoms import ATOMS
-from crate_dsl.library.form import Form, Function, Leaf, Word
+from crate_dsl.library.form import Form
+from crate_dsl.library.products import applied
 from crate_dsl.library.tree import Apply, Matrix, Tree
 from crate_dsl.mathematics.derivation import EXACT, Assignment, DerivationStep, DerivedStep, Objective
 from crate_dsl.mathematics.differentiate import gradient
-from crate_dsl.mathematics.proximal_step import Term, entry_leaf, penalty_prox, penalty_text, split
+from crate_dsl.mathematics.proximal_step import Term, penalty_prox, prox_line, split
 from crate_dsl.mathematics.statement import Statement, norm_record, stated, substituted, used, without_constraints
 from crate_dsl.mathematics.synthesis_step import solved
 
@@ -49,26 +48,14 @@ def derive_prox_step(statement: Statement) -> DerivedStep:
     )  # fmt: skip
 
 
-def _result(statement: Statement) -> Leaf:
-    tokens = statement.tokens
-    return Leaf(f"{tokens.name}+", tokens.rows, tokens.cols)
-
-
 # ---- penalties of the entries --------------------------------------------------------------------------------------
 
 
 def _by_entry(statement: Statement, smooth: list[Term], penalties: list[Term]) -> Derived:
     prox = penalty_prox(penalties, statement.tokens, statement)
-    line = DerivationStep(
-        "prox",
-        penalty_text(penalties),
-        Assignment(entry_leaf("z"), Form.leaf(entry_leaf("v")), prox),
-        "argmin over z of 1/2 (z - v)^2 + eta g(z), entry by entry",
-        EXACT,
-        statement.step.span,
-    )
+    line = prox_line(penalties, prox, statement)
     value = Form.leaf(statement.read)
-    return Assignment(_result(statement), value, prox), (line,), Form.leaf(statement.tokens)
+    return Assignment(statement.result, value, prox), (line,), Form.leaf(statement.tokens)
 
 
 # ---- constraints on the columns ------------------------------------------------------------------------------------
@@ -79,15 +66,11 @@ def _projection(terms: list[Term]) -> Callable[[Form], Form] | None:
     if len(terms) != 1 or not _is_bare(terms[0].tree):
         return None
     name = ATOMS[terms[0].tree.atom].projection
-    return (lambda form: _apply(name, form)) if name else None
+    return (lambda form: applied(name, form)) if name else None
 
 
 def _is_bare(tree: Tree) -> bool:
     return isinstance(tree, Apply) and tree.atom in ATOMS and isinstance(tree.arguments[0], Matrix)
-
-
-def _apply(name: str, form: Form) -> Form:
-    return Form(form.rows, form.cols, (Word(sympy.Integer(1), (Function(name, (form,)),)),))
 
 
 def _projected(statement: Statement, smooth: list[Term], penalties: list[Term]) -> Derived:
@@ -95,7 +78,7 @@ def _projected(statement: Statement, smooth: list[Term], penalties: list[Term]) 
     plain = project(Form.leaf(statement.tokens))
     why = "the nearest point of the constraint, column by column"
     line = DerivationStep("projection", Form.leaf(statement.tokens), plain, why, EXACT, statement.step.span)
-    return Assignment(_result(statement), project(Form.leaf(statement.read))), (line,), plain
+    return Assignment(statement.result, project(Form.leaf(statement.read))), (line,), plain
 
 
 # ---- quadratic energies --------------------------------------------------------------------------------------------
@@ -103,7 +86,7 @@ def _projected(statement: Statement, smooth: list[Term], penalties: list[Term]) 
 
 def _implicit(statement: Statement, smooth: list[Term], penalties: list[Term]) -> Derived:
     """Solve `X + eta grad g(X) = Z`; raises CrateError where that is not linear in X."""
-    tokens, result, step = statement.tokens, _result(statement), statement.step
+    tokens, result, step = statement.tokens, statement.result, statement.step
     slope = gradient(statement.energy, tokens)
     at = substituted(slope, tokens, result).scaled(statement.size)
     condition = at + Form.leaf(result) - Form.leaf(tokens)

@@ -16,6 +16,7 @@ import sympy
 from crate_dsl.errors import fail
 from crate_dsl.library.atoms import ATOMS, Separable
 from crate_dsl.library.form import Form, Leaf, holds
+from crate_dsl.library.scalars import base_name
 from crate_dsl.library.tree import Apply, Matrix, Scalar, Tree
 from crate_dsl.mathematics.derivation import CHOICE, EXACT, Assignment, DerivationStep, DerivedStep, Objective, Prox
 from crate_dsl.mathematics.differentiate import depends, gradient
@@ -60,14 +61,7 @@ def derive_proximal_step(statement: Statement) -> DerivedStep:
         DerivationStep(
             "gradient", statement.energy, slope, "the smooth part, reverse mode over its atoms", EXACT, step.span
         ),
-        DerivationStep(
-            "prox",
-            penalty_text(separable),
-            Assignment(entry_leaf("z"), Form.leaf(entry_leaf("v")), prox),
-            "argmin over z of 1/2 (z - v)^2 + eta g(z), entry by entry",
-            EXACT,
-            step.span,
-        ),
+        prox_line(separable, prox, statement),
     ]
     start = _start(statement, unknown)
     iterates = _unroll(statement, descent, unknown, start, prox)
@@ -165,7 +159,7 @@ def _check_constant(penalty: Separable, statement: Statement) -> None:
     held = {quantity.name for quantity in statement.quantities}
     values = [v for piece in penalty.pieces for v in (piece.lower, piece.upper, piece.square, piece.linear)]
     for symbol in sorted({symbol for value in values for symbol in value.free_symbols}, key=str):
-        if symbol.name.partition("[")[0] in held:
+        if base_name(symbol) in held:
             hint = "weigh penalties by reals and learned scalars"
             raise fail(f'a penalty cannot be weighted by "{symbol.name}"', statement.step.span, hint)
 
@@ -183,9 +177,12 @@ def _entry(term: Term) -> Separable:
     return ATOMS[term.tree.atom].entry(*(argument.value for argument in term.tree.arguments[1:]))
 
 
-def penalty_text(penalties: list[Term]) -> str:
+def prox_line(penalties: list[Term], prox: Prox, statement: Statement) -> DerivationStep:
+    """The line of a derivation with the proximal map of some penalties."""
     parts = (f"{t.weight} * {t.tree.atom}(z)" if t.weight != 1 else f"{t.tree.atom}(z)" for t in penalties)
-    return "g(z) = " + " + ".join(parts)
+    image = Assignment(entry_leaf("z"), Form.leaf(entry_leaf("v")), prox)
+    why = "argmin over z of 1/2 (z - v)^2 + eta g(z), entry by entry"
+    return DerivationStep("prox", "g(z) = " + " + ".join(parts), image, why, EXACT, statement.step.span)
 
 
 def entry_leaf(name: str) -> Leaf:
@@ -267,8 +264,7 @@ def _read_out(statement: Statement, iterates: tuple[Assignment, ...]) -> tuple[t
         value = Form.leaf(statement.skip) + value
     if value.same(Form.leaf(code)):
         return iterates, code
-    result = replace(tokens, name=f"{tokens.name}+")
-    return (*iterates, Assignment(result, value)), result
+    return (*iterates, Assignment(statement.result, value)), statement.result
 
 
 def _unrolling(statement: Statement, descent: Form, iterates: tuple[Assignment, ...]) -> DerivationStep:

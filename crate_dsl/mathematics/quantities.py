@@ -16,7 +16,7 @@ import sympy
 from crate_dsl.errors import Span, fail
 from crate_dsl.language.model import ONE
 from crate_dsl.library.form import Leaf
-from crate_dsl.library.scalars import scalar, scalar_indices
+from crate_dsl.library.scalars import base_name, scalar, scalar_indices
 from crate_dsl.library.tree import Apply, Matrix, Scalar, SoftmaxOver, SumOver, Tree, children, tree_scalars
 
 POSITIVE = {"total", "column_sums", "row_sums", "transpose", "hadamard", "plus", "times", "scale"}  # of positive ones
@@ -81,7 +81,7 @@ class Held:
 
     def _is_number(self, tree: Tree) -> bool:
         """Whether nothing held stands in a scalar."""
-        names = {symbol.name.partition("[")[0] for symbol in tree_scalars(tree)}
+        names = {base_name(symbol) for symbol in tree_scalars(tree)}
         return isinstance(tree, Scalar) and not names & self.quantities.keys()
 
     def symbol(self, tree: Tree, families: Mapping[str, str]) -> sympy.Symbol:

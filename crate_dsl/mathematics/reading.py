@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from crate_dsl.errors import CrateError, fail
 from crate_dsl.library.form import Form, form_scalars, leaves
+from crate_dsl.library.scalars import base_name
 from crate_dsl.library.tree import Tree, tree_leaves, tree_scalars
 from crate_dsl.mathematics.derivation import DerivedStep
 
@@ -53,4 +54,4 @@ def _names(value: Form | Tree) -> Iterator[str]:
     own = leaves(value) if isinstance(value, Form) else tree_leaves(value)
     yield from (leaf.name for leaf in own)
     scalars = form_scalars(value) if isinstance(value, Form) else tree_scalars(value)
-    yield from (symbol.name.partition("[")[0] for scalar in scalars for symbol in scalar.free_symbols)
+    yield from (base_name(symbol) for scalar in scalars for symbol in scalar.free_symbols)

@@ -16,7 +16,7 @@ from crate_dsl.mathematics.equations import (
     of_entry,
     summed,
 )
-from crate_dsl.mathematics.proximal_step import split
+from crate_dsl.mathematics.proximal_step import entry_leaf, split
 from crate_dsl.mathematics.sharing import Letters, shared
 
 HELD = {"let", "fit", "given"}  # rules that say what a quantity is
@@ -148,8 +148,7 @@ def _prox_equations(line: Assignment, derived: DerivedStep) -> tuple[Equation, .
     """The penalty of one entry, its proximal map by cases, and in closed form where there is one."""
     variable = derived.objective.variable
     penalties = [of_entry(term, variable) for term in split(energy_tree(derived), variable)[1]]
-    entry = Leaf("z", "1", "1")
-    return (Equation(_function("g", entry), summed(penalties)), *reversed(_prox_map(line.prox, derived.size)))
+    return (Equation(_function("g", entry_leaf("z")), summed(penalties)), *reversed(_prox_map(line.prox, derived.size)))
 
 
 def _prox_map(prox: Prox, size: sympy.Expr) -> list[Equation]:

@@ -8,7 +8,8 @@ from fractions import Fraction
 from math import prod
 
 from crate_dsl.errors import Span
-from crate_dsl.language.model import Block, ClassAttention, LearnedScalar, Model, NormStage, Parameter, Step, Word
+from crate_dsl.language.model import Block, ClassAttention, LearnedScalar, Model, NormStage, Parameter, Word
+from crate_dsl.library.scalars import base_name
 from crate_dsl.mathematics.derivation import (
     APPROXIMATION,
     CHOICE,
@@ -219,18 +220,9 @@ def _step(model: Model, block: Block, derived: DerivedStep) -> StepReport:
     operator = step_operator(derived, frozenset({*block.sizes, *model.reals}))
     rows = (*(_matrix(p, block) for p in derived.parameters), *_scalar_rows(model, block, derived))
     return StepReport(
-        f"{block.role}.{step.label}", step_title(step), step.span, lines, operator, rows,
+        f"{block.role}.{step.label}", step.title, step.span, lines, operator, rows,
         glossary(model, block, derived),
     )  # fmt: skip
-
-
-def step_title(step: Step) -> str:
-    variables = ", ".join(step.actuals[a.name] for a in step.energy.variables)
-    given = ", ".join(step.actuals[a.name] for a in step.energy.given)
-    if step.verb == "project":
-        return f"project {step.energy.name}"
-    bar = " | " if given and step.unknown else ", " if given else ""
-    return f"{step.verb} {step.tokens} by {step.energy.name}({variables}{bar}{given})"
 
 
 def _matrix(parameter: Parameter, block: Block) -> Row:
@@ -250,7 +242,7 @@ def _scope(shared: bool) -> str:
 
 def _scalar_rows(model: Model, block: Block, derived: DerivedStep) -> Iterator[Row]:
     """The learned scalars that the operator holds."""
-    held = {s.name.partition("[")[0] for s in scalars_of(derived)}
+    held = {base_name(s) for s in scalars_of(derived)}
     for learned in (*model.scalars, *block.scalars):
         if held & {learned.name, learned.base}:
             shape = f"{learned.family} of scalars" if learned.family else "scalar"

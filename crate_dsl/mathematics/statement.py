@@ -12,6 +12,7 @@ from crate_dsl.language.model import Word as LibraryWord
 from crate_dsl.library.atoms import ATOMS
 from crate_dsl.library.form import Factor, Form, Leaf, Word, leaves, with_inner_forms
 from crate_dsl.library.rules import Fitted, Introduced
+from crate_dsl.library.scalars import base_name
 from crate_dsl.library.tree import Apply, Matrix, Scalar, SumOver, Tree, tree_leaves, with_children
 from crate_dsl.mathematics.derivation import CHOICE, EXACT, DerivationStep
 from crate_dsl.mathematics.differentiate import form_of
@@ -44,6 +45,11 @@ class Statement:
         return self.tokens
 
     @property
+    def result(self) -> Leaf:
+        """The tokens after the step."""
+        return replace(self.tokens, name=f"{self.tokens.name}+")
+
+    @property
     def skip(self) -> Leaf:
         """What the identity word, or a skip, carries."""
         return self.read if self.step.residual == "normed" else self.raw
@@ -59,7 +65,7 @@ class Statement:
         """The number of a scalar at the start of training, from reals, sizes and learned start values."""
         learned = {name: s.start for s in (*self.model.scalars, *self.block.scalars) for name in (s.base, s.name)}
         numbers = {**self.block.sizes, **self.model.reals, **learned}
-        starts = {symbol: sympy.Rational(numbers[symbol.name.partition("[")[0]]) for symbol in value.free_symbols}
+        starts = {symbol: sympy.Rational(numbers[base_name(symbol)]) for symbol in value.free_symbols}
         return float(value.xreplace(starts))
 
 

@@ -99,7 +99,7 @@ def _without_last(word: Word) -> Word:
 
 def _assign(statement: Statement, placed: Form, unknown: Leaf) -> tuple[tuple[Assignment, ...], Leaf]:
     """The solution becomes the tokens, read out and with the skip where stated."""
-    step, result = statement.step, replace(statement.tokens, name=f"{statement.tokens.name}+")
+    step, result = statement.step, statement.result
     skip = Form.leaf(statement.skip) if step.residual else Form.zero(result.rows, result.cols)
     if step.read:
         matrix = next(p for p in statement.block.parameters if p.name == step.read)

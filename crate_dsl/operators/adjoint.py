@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterator
 
 import sympy
 
+from crate_dsl.library.scalars import base_name
 from crate_dsl.operators.build import combine, product, terms_of, transposed
 from crate_dsl.operators.cost import Workload, price
 from crate_dsl.operators.graph import Builder, Graph, Operator
@@ -42,7 +43,7 @@ def adjoint(graph: Graph, learned: Collection[str], workload: Workload) -> Graph
     a learned scalar.
     """
     parameters = graph.operators("parameter")
-    scalars = {symbol.name.partition("[")[0] for symbol in coefficient_symbols(graph)}
+    scalars = {base_name(symbol) for symbol in coefficient_symbols(graph)}
     known = all(graph[n].kind in DIFFERENTIABLE and not graph[n].type.family for n in graph)
     if len(parameters) != 1 or not known or scalars & set(learned):
         return None

@@ -14,7 +14,7 @@ import sympy
 import crate_dsl.library.arrays as np
 from crate_dsl.library.atoms import ATOMS
 from crate_dsl.library.functions import FUNCTIONS, softmax
-from crate_dsl.mathematics.derivation import Prox
+from crate_dsl.mathematics.evaluate import piecewise_value
 from crate_dsl.operators.graph import IDENTITY, Operator, Type
 
 Values = list["np.ndarray"]
@@ -184,21 +184,8 @@ def _function_flops(op: Operator, types: list[Type], size: Size) -> int:
     return entries(op.type, size) * (SOFTMAX_FLOPS if op.attributes[0] == "softmax" else 1)
 
 
-def prox_value(prox: Prox, v: np.ndarray, numbers: Numbers) -> np.ndarray:
-    """The piecewise linear map, entry by entry."""
-    result = np.zeros_like(v)
-    for piece in prox.pieces:
-        inside = (v >= _end(piece.lower, numbers)) & (v <= _end(piece.upper, numbers))
-        result = np.where(inside, numbers(piece.slope) * v + numbers(piece.intercept), result)
-    return result
-
-
-def _end(end: sympy.Expr, numbers: Numbers) -> float | np.ndarray:
-    return float(end) if end.is_infinite else numbers(end)
-
-
 register("function", _function, _function_flops)
-register("prox", lambda op, x, numbers, size: prox_value(op.attributes[0], x[0], numbers), per_entry)
+register("prox", lambda op, x, numbers, size: piecewise_value(op.attributes[0], x[0], numbers), per_entry)
 
 
 # ---- reductions of an energy -----------------------------------------------------------------------------------

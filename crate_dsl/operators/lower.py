@@ -17,7 +17,7 @@ from crate_dsl.language.model import Block, Shape
 from crate_dsl.library.form import Diagonal, Factor, Form, Function, Inverse, Leaf, Word, indices
 from crate_dsl.library.grams import SCALED
 from crate_dsl.library.rules import Fitted
-from crate_dsl.library.scalars import rename_index, scalar_indices
+from crate_dsl.library.scalars import base_name, rename_index, scalar_indices
 from crate_dsl.mathematics.derivation import Assignment, Derivation, DerivedBlock, DerivedPenalty, DerivedStep
 from crate_dsl.mathematics.quantities import Quantity
 from crate_dsl.operators.build import (
@@ -65,7 +65,7 @@ class Scope:
     def weighted(self, value: sympy.Expr, number: int) -> tuple[sympy.Expr, int]:
         """`value * number` as a coefficient of scalars and a value: held numbers are values and join the latter."""
         value = self.coefficient(value)
-        held = [symbol for symbol in value.free_symbols if self._base(symbol) in self.values]
+        held = [symbol for symbol in value.free_symbols if base_name(symbol) in self.values]
         if not held:
             return value, number
         rest, own = value.as_independent(*held, as_Add=False)
@@ -74,14 +74,10 @@ class Scope:
     def number(self, value: sympy.Expr) -> int:
         """A scalar as a value."""
         value = self.coefficient(value)
-        held = sorted((s for s in value.free_symbols if self._base(s) in self.values), key=str)
+        held = sorted((s for s in value.free_symbols if base_name(s) in self.values), key=str)
         if not held:
             return constant(self.builder, value)
-        return formula(self.builder, value, [(symbol, self.values[self._base(symbol)]) for symbol in held])
-
-    @staticmethod
-    def _base(symbol: sympy.Symbol) -> str:
-        return symbol.name.partition("[")[0]
+        return formula(self.builder, value, [(symbol, self.values[base_name(symbol)]) for symbol in held])
 
     def leaf(self, leaf: Leaf) -> int:
         number = self._plain(leaf)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from crate_dsl.language.model import LearnedScalar, Model, Parameter
+from crate_dsl.library.scalars import base_name
 from crate_dsl.operators.graph import Graph
 from crate_dsl.operators.program import BlockProgram, StepProgram
 from crate_dsl.operators.rewrite import of_one_token
@@ -22,7 +23,7 @@ def step_parameters(step: StepProgram) -> list[tuple[Parameter, bool]]:
 
 def step_scalars(step: StepProgram, model: Model) -> list[LearnedScalar]:
     """The learned scalars that a step's graphs read."""
-    names = {s.name.partition("[")[0] for graph in step.graphs for s in coefficient_symbols(graph)}
+    names = {base_name(s) for graph in step.graphs for s in coefficient_symbols(graph)}
     return [scalar for scalar in (*step.block.scalars, *model.scalars) if scalar.name in names]
 
 

@@ -15,6 +15,7 @@ import sympy
 
 from crate_dsl.errors import CompilerBug
 from crate_dsl.language.model import Block, LearnedScalar
+from crate_dsl.library.scalars import base_name
 from crate_dsl.operators.graph import FIRST, IDENTITY, Graph, Operator, Type
 from crate_dsl.pytorch import causal_spelling, solve_spelling, sum_spelling  # noqa: F401 (register their kinds)
 from crate_dsl.pytorch.expressions import ATOM, Code, broken, is_negated, scalar_code
@@ -140,7 +141,7 @@ class Body:
         return self._norms.get(operator.attributes[0]) if operator.kind == "input" else None
 
     def is_learned(self, value: sympy.Expr) -> bool:
-        return any(symbol.name.partition("[")[0] in self._owner.learned for symbol in value.free_symbols)
+        return any(base_name(symbol) in self._owner.learned for symbol in value.free_symbols)
 
     def scalar(self, value: sympy.Expr, like: Type) -> Code:
         def lookup(symbol: sympy.Symbol) -> Code:
@@ -365,8 +366,8 @@ class Body:
             for attribute in self._graph[inside].attributes:
                 for value in attribute if isinstance(attribute, tuple) else ():
                     for symbol in getattr(value, "free_symbols", ()):
-                        if symbol.name.partition("[")[0] in self._owner.learned:
-                            self._learned(symbol.name.partition("[")[0])
+                        if base_name(symbol) in self._owner.learned:
+                            self._learned(base_name(symbol))
 
     def _widen(self, source: int) -> None:
         """Under a name of its own where the value is also read as it was: two precisions would meet there."""

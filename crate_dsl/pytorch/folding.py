@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 
 from crate_dsl.language.model import ONE
+from crate_dsl.library.scalars import base_name
 from crate_dsl.operators.formula import described
 from crate_dsl.operators.graph import Type
 from crate_dsl.operators.norms import BIAS, WEIGHT, normalised
@@ -44,7 +45,7 @@ class Folding:
     def _bounded(self, owner: Class) -> Iterator[str]:
         """Learned scalars that are stored as logarithms, and that more than folded values are made of."""
         graphs = (graph for graph in self._step.graphs if graph is not self._graph) if self._graph else ()
-        read = {symbol.name.partition("[")[0] for graph in graphs for symbol in coefficient_symbols(graph)}
+        read = {base_name(symbol) for graph in graphs for symbol in coefficient_symbols(graph)}
         return (name for name, scalar in owner.learned.items() if scalar.lower is not None and name in read)
 
     # ---- in the class ---------------------------------------------------------------------------------------------

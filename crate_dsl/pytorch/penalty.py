@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from crate_dsl.errors import fail
 from crate_dsl.language.model import LearnedScalar
+from crate_dsl.library.scalars import base_name
 from crate_dsl.mathematics.penalty import formulas
 from crate_dsl.operators.program import BlockProgram, PenaltyProgram, Program
 from crate_dsl.operators.uses import parameters_of, step_parameters, step_scalars
@@ -91,4 +92,4 @@ class PenaltyWriter:
         """The learned scalars of a penalty."""
         block = penalty.derived.block
         known = {scalar.name for scalar in (*self._file.model.scalars, *(block.scalars if block else ()))}
-        return sorted(known & {symbol.name.partition("[")[0] for symbol in coefficient_symbols(penalty.graph)})
+        return sorted(known & {base_name(symbol) for symbol in coefficient_symbols(penalty.graph)})
