@@ -1,22 +1,28 @@
-"""A value of a graph as a formula, for messages."""
+"""A value of a graph as a formula, for messages and comments."""
 
 from __future__ import annotations
 
 import sympy
 
-from crate_dsl.operators.graph import Builder
+from crate_dsl.operators.graph import Operators
 
 
-def described(builder: Builder, number: int) -> str:
-    """A value as a formula, for messages."""
-    operator = builder[number]
-    inputs = [described(builder, n) for n in operator.inputs]
+def described_whole(operators: Operators, number: int) -> str:
+    """A value as a formula that stands by itself: a sum without its brackets, what is negative subtracted."""
+    text = described(operators, number).replace("+ -", "- ")
+    return text[1:-1] if operators[number].kind == "combine" else text
+
+
+def described(operators: Operators, number: int) -> str:
+    """A value as a formula among others."""
+    operator = operators[number]
+    inputs = [described(operators, n) for n in operator.inputs]
     match operator.kind:
         case "input" | "parameter":
             index = f"[{operator.type.family}]" if operator.type.family else ""
             return f"{operator.attributes[0]}{index}"
         case "transpose":
-            return f"{inputs[0]}'" if builder[operator.inputs[0]].inputs == () else f"({inputs[0]})'"
+            return f"{inputs[0]}'" if operators[operator.inputs[0]].inputs == () else f"({inputs[0]})'"
         case "product":
             return " * ".join(inputs)
         case "combine":

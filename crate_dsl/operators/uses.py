@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from crate_dsl.language.model import LearnedScalar, Model, Parameter
 from crate_dsl.library.scalars import base_name
 from crate_dsl.operators.graph import Graph
+from crate_dsl.operators.norms import normalised
 from crate_dsl.operators.program import BlockProgram, StepProgram
 from crate_dsl.operators.rewrite import of_one_token
 from crate_dsl.operators.verify import coefficient_symbols
@@ -43,6 +44,11 @@ def runs(block: BlockProgram) -> Iterator[tuple[StepProgram, list[tuple[Graph, i
         last = (step.pruned,) if step.pruned else map(of_one_token, graphs) if alone else ()
         alone = alone or step.pruned is not None
         yield step, [*((graph, layers - alone) for graph in graphs), *((graph, 1) for graph in last)]
+
+
+def opens_norm(step: StepProgram) -> bool:
+    """Whether a frozen step has the affine part of its norm folded, so that graphs read tokens without it."""
+    return any(normalised(step.derived) in inputs_of(graph) for graph in step.graphs)
 
 
 def parameters_of(graph: Graph) -> list[str]:

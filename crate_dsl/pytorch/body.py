@@ -19,12 +19,12 @@ from crate_dsl.library.scalars import base_name
 from crate_dsl.operators.graph import FIRST, IDENTITY, Graph, Operator, Type
 from crate_dsl.pytorch import causal_spelling, solve_spelling, sum_spelling  # noqa: F401 (register their kinds)
 from crate_dsl.pytorch.expressions import ATOM, Code, broken, is_negated, scalar_code
+from crate_dsl.pytorch.lines import INDENT
 from crate_dsl.pytorch.names import Constants, Names
 from crate_dsl.pytorch.number_spelling import spelled
 from crate_dsl.pytorch.precision import MADE, precise_regions, read_by, readers, source_of, stays_wide, wide_values
 from crate_dsl.pytorch.spelling import SPELLINGS
 
-INDENT = "    "
 LONG, LINE = 84, 112  # characters of an expression that gets its own statement, and of a line
 UNNAMED = {"input", "parameter", "constant", "column", "transpose", "identity", "ones", "zero"}
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from crate_dsl.language.model import ClassAttention
+from crate_dsl.pytorch.file import File
+from crate_dsl.pytorch.lines import indented
 from crate_dsl.pytorch.stem import token_lines
-from crate_dsl.pytorch.steps import File, indented
 
 DEVIATION = 0.02  # of linear maps and of the class token, as officially
 EPSILON = 1e-6  # of its norms
@@ -18,7 +19,7 @@ def class_attention_classes(attention: ClassAttention, file: File, name: str) ->
 
 
 def _block(attention: ClassAttention, file: File, name: str) -> list[str]:
-    d, heads, scale = file.constants.size(file.model.tokens.rows), attention.heads, float(attention.scale)
+    d, heads, scale = file.d, attention.heads, float(attention.scale)
     file.helpers.update({"split_heads", "merge_heads"})
     norm = f"nn.LayerNorm({d}, eps={EPSILON!r})"
     return [
@@ -56,7 +57,7 @@ def _block(attention: ClassAttention, file: File, name: str) -> list[str]:
 
 
 def _stage(attention: ClassAttention, file: File, name: str, block: str) -> list[str]:
-    d = file.constants.size(file.model.tokens.rows)
+    d = file.d
     token = token_lines("class_token", f"1, 1, {d}", file.model.inits.get("class_token"), DEVIATION)
     return [
         f"class {name}(nn.Module):",

@@ -6,14 +6,12 @@ from dataclasses import dataclass
 
 from crate_dsl.operators.adjoint import GRADIENT, adjoint, collected, own_graph
 from crate_dsl.operators.cost import TRAINING
-from crate_dsl.operators.formula import described
+from crate_dsl.operators.formula import described_whole
 from crate_dsl.operators.graph import Graph
 from crate_dsl.operators.uses import parameters_of
 from crate_dsl.pytorch.body import Body, Class
-from crate_dsl.pytorch.comments import docstring, wrapped
+from crate_dsl.pytorch.lines import docstring, indented, wrapped
 from crate_dsl.pytorch.names import Names
-
-INDENT = "    "
 
 
 @dataclass(frozen=True)
@@ -48,27 +46,23 @@ def _function(name: str, parameter: str, own: Graph, backward: Graph, owner: Cla
     leaf, gradient = local.new(parameter), local.new("gradient")
     inside = Class(owner.block, owner.constants, {}, {}, owner.helpers, {parameter: leaf, GRADIENT: gradient})
     bodies = [Body(graph, inside, Names(local), {parameter: leaf}).lines() for graph in (own, backward)]
-    formula = described(own, own.output).removeprefix("(").removesuffix(")").replace("+ -", "- ")
-    what = f"{formula}, with the gradient derived and factored: fewer products than traced."
-    about = docstring(wrapped(what, ""))
-    forward, derived = ([f"{INDENT * 2}{line}" for line in body] for body in bodies)
-    return [
-        f"class {name}(torch.autograd.Function):",
-        *(f"{INDENT}{line}" for line in about),
+    what = f"{described_whole(own, own.output)}, with the gradient derived and factored: fewer products than traced."
+    forward, derived = bodies
+    lines = [
+        *docstring(wrapped(what, "")),
         "",
-        f"{INDENT}generate_vmap_rule = True",
+        "generate_vmap_rule = True",
         "",
-        f"{INDENT}@staticmethod",
-        f"{INDENT}def forward({leaf}: Tensor) -> Tensor:",
-        *forward,
+        "@staticmethod",
+        f"def forward({leaf}: Tensor) -> Tensor:",
+        *indented(forward),
         "",
-        f"{INDENT}@staticmethod",
-        f"{INDENT}def setup_context(ctx, inputs: tuple, _: Tensor) -> None:",
-        f"{INDENT * 2}ctx.save_for_backward(*inputs)",
+        "@staticmethod",
+        "def setup_context(ctx, inputs: tuple, _: Tensor) -> None:",
+        *indented(["ctx.save_for_backward(*inputs)"]),
         "",
-        f"{INDENT}@staticmethod",
-        f"{INDENT}def backward(ctx, {gradient}: Tensor) -> Tensor:",
-        f"{INDENT * 2}({leaf},) = ctx.saved_tensors",
-        f"{INDENT * 2}{gradient} = {gradient}.to({leaf}.dtype)",
-        *derived,
+        "@staticmethod",
+        f"def backward(ctx, {gradient}: Tensor) -> Tensor:",
+        *indented([f"({leaf},) = ctx.saved_tensors", f"{gradient} = {gradient}.to({leaf}.dtype)", *derived]),
     ]
+    return [f"class {name}(torch.autograd.Function):", *indented(lines)]

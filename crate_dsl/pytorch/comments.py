@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -17,29 +16,7 @@ from crate_dsl.mathematics.statement import renamed, substituted
 from crate_dsl.operators.adjoint import collected
 from crate_dsl.operators.graph import Graph
 from crate_dsl.operators.program import StepProgram
-
-WIDTH = 112
-
-
-def escaped(text: str) -> str:
-    """The user's text, safe inside a docstring: no line breaks, no quotes that end it, no escapes, nothing invisible.
-
-    A null character would not even be read back, one that turns the writing direction would hide what stands there.
-    """
-    visible = "".join(character if character.isprintable() else " " for character in text)
-    plain_text = " ".join(visible.split()).replace("\\", "\\\\").replace('"""', '\\"\\"\\"')
-    return plain_text[:-1] + '\\"' if plain_text.endswith('"') else plain_text
-
-
-def docstring(lines: list[str]) -> list[str]:
-    """Lines between triple quotes, on one line where there is one."""
-    if len(lines) == 1:
-        return [f'"""{lines[0]}"""']
-    return [f'"""{lines[0]}', *lines[1:], '"""']
-
-
-def wrapped(text: str, indent: str = "    ") -> list[str]:
-    return textwrap.wrap(text, WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+from crate_dsl.pytorch.lines import escaped, wrapped
 
 
 def stated_energy(step: DerivedStep) -> list[str]:

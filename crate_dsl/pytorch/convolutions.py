@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from crate_dsl.language.convolutions import halvings
-from crate_dsl.pytorch.steps import indented
+from crate_dsl.pytorch.lines import indented
 
 
 def convolutions_class(name: str, patch: int, channels: int, d: str, tokens: int) -> list[str]:

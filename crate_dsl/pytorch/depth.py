@@ -7,7 +7,7 @@ from itertools import takewhile
 
 from crate_dsl.language.model import Step, Word
 from crate_dsl.operators.program import BlockProgram, Program
-from crate_dsl.pytorch.steps import File
+from crate_dsl.pytorch.file import File
 
 RATE = "self.drop_rate = drop_rate  # of stochastic depth: how often training leaves a step out"
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import sympy
 
 from crate_dsl.errors import CompilerBug
+from crate_dsl.pytorch.lines import indented
 
 SUM, PRODUCT, UNARY, POWER, ATOM = range(5)
 
@@ -131,7 +132,7 @@ def broken(statement: str, level: int, width: int) -> list[str]:
     if len(statement) <= width or level != SUM or len(terms) < 2:
         return [statement]
     lines = [text] if len(text) + 4 <= width else terms
-    return [f"{head}{sign}(", *(f"    {line}" for line in lines), ")"]
+    return [f"{head}{sign}(", *indented(lines), ")"]
 
 
 def top_level_terms(text: str) -> list[str]:

@@ -12,11 +12,9 @@ from crate_dsl.operators.graph import Graph
 from crate_dsl.operators.program import BlockProgram, Program, StepProgram
 from crate_dsl.operators.uses import inputs_of
 from crate_dsl.pytorch.body import Body, Class
-from crate_dsl.pytorch.comments import wrapped
+from crate_dsl.pytorch.lines import INDENT, indented, wrapped
 from crate_dsl.pytorch.names import Names
 from crate_dsl.pytorch.parameters import attribute
-
-INDENT = "    "
 
 
 def fitted_of(fitted: Fitted) -> str:
@@ -70,7 +68,7 @@ def _method(head: str, graph: Graph, owner: Class, names: Names, arguments: Mapp
     first, *_ = arguments.values()
     tokens = f"{first}.shape[{1 if graph.tokens not in _rows(graph, arguments) else -2}]"
     body = Body(graph, owner, names, arguments, counted={graph.tokens: tokens})
-    return [head, *(INDENT + line for line in body.lines())]
+    return [head, *indented(body.lines())]
 
 
 def _rows(graph: Graph, arguments: Mapping[str, str]) -> str:
@@ -122,7 +120,7 @@ def layer_fit(block: BlockProgram) -> list[str]:
         lines.append(f"z = self.{label}(z)")
     head = f"def fit(self, {', '.join(f'{name}: Tensor' for name in ('z', *handed))}) -> Tensor:"
     about = '"""Construct the layer from data; returns what it makes of them."""'
-    return ["", "@torch.no_grad()", head, *(INDENT + line for line in (about, *lines, "return z"))]
+    return ["", "@torch.no_grad()", head, *indented([about, *lines, "return z"])]
 
 
 def network_fit(program: Program, arguments: str) -> list[str]:
@@ -139,4 +137,4 @@ def network_fit(program: Program, arguments: str) -> list[str]:
         lines += [f"for layer in self.{block.block.role}:", f"{INDENT}z = {call}"]
     head = f"def fit(self, {given}: Tensor, {', '.join(f'{name}: Tensor' for name in handed)}) -> Tensor:"
     about = '"""Construct all layers from data, without back-propagation; returns the tokens after the last."""'
-    return ["@torch.no_grad()", head, *(INDENT + line for line in (about, *lines, "return z"))]
+    return ["@torch.no_grad()", head, *indented([about, *lines, "return z"])]

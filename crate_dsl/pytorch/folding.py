@@ -7,16 +7,16 @@ from dataclasses import replace
 
 from crate_dsl.language.model import ONE
 from crate_dsl.library.scalars import base_name
-from crate_dsl.operators.formula import described
+from crate_dsl.operators.formula import described_whole
 from crate_dsl.operators.graph import Type
-from crate_dsl.operators.norms import BIAS, WEIGHT, normalised
+from crate_dsl.operators.norms import BIAS, WEIGHT
 from crate_dsl.operators.program import StepProgram
-from crate_dsl.operators.rewrite import copied
-from crate_dsl.operators.uses import inputs_of, parameters_of
+from crate_dsl.operators.uses import opens_norm, parameters_of
 from crate_dsl.operators.verify import coefficient_symbols
 from crate_dsl.pytorch.body import Class
-from crate_dsl.pytorch.comments import normed_letter, wrapped
+from crate_dsl.pytorch.comments import normed_letter
 from crate_dsl.pytorch.fold_body import FoldBody
+from crate_dsl.pytorch.lines import indented, wrapped
 from crate_dsl.pytorch.names import Names, mangle
 from crate_dsl.pytorch.parameters import MODULE
 
@@ -75,7 +75,7 @@ class Folding:
             lines += body.stored(self._folded)
         about = '"""Compute what is made of weights alone; to be called when they have changed."""'
         head = ["@torch.no_grad()", "def fold(self) -> None:"]
-        return [*self._formulas(), *head, *(f"    {line}" for line in (about, *lines))]
+        return [*self._formulas(), *head, *indented([about, *lines])]
 
     def _reference(self) -> str:
         """A tensor with the type and device that new ones should have."""
@@ -84,28 +84,17 @@ class Folding:
 
     def _formulas(self) -> list[str]:
         lines, derived = [], self._step.derived
-        if any(normalised(derived) in inputs_of(graph) for graph in self._step.graphs):
+        if opens_norm(self._step):
             tokens = f"{normed_letter(derived)} = diag({WEIGHT}) * X + {BIAS} * ones({derived.raw.cols})'"
             lines += wrapped(f"{tokens}, X the tokens normalised and nothing more")
-        builder, numbers = copied(self._graph)
         for name, number in self._outputs:
-            operator = builder[numbers[number]]
+            operator = self._graph[number]
             turned = operator.kind == "transpose"
-            value = described(builder, operator.inputs[0] if turned else numbers[number])
+            value = described_whole(self._graph, operator.inputs[0] if turned else number)
             family = f"[{operator.type.family}]" if operator.type.family else ""
-            text = f"{self._folded[name]}{family}{chr(39) * turned} = {_without_brackets(value)}"
-            lines += wrapped(text.replace("+ -", "- "))
+            text = f"{self._folded[name]}{family}{chr(39) * turned} = {value}"
+            lines += wrapped(text)
         return [f"# {line}" for line in lines]
-
-
-def _without_brackets(text: str) -> str:
-    """A sum as a whole needs none."""
-    depth = 0
-    for place, character in enumerate(text):
-        depth += (character == "(") - (character == ")")
-        if depth == 0 and place < len(text) - 1:
-            return text
-    return text[1:-1] if text.startswith("(") else text
 
 
 def _free(wanted: str, taken: set[str]) -> str:
@@ -138,6 +127,6 @@ def network_fold(labels: Mapping[str, list[str]]) -> list[str]:
     """`fold` of the network; `labels` are the steps with something to fold, by stage."""
     lines = []
     for stage, steps in labels.items():
-        lines += [f"for layer in self.{stage}:", *(f"    layer.{label}.fold()" for label in steps)] if steps else []
+        lines += [f"for layer in self.{stage}:", *indented(f"layer.{label}.fold()" for label in steps)] if steps else []
     about = '"""Compute what is made of weights alone; `__init__` and `load_state_dict` do, other changes have to."""'
-    return ["def fold(self) -> None:", *(f"    {line}" for line in (about, *lines))]
+    return ["def fold(self) -> None:", *indented([about, *lines])]

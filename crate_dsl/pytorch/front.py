@@ -6,9 +6,10 @@ from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from crate_dsl.language.model import Model
+from crate_dsl.pytorch.file import File
 from crate_dsl.pytorch.image_front import ImageFront
+from crate_dsl.pytorch.lines import indented
 from crate_dsl.pytorch.stem import MASK_STANDARD_DEVIATION, token_lines, weight_lines
-from crate_dsl.pytorch.steps import File, indented
 from crate_dsl.pytorch.text_front import TextFront
 from crate_dsl.pytorch.vectors_front import VectorsFront
 
@@ -62,7 +63,7 @@ def mask_ratio(model: Model) -> float | None:
 
 def stem_lines(file: File, front: Front) -> list[str]:
     """The stem's part of `__init__`."""
-    d, inits = file.constants.size(file.model.tokens.rows), file.model.inits
+    d, inits = file.d, file.model.inits
     lines = front.stem()
     if file.model.mask:
         lines += token_lines("mask_token", "1, 1, " + d, inits.get("mask_token"), MASK_STANDARD_DEVIATION)
@@ -73,7 +74,7 @@ def stem_lines(file: File, front: Front) -> list[str]:
 
 def tokens_method(file: File, front: Front) -> list[str]:
     """The input to tokens; with a mask, also which of them are hidden."""
-    n, d = (file.constants.size(axis) for axis in (file.model.tokens.cols, file.model.tokens.rows))
+    n, d = file.constants.size(file.model.tokens.cols), file.d
     masked = file.model.mask is not None
     noise, result = (", noise: Tensor | None = None", "tuple[Tensor, Tensor]") if masked else ("", "Tensor")
     lines = [f"z = {front.embedded()}"]
@@ -103,7 +104,7 @@ def head_lines(file: File, front: Front) -> list[str]:
     """The head's part of `__init__`; a head on a vocabulary has no bias, as in GPT-2."""
     if is_tied(file.model) or task_of(file.model) in BARE:
         return []
-    d, word = file.constants.size(file.model.tokens.rows), file.model.head.word
+    d, word = file.d, file.model.head.word
     outputs = str(word.arguments[0]) if word.name == "classify" else front.outputs
     weights = weight_lines("self.head.weight", file.model.inits.get("head"))
     if word.name == "vocabulary":

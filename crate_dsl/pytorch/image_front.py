@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from crate_dsl.pytorch.convolutions import convolutions_class
+from crate_dsl.pytorch.file import File
+from crate_dsl.pytorch.lines import indented
 from crate_dsl.pytorch.stem import token_lines, weight_lines
-from crate_dsl.pytorch.steps import File, indented
 
 
 class ImageFront:
@@ -25,10 +26,6 @@ class ImageFront:
         self._patches, self.outputs = file.names.new("Patches"), file.names.new("pixels")
         self._rows, self._cols = self._height // self._patch_height, self._width // self._patch_width
 
-    @property
-    def _d(self) -> str:
-        return self._file.constants.size(self._file.model.tokens.rows)
-
     # ---- the stem's own module ----------------------------------------------------------------------------------
 
     def constants(self) -> list[str]:
@@ -38,7 +35,7 @@ class ImageFront:
 
     def classes(self) -> list[list[str]]:
         """Pixels of patches to tokens: convolutions, or a linear map, between two norms where stated."""
-        d, pixels = self._d, self.outputs
+        d, pixels = self._file.d, self.outputs
         if self._convolutions:
             self._file.helpers.add("halving")
             return [convolutions_class(self._patches, self._patch_height, self._channels, d, self._rows * self._cols)]
@@ -76,18 +73,18 @@ class ImageFront:
         tokens, inits = self._file.model.tokens, self._file.model.inits
         n = self._file.constants.size(tokens.cols) if self._position else ""
         if self._position == "learned":
-            return token_lines("position", f"1, {n}, {self._d}", inits.get("position"), 1.0)
+            return token_lines("position", f"1, {n}, {self._file.d}", inits.get("position"), 1.0)
         if self._position is None:
             return []
         if self._position == "fourier":
             self._file.helpers.add("fourier_places")
             places = f"fourier_places({self._rows}, {self._cols}).to(self.position.weight)"
             return [
-                f"self.position = nn.Linear(64, {self._d})",
+                f"self.position = nn.Linear(64, {self._file.d})",
                 f'self.register_buffer("places", {places}, persistent=False)',
             ]
         self._file.helpers.add("sincos_positions")
-        lines = [f"position = sincos_positions({self._rows}, {self._cols}, {self._d}).unsqueeze(0)"]
+        lines = [f"position = sincos_positions({self._rows}, {self._cols}, {self._file.d}).unsqueeze(0)"]
         if self.class_token:
             lines.append("position = F.pad(position, (0, 0, 1, 0))  # none for the class token")
         weight = "self.patches.projection[0][0].weight" if self._convolutions else "self.patches.projection.weight"
@@ -95,7 +92,7 @@ class ImageFront:
 
     def embedded(self) -> str:
         images = "images" if self._convolutions else "self.patchify(images)"
-        return f"self.patches({images})  # (batch, patches, {self._d})"
+        return f"self.patches({images})  # (batch, patches, {self._file.d})"
 
     def masked(self) -> list[str]:
         self._file.helpers.add("embed_visible")
@@ -103,7 +100,7 @@ class ImageFront:
         return [
             f"patches = self.patchify(images)  # (batch, patches, {self.outputs})",
             "mask = self.mask(patches, noise)",
-            f"z = {call}  # (batch, patches, {self._d})",
+            f"z = {call}  # (batch, patches, {self._file.d})",
         ]
 
     def placed(self) -> str:

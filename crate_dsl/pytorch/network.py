@@ -10,8 +10,8 @@ from crate_dsl.operators.columns import is_causal
 from crate_dsl.operators.program import BlockProgram, Program
 from crate_dsl.operators.uses import step_parameters, step_scalars
 from crate_dsl.pytorch.class_attention import class_attention_classes
-from crate_dsl.pytorch.comments import docstring, escaped
 from crate_dsl.pytorch.depth import StochasticDepth
+from crate_dsl.pytorch.file import File
 from crate_dsl.pytorch.fitting import layer_fit, network_fit
 from crate_dsl.pytorch.folding import network_fold
 from crate_dsl.pytorch.front import (
@@ -25,10 +25,11 @@ from crate_dsl.pytorch.front import (
     task_of,
     tokens_method,
 )
+from crate_dsl.pytorch.lines import docstring, escaped, indented
 from crate_dsl.pytorch.parameters import attribute, scalar_attribute
 from crate_dsl.pytorch.penalty import PenaltyWriter
 from crate_dsl.pytorch.stem import mask_method
-from crate_dsl.pytorch.steps import File, StepWriter, indented, norm_line
+from crate_dsl.pytorch.steps import StepWriter, norm_line
 from crate_dsl.pytorch.streaming import advance_method, advances
 
 LIVE = "    z = layer(z)"
@@ -202,15 +203,14 @@ class NetworkWriter:
             f"token_count = {self._model.tokens.count}",
             f"causal = {self._causal}",
             *([] if self._program.frozen else [CHECKPOINTING]),
-            *([f"features_size = {self._file.constants.size(self._model.tokens.rows)}"] if task == "features" else []),
+            *([f"features_size = {self._file.d}"] if task == "features" else []),
         ]
 
     def _init(self) -> list[str]:
         lines = stem_lines(self._file, self._front)
         for stage in self._stages:
             if stage.norm:
-                width = self._file.constants.size(self._model.tokens.rows)
-                lines.append(norm_line(stage.name, stage.norm.word, width))
+                lines.append(norm_line(stage.name, stage.norm.word, self._file.d))
             elif stage.attention:
                 lines.append(f"self.{stage.name} = {stage.layer}()")
             else:

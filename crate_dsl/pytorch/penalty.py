@@ -10,10 +10,10 @@ from crate_dsl.operators.program import BlockProgram, PenaltyProgram, Program
 from crate_dsl.operators.uses import parameters_of, step_parameters, step_scalars
 from crate_dsl.operators.verify import coefficient_symbols
 from crate_dsl.pytorch.body import Body, Class
-from crate_dsl.pytorch.comments import docstring, wrapped
+from crate_dsl.pytorch.file import File
+from crate_dsl.pytorch.lines import docstring, indented, wrapped
 from crate_dsl.pytorch.names import Names
 from crate_dsl.pytorch.parameters import attribute, scalar_attribute
-from crate_dsl.pytorch.steps import File
 
 
 class PenaltyWriter:
@@ -54,7 +54,7 @@ class PenaltyWriter:
         head = f"def penalty(self, {z}: Tensor) -> Tensor:  # (batch, {self._tokens.cols}, {self._tokens.rows})"
         body = [*docstring([about]), *self._body(penalty, block, names, z)]
         formula = (f"# {line}" for text in formulas(penalty.derived) for line in wrapped(text))
-        return ["", *formula, head, *(f"    {line}" for line in body)]
+        return ["", *formula, head, *indented(body)]
 
     def _body(self, penalty: PenaltyProgram, block: BlockProgram | None, names: Names, z: str) -> list[str]:
         """In full precision, whatever surrounds it: what training adds up must not be rounded to eight bits."""

@@ -2,45 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Container, Mapping
 
-from crate_dsl.language.model import Block, Model, Parameter, Word
+from crate_dsl.language.model import Block, Parameter, Word
 from crate_dsl.operators.graph import FIRST, Graph
 from crate_dsl.operators.norms import normalised
 from crate_dsl.operators.program import StepProgram
-from crate_dsl.operators.uses import inputs_of, step_parameters, step_scalars
+from crate_dsl.operators.uses import inputs_of, opens_norm, step_parameters, step_scalars
 from crate_dsl.pytorch.body import Body, Class
 from crate_dsl.pytorch.collected import Collected, collected_matrices
-from crate_dsl.pytorch.comments import docstring, formula, stated_energy, what_it_does
+from crate_dsl.pytorch.comments import formula, stated_energy, what_it_does
+from crate_dsl.pytorch.file import File
 from crate_dsl.pytorch.fitting import estimate_of, fitting_methods
 from crate_dsl.pytorch.folding import Folding
-from crate_dsl.pytorch.names import Constants, Names
+from crate_dsl.pytorch.lines import docstring, indented
+from crate_dsl.pytorch.names import Names
 from crate_dsl.pytorch.parameters import Start, attribute, scalar_attribute, scalar_line
 from crate_dsl.pytorch.spelling import is_linear
 from crate_dsl.pytorch.streaming import advancing
 
-INDENT = "    "
 FIRST_OF_ALL = "The first token of the result, for which all tokens are read."
-
-
-@dataclass(frozen=True)
-class File:
-    """What all parts of a written file share."""
-
-    model: Model
-    names: Names
-    constants: Constants
-    helpers: set[str]
-    gpu: bool = False  # with kernels of Triton, where they are faster
-
-    def counted(self, axis: str, value: str, always: bool = False) -> dict[str, str]:
-        """The tokens' axis with their number in a value, where it may be another one than declared: not in images."""
-        return {axis: f"{value}.shape[1]"} if always or self.model.input.name != "image" else {}
-
-
-def indented(lines: Iterable[str], times: int = 1) -> list[str]:
-    return [INDENT * times + line if line else "" for line in lines]
 
 
 def norm_line(name: str, word: Word, width: str) -> str:
@@ -124,7 +105,7 @@ class StepWriter:
     @property
     def _opened(self) -> bool:
         """Whether the affine part of the norm is folded, so that the forward pass only normalises."""
-        return any(normalised(self._step.derived) in inputs_of(graph) for graph in self._step.graphs)
+        return opens_norm(self._step)
 
     def _as_read(self, z: str) -> tuple[str, str, str]:
         """The tokens as the forward pass reads them: input of its graphs, wanted name, and code."""
@@ -171,12 +152,17 @@ class StepWriter:
         first: list[str],
         norms: Mapping[str, tuple[str, str]] | None = None,
     ) -> list[str]:
-        own = {leaf: text for leaf, text in inputs.items() if leaf in inputs_of(graph)} or inputs
+        own = self._own(graph, inputs)
         first_input = next(iter(inputs.values()))
         counted = self._file.counted(graph.tokens, first_input, always=bool(self._step.fits))
         made = {matrix.number: matrix.call for matrix in self._collected} if graph is self._step.forward else {}
         body = Body(graph, self._class, names, own, counted=counted, norms=norms, made=made)
         return [name, *indented([*first, *body.lines()])]
+
+    @staticmethod
+    def _own(graph: Graph, inputs: dict[str, str]) -> dict[str, str]:
+        """The inputs that a graph reads; all of them where it reads none, for their type and device."""
+        return {leaf: text for leaf, text in inputs.items() if leaf in inputs_of(graph)} or inputs
 
     def _code(self) -> list[str]:
         """The unknown of the energy, from the tokens as read."""
@@ -240,7 +226,7 @@ class StepWriter:
         rows = self._step.derived.raw.rows
         head = f"def advance(self, {z}: Tensor, {memory}: dict) -> Tensor:  # (batch, tokens, {rows})"
         about = '"""For further tokens; the memory is what those before them left, {} at first."""'
-        own = {leaf: text for leaf, text in inputs.items() if leaf in inputs_of(graph)} or inputs
+        own = self._own(graph, inputs)
         return [head, *indented([about, *first, *Body(graph, self._class, names, own, memory=memory).lines()])]
 
     # ---- energy -------------------------------------------------------------------------------------------------

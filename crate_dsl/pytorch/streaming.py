@@ -8,7 +8,7 @@ from crate_dsl.operators.graph import Graph
 from crate_dsl.operators.passes.running_sums import streaming
 from crate_dsl.operators.program import BlockProgram, Program, StepProgram
 from crate_dsl.operators.uses import step_parameters
-from crate_dsl.pytorch.comments import docstring
+from crate_dsl.pytorch.lines import docstring, indented
 
 ABOUT = [
     "Logits, (batch, tokens, vocabulary), after further tokens of a text, (batch, tokens), at least one.",
@@ -52,7 +52,7 @@ def advance_method(program: Program, helpers: set[str], head: str) -> list[str]:
             lines += _layers(next(b for b in program.blocks if b.block.role == stage.role))
     return [
         "def advance(self, text: Tensor, memory: dict, only_last: bool = False) -> Tensor:",
-        *(f"    {line}" if line else "" for line in (*docstring(ABOUT), *lines, LAST, f"return {head}")),
+        *indented([*docstring(ABOUT), *lines, LAST, f"return {head}"]),
     ]
 
 
@@ -87,4 +87,4 @@ def _layers(block: BlockProgram) -> list[str]:
             calls.append(f"z = layer.{label}(z)")
     numbered = any(call.startswith("own") for call in calls)
     loop = f"for number, layer in enumerate(self.{role}):" if numbered else f"for layer in self.{role}:"
-    return [loop, *(f"    {call}" for call in calls)]
+    return [loop, *indented(calls)]

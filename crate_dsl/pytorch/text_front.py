@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from crate_dsl.pytorch.file import File
 from crate_dsl.pytorch.parameters import initialised
 from crate_dsl.pytorch.stem import token_lines
-from crate_dsl.pytorch.steps import File
 
 
 class TextFront:
@@ -20,10 +20,6 @@ class TextFront:
         words = {word.name: word for word in file.model.tokens.words}
         self._position = words["position"].arguments[0] if "position" in words else None
 
-    @property
-    def _d(self) -> str:
-        return self._file.constants.size(self._file.model.tokens.rows)
-
     def constants(self) -> list[str]:
         return []
 
@@ -35,7 +31,7 @@ class TextFront:
 
     def stem(self) -> list[str]:
         word, own = self._file.model.inits.get("embedding"), "self.embedding.weight"
-        lines = [f"self.embedding = nn.Embedding(self.vocabulary, {self._d})"]
+        lines = [f"self.embedding = nn.Embedding(self.vocabulary, {self._file.d})"]
         if word and word.name == "linear":  # as torch initialises its linear maps, which a tied head is
             return [*lines, f"nn.init.kaiming_uniform_({own}, a=5**0.5)"]
         return [*lines, initialised(own, word)] if word else lines
@@ -45,15 +41,15 @@ class TextFront:
         tokens, word = self._file.model.tokens, self._file.model.inits.get("position")
         n = self._file.constants.size(tokens.cols) if self._position else ""
         if self._position == "learned":
-            return token_lines("position", f"1, {n}, {self._d}", word, 1.0)
+            return token_lines("position", f"1, {n}, {self._file.d}", word, 1.0)
         if self._position is None:
             return []
         self._file.helpers.add("sincos_places")
-        place = f"sincos_places({n}, {self._d}).unsqueeze(0)"
+        place = f"sincos_places({n}, {self._file.d}).unsqueeze(0)"
         return [f'self.register_buffer("position", {place}.to(self.embedding.weight))']
 
     def embedded(self) -> str:
-        return f"self.embedding(text)  # (batch, tokens, {self._d})"
+        return f"self.embedding(text)  # (batch, tokens, {self._file.d})"
 
     def masked(self) -> list[str]:
         return [

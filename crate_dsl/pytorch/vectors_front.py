@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from crate_dsl.errors import CompilerBug
+from crate_dsl.pytorch.file import File
 from crate_dsl.pytorch.stem import token_lines
-from crate_dsl.pytorch.steps import File
 
 
 class VectorsFront:
@@ -36,7 +36,7 @@ class VectorsFront:
         tokens, word = self._file.model.tokens, self._file.model.inits.get("position")
         if not self._position:
             return []
-        n, d = self._file.constants.size(tokens.cols), self._file.constants.size(tokens.rows)
+        n, d = self._file.constants.size(tokens.cols), self._file.d
         return token_lines("position", f"1, {n}, {d}", word, 1.0)
 
     def embedded(self) -> str:

@@ -6,11 +6,11 @@ import hashlib
 
 from crate_dsl.language.model import Model
 from crate_dsl.operators.program import Program
-from crate_dsl.pytorch.comments import docstring, escaped
+from crate_dsl.pytorch.file import File
 from crate_dsl.pytorch.helpers import helpers_text
+from crate_dsl.pytorch.lines import docstring, escaped
 from crate_dsl.pytorch.names import Constants, Names, mangle
 from crate_dsl.pytorch.network import NetworkWriter
-from crate_dsl.pytorch.steps import File
 
 IMPORTS = ("import torch", "from torch import Tensor, nn")
 
