@@ -9,7 +9,7 @@ import torch
 from torch.nn import functional as F
 
 from crate_dsl.mathematics.derivation import Piece, Prox
-from crate_dsl.operators.kinds import prox_value
+from crate_dsl.mathematics.evaluate import piecewise_value
 from crate_dsl.pytorch.expressions import Code, scalar_code
 from crate_dsl.pytorch.proximal import proximal_code
 
@@ -54,7 +54,9 @@ def test_value(name: str, learned: bool) -> None:
     def numbers(value: sympy.Expr) -> np.ndarray:
         return np.asarray(float(value.subs({t: threshold})))
 
-    np.testing.assert_allclose(found.numpy(), prox_value(prox, v.numpy(), numbers), atol=1e-7 if learned else 1e-14)
+    np.testing.assert_allclose(
+        found.numpy(), piecewise_value(prox, v.numpy(), numbers), atol=1e-7 if learned else 1e-14
+    )
 
 
 @pytest.mark.parametrize("name", SPELLED)
