@@ -49,7 +49,7 @@ energy shaped(Z: d x N | v: d x 1, A: d x N) = total(row_sums(Z) .* v) + total(A
 energy mixture(Z: d x N | U: K of d x p, s: real) =
     1/s * total(log(sum(k in K) exp(s/2 * column_sums((U[k]' * Z) .^ 2)))) - 1/2 * norm2(Z)
 energy softened(Z: d x N | W: d x m, V: d x m, s: real) = total(log1p(exp(s * W' * Z))) / s
-    + total(log(column_sums(exp(V' * Z))))
+    + total(log(column_sums(exp(V' * Z)))) + total(softplus(W' * Z) .* sigmoid(V' * Z))
 energy mixed(Z: d x N, W: r x d, V: r x d) = total((W * Z) .* (V * Z)) + 1/2 * norm2(W * Z) + trace(Z' * Z)
 """
 BODY = """input image(channels, image, image)

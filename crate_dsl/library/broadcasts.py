@@ -1,4 +1,4 @@
-"""Atoms on rows and columns: columns spread over a matrix, sums and norms along an axis, diagonals; and GELU.
+"""Atoms on rows and columns: columns spread over a matrix, sums and norms along an axis, diagonals; and gates.
 
 Registered beside those of `atoms.py` (by the package itself), under the same tests.
 """
@@ -163,6 +163,37 @@ register(
         latex=r"\Gamma\left({0}\right)",
     )
 )
+
+
+register(
+    Atom(
+        "softplus",
+        1,
+        entrywise,
+        FUNCTIONS["softplus"],
+        "softplus(A): log(1 + exp(a)), entry by entry",
+        pull=lambda forms, adjoint: (hadamard(adjoint, applied("sigmoid", forms[0])),),
+        form=lambda a: applied("softplus", a),
+        latex=r"\operatorname{{softplus}}\left({0}\right)",
+    )
+)
+register(
+    Atom(
+        "sigmoid",
+        1,
+        entrywise,
+        FUNCTIONS["sigmoid"],
+        "sigmoid(A): 1 / (1 + exp(-a)), entry by entry",
+        pull=lambda forms, adjoint: (hadamard(adjoint, _sigmoid_slope(forms[0])),),
+        form=lambda a: applied("sigmoid", a),
+        latex=r"\sigma\left({0}\right)",
+    )
+)
+
+
+def _sigmoid_slope(form: Form) -> Form:
+    """`sigmoid(a) sigmoid(-a)`."""
+    return hadamard(applied("sigmoid", form), applied("sigmoid", -form))
 
 
 def _plus_one(form: Form) -> Form:

@@ -33,6 +33,8 @@ FUNCTION_NOTES = {
     "gelu": "gelu(A): a Phi(a), entry by entry, Phi being the normal distribution",
     "gelu_slope": "gelu_slope(A): the derivative of gelu, entry by entry",
     "gelu_potential": "gelu_potential(A): the antiderivative of gelu, entry by entry",
+    "softplus": "softplus(A): log(1 + exp(a)), entry by entry",
+    "sigmoid": "sigmoid(A): 1 / (1 + exp(-a)), entry by entry",
 }
 MEANINGS = {  # of a matrix, by what it is held to
     "learned": "learned, {0.shape}",

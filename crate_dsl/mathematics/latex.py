@@ -37,7 +37,9 @@ TEMPLATES = {"reciprocal": r"\left({0}\right)^{{\odot -1}}", "hadamard": r"{0} \
              "log1p": r"\log\left(1 + {0}\right)", "root": r"\left({0}\right)^{{\odot 1/2}}",
              "unit_rows": r"\operatorname{{unit}}\left({0}\right)", "gelu": r"\operatorname{{GELU}}\left({0}\right)",
              "gelu_slope": r"\operatorname{{GELU}}'\left({0}\right)",
-             "gelu_potential": r"\Gamma\left({0}\right)"}  # fmt: skip
+             "gelu_potential": r"\Gamma\left({0}\right)",
+             "softplus": r"\operatorname{{softplus}}\left({0}\right)",
+             "sigmoid": r"\sigma\left({0}\right)"}  # fmt: skip
 
 
 # ---- forms ---------------------------------------------------------------------------------------------------------

@@ -61,7 +61,7 @@ def energy_with(atom: str) -> Tree:
             return Apply("norm2", (Apply("exp", (Apply(atom, (Matrix(X),), ("1", "n")),), ("1", "n")),), scalar)
         case "row_sums":
             return Apply("norm2", (Apply(atom, (Apply("exp", (Matrix(X),), X.shape),), ("m", "1")),), scalar)
-        case "exp" | "log" | "reciprocal" | "log1p" | "gelu" | "gelu_potential":
+        case "exp" | "log" | "reciprocal" | "log1p" | "gelu" | "gelu_potential" | "softplus" | "sigmoid":
             return Apply("norm2", (Apply(atom, (Matrix(X),), X.shape),), scalar)
         case _:
             return Apply(atom, (Apply("hadamard", (Matrix(X), Matrix(X)), X.shape),), scalar)
