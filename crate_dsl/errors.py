@@ -70,7 +70,7 @@ class Span:
         line, column = self.source.position(self.start)
         text = self.source.line(line)
         first = max(0, column - 1 - WIDTH // 2) if len(text) > WIDTH else 0
-        text, before = _printable(text[first : first + WIDTH]), column - 1 - first
+        text, before = printable(text[first : first + WIDTH]), column - 1 - first
         width = max(1, min(self.end - self.start, len(text) - before))
         return f"{line:5} | {text}\n      | {' ' * before}{'^' * width}"
 
@@ -87,7 +87,7 @@ def show_what_can_be_shown() -> None:
             stream.reconfigure(errors="replace")
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
     """Tabs and control characters become one blank each: carets stay in place, and no terminal is steered by a file."""
     return "".join(character if character.isprintable() else " " for character in text)
 

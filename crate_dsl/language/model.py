@@ -248,7 +248,7 @@ class Head:
 
 def written(span: Span) -> str:
     """The text of a place on one line, without comments."""
-    lines = (line.partition("#")[0] for line in span.text.splitlines())
+    lines = (line.partition("#")[0] for line in span.text.split("\n"))
     return " ".join(" ".join(lines).split())
 
 

@@ -6,7 +6,7 @@ import re
 import textwrap
 from collections.abc import Iterable, Iterator
 
-from crate_dsl.errors import Span
+from crate_dsl.errors import Span, printable
 from crate_dsl.mathematics import latex, plain
 from crate_dsl.mathematics.derivation import Derivation
 from crate_dsl.mathematics.equations import Equation
@@ -43,11 +43,6 @@ def _text_lines(page: Report) -> Iterator[str]:
     for kind, heading, verdicts in page.summary:
         yield from ("", f"{heading} ({kind}): {len(verdicts) or 'nothing'}")
         yield from _table(list(map(cells, verdicts)))
-
-
-def printable(text: str) -> str:
-    """Free text of users without control characters, which a terminal would obey."""
-    return "".join(c if c.isprintable() else " " for c in text)
 
 
 def _headed(title: str, rule: str) -> tuple[str, str]:

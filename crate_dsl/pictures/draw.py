@@ -15,7 +15,7 @@ from crate_dsl.mathematics.report import BlockReport, Report, report, word
 from crate_dsl.operators.cost import BATCH
 from crate_dsl.operators.program import BlockProgram, Program
 from crate_dsl.operators.summary import Row, Summary, summary
-from crate_dsl.pictures.drawing import Arrow, Box, Drawing, Frame, Node, Tag, Text
+from crate_dsl.pictures.drawing import Arrow, Box, Drawing, Frame, Node, Tag, Text, boxes_of
 from crate_dsl.pictures.sizes import amount, input_size, operations, output_size, pooled_size, times, tokens_size
 from crate_dsl.pictures.step import step_arrows, step_box
 
@@ -70,7 +70,7 @@ def _notes(page: Report, table: Summary) -> Iterator[str]:
 
 def _legend(items: list[Box | Frame]) -> Iterator[Tag]:
     """The kinds of tags that occur, each explained by its own look."""
-    used = {tag.kind for item in items for tag in (*item.tags, *(t for box in _boxes([item]) for t in box.tags))}
+    used = {tag.kind for item in (*items, *boxes_of(items)) for tag in item.tags}
     yield from (Tag(kind, kind, meaning) for kind, meaning in MEANINGS.items() if kind in used)
 
 
@@ -79,10 +79,6 @@ def _footnotes(table: Summary) -> Iterator[str]:
         "Sizes along the flow are tokens × features of one input; formulas hold tokens as columns. "
         f"FLOP of one input in a forward pass over {table.batch}."
     )
-
-
-def _boxes(items: list[Box | Frame]) -> list[Box]:
-    return [box for item in items for box in (item.boxes if isinstance(item, Frame) else (item,))]
 
 
 def _cost(rows: list[Row]) -> tuple[Text, ...]:
@@ -165,7 +161,7 @@ def _unique(tags: tuple[Tag, ...]) -> tuple[Tag, ...]:
 def _arrows(program: Program, items: list[Box | Frame]) -> Iterator[Arrow]:
     """From box to box with the size of what flows, inside every box from node to node, and around the operators."""
     model = program.derivation.model
-    boxes, more = _boxes(items), 0
+    boxes, more = list(boxes_of(items)), 0
     for before, box in zip([None, *boxes], boxes, strict=False):
         if before is not None:
             more += before.kind == "attention"  # the class token

@@ -6,7 +6,7 @@ Formulas are pieces of LaTeX as `mathematics/latex.py` prints them, which a writ
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 
@@ -66,6 +66,12 @@ class Frame:
     boxes: tuple[Box, ...]
 
 
+def boxes_of(items: Iterable[Box | Frame]) -> Iterator[Box]:
+    """All boxes, those inside frames included."""
+    for item in items:
+        yield from item.boxes if isinstance(item, Frame) else (item,)
+
+
 @dataclass(frozen=True)
 class Arrow:
     """From node to node; `kind` is "flow", "skip" (around an operator) or "training" (what only training computes)."""
@@ -90,8 +96,7 @@ class Drawing:
 
     @property
     def boxes(self) -> Iterator[Box]:
-        for item in self.items:
-            yield from item.boxes if isinstance(item, Frame) else (item,)
+        return boxes_of(self.items)
 
     @property
     def nodes(self) -> Iterator[Node]:

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from itertools import groupby
 
+from crate_dsl.errors import printable
 from crate_dsl.mathematics.latex_names import GREEK
 
 THIN = "\u2009"  # between the factors of a product
@@ -55,7 +56,7 @@ Runs = tuple[Run, ...]
 
 def words(text: str) -> Runs:
     """Plain text; control characters, which no picture can show, become blanks."""
-    return (Run("".join(c if c.isprintable() else " " for c in text)),)
+    return (Run(printable(text)),)
 
 
 def formula(latex: str) -> Runs:

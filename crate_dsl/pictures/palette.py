@@ -5,7 +5,7 @@ Nothing is said by colour alone: a verb stands in its pill, a kind of tag has it
 
 from __future__ import annotations
 
-ORANGE, SKY, GREEN, BLUE, VERMILLION, PURPLE = "#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00", "#CC79A7"
+SKY, GREEN, BLUE, VERMILLION, PURPLE = "#56B4E9", "#009E73", "#0072B2", "#D55E00", "#CC79A7"
 INK, SOFT, LINE, PAPER, PANEL = "#1A1A1A", "#595959", "#8C8C8C", "#FFFFFF", "#F6F7F9"
 VERBS = {
     "compress": BLUE, "descend": BLUE, "sparsify": GREEN, "prox": GREEN, "denoise": VERMILLION, "ascend": VERMILLION,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from crate_dsl.language.model import Model, Step
+from crate_dsl.language.model import Model, Step, written
 from crate_dsl.mathematics import latex
 from crate_dsl.mathematics.derivation import APPROXIMATION, CHOICE, EXACT, DerivedStep
 from crate_dsl.mathematics.equations import Equation
@@ -88,8 +88,7 @@ def _tag_words(line: Line, step: Step) -> str:
     """A rule at a site as it is written in the spec, with its arguments; anything else in words where they are few."""
     for site in step.sites:
         if line.rule == f"{site.site} ~ {site.rule}":
-            written = site.span.text.partition("#")[0]
-            return " ".join(written.split())
+            return written(site.span)
     return line.why if "~" not in line.rule and len(line.why) <= LONGEST_TAG else line.rule
 
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import sympy
 
+from crate_dsl.language.model import written
 from crate_dsl.library.form import Form, Inverse, leaves
 from crate_dsl.mathematics import plain
 from crate_dsl.mathematics.derivation import APPROXIMATION, Assignment, DerivedStep, Prox
@@ -26,9 +27,7 @@ def stated_energy(step: DerivedStep) -> list[str]:
         return []
     variables, given = (", ".join(f"{a.name}: {a.shape}" for a in side) for side in (energy.variables, energy.given))
     head = f"{energy.name}({variables} | {given})" if given else f"{energy.name}({variables})"
-    span = energy.body.span
-    body = " ".join(line.partition("#")[0] for line in span.text.split("\n"))
-    return wrapped(escaped(f"{head} = {body}"))
+    return wrapped(escaped(f"{head} = {written(energy.body.span)}"))
 
 
 def what_it_does(step: DerivedStep) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterable
 
+from crate_dsl.errors import printable
+
 INDENT = "    "
 WIDTH = 112
 
@@ -18,8 +20,7 @@ def escaped(text: str) -> str:
 
     A null character would not even be read back, one that turns the writing direction would hide what stands there.
     """
-    visible = "".join(character if character.isprintable() else " " for character in text)
-    plain_text = " ".join(visible.split()).replace("\\", "\\\\").replace('"""', '\\"\\"\\"')
+    plain_text = " ".join(printable(text).split()).replace("\\", "\\\\").replace('"""', '\\"\\"\\"')
     return plain_text[:-1] + '\\"' if plain_text.endswith('"') else plain_text
 
 

@@ -44,6 +44,12 @@ def test_terms_with_signs_and_places() -> None:
     assert found.text == "cross_entropy - lambda / 2 * rate(Z, U) + any_name(Z) + any_name(Z) in encoder"
 
 
+def test_a_comment_ends_where_its_line_does() -> None:
+    """A separator of lines elsewhere, U+2028, is one of its characters."""
+    found = loss_of("loss cross_entropy +  # a\u2028remark\n    any_name(Z)\n")
+    assert found.text == "cross_entropy + any_name(Z)"
+
+
 def test_an_energy_of_the_loss_alone_is_used() -> None:
     warnings = model("loss cross_entropy + any_name(Z)\n").warnings
     assert 'energy "any_name" is not used' not in " ".join(map(str, warnings))

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from crate_dsl.errors import printable
 from crate_dsl.pictures import palette
 from crate_dsl.pictures.drawing import Drawing
-from crate_dsl.pictures.notation import words
 from crate_dsl.pictures.outline import Entry, Group, numbered, outline
 
 SUFFIXES = (".dot", ".gv")
@@ -55,7 +55,7 @@ def _part(part: Group | Entry, names: dict[str, str], depth: int) -> Iterator[st
 
 def quoted(text: str) -> str:
     """A string of DOT: quotes and backslashes escaped, and the ampersand, which would start an entity."""
-    text = "".join(run.text for run in words(text))
+    text = printable(text)
     escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("&", "&amp;")
     return f'"{escaped}"'
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from crate_dsl.errors import printable
 from crate_dsl.pictures import palette
 from crate_dsl.pictures.drawing import Drawing
-from crate_dsl.pictures.notation import words
 from crate_dsl.pictures.outline import Entry, Group, numbered, outline
 
 SUFFIXES = (".mmd", ".mermaid")
@@ -60,7 +60,7 @@ def _label(lines: tuple[str, ...]) -> str:
 
 def quoted(text: str) -> str:
     """Text between quotes: letters, digits and harmless signs as they are, everything else by its number."""
-    text = "".join(run.text for run in words(text))
+    text = printable(text)
     start = LEADING.match(text)
     escaped = "".join(c if PLAIN.match(c) or ord(c) > 127 else f"#{ord(c)};" for c in text)
     if start is None:
@@ -70,7 +70,7 @@ def quoted(text: str) -> str:
 
 def bare(text: str) -> str:
     """Text outside of quotes, on one line: what is not harmless becomes a blank."""
-    text = "".join(run.text for run in words(text))
+    text = printable(text)
     return " ".join("".join(c if PLAIN.match(c) else " " for c in text).split()) or "network"
 
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 import math
 from html import escape
 
+from crate_dsl.errors import printable
 from crate_dsl.pictures import palette
 from crate_dsl.pictures.drawing import Drawing
 from crate_dsl.pictures.layout import layout
 from crate_dsl.pictures.measure import SCRIPT
-from crate_dsl.pictures.notation import Run, words
+from crate_dsl.pictures.notation import Run
 from crate_dsl.pictures.scene import Disc, Label, Path, Rectangle, Shape
 from crate_dsl.pictures.typeset import whole
 
@@ -48,7 +49,7 @@ def description(drawing: Drawing) -> str:
 
 def _text(text: str) -> str:
     """Escaped, without characters that XML cannot hold."""
-    return escape("".join(run.text for run in words(text)), quote=True)
+    return escape(printable(text), quote=True)
 
 
 def _number(value: float) -> str:
