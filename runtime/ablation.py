@@ -18,8 +18,9 @@ from runtime.ablating import plots, results
 from runtime.ablating.overlap import bounds, every_mask, grid_of, overlaps, require_masks
 from runtime.ablating.results import Ablation, Gained, Row
 from runtime.baselines.hybrid import COMBINATIONS, Hybrid, LayerSizes, Operators, require_same
+from runtime.command import Parser, run
 from runtime.data.source import Splits
-from runtime.errors import Parser, Stopped, UserError, run
+from runtime.errors import Stopped, UserError
 from runtime.explore import seeds_of
 from runtime.network import Compiled, parameter_count
 from runtime.recipe import recipes

@@ -13,8 +13,9 @@ from torch import nn
 
 import crate_dsl
 from runtime.baselines.vit import VisionTransformer
+from runtime.command import Parser, run
 from runtime.data.source import Splits
-from runtime.errors import Parser, UserError, run
+from runtime.errors import UserError
 from runtime.network import Compiled, kind_of, parameter_count
 from runtime.probing.features import reading
 from runtime.probing.protocol import probe, require_classes

@@ -16,7 +16,8 @@ from statistics import median
 
 from rich.table import Table
 
-from runtime.errors import Parser, UserError, run
+from runtime.command import Parser, run
+from runtime.errors import UserError
 from runtime.storage.log import console
 
 SPECS = Path("specs")

@@ -7,7 +7,6 @@ python -m runtime.convert RUN|WEIGHTS.safetensors --to-official -o OFFICIAL.pth
 from __future__ import annotations
 
 import argparse
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -15,7 +14,8 @@ from torch import Tensor
 
 import crate_dsl
 import runtime
-from runtime.errors import Parser, UserError, run
+from runtime.command import Parser, run, settings
+from runtime.errors import UserError
 from runtime.network import Compiled, compile_network, parameter_count
 from runtime.storage import checkpoint
 from runtime.storage.run_folder import origin
@@ -30,30 +30,6 @@ from runtime.weights.sizes import choice_for, sizes_in
 from runtime.weights.tensors import shape_text
 
 SPECS = Path(runtime.__file__).parents[1] / "specs"
-
-
-def settings(words: Sequence[str]) -> dict[str, int | float]:
-    """Sizes and reals of `--set name=value`."""
-    values = {}
-    for word in words:
-        name, sign, text = word.partition("=")
-        value = number(text) if sign else None
-        if value is None:
-            hint = f"; a preset is chosen by --preset {text}" if name == "preset" else ""
-            raise UserError(f'--set: "{word}" is not of the form name=number{hint}')
-        values[name.removeprefix("sizes.")] = value  # as recipes write it
-    return values
-
-
-def number(text: str) -> int | float | None:
-    """What a text says, None where it is no finite number."""
-    for kind in (int, float):
-        try:
-            value = kind(text)
-        except ValueError:
-            continue
-        return value if math.isfinite(value) else None
-    return None
 
 
 def main(arguments: Sequence[str]) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from runtime.errors import Parser, run
+from runtime.command import Parser, run
 from runtime.scoring.measure import pick_device
 from runtime.scoring.report import report
 from runtime.storage.run_folder import RunFolder

@@ -12,7 +12,8 @@ from pathlib import Path
 from rich.table import Table
 
 import crate_dsl
-from runtime.errors import Parser, Stopped, UserError, run
+from runtime.command import Parser, run
+from runtime.errors import Stopped, UserError
 from runtime.network import kind_of
 from runtime.recipe import recipes
 from runtime.recipe.compiling import blaming_the_recipe

@@ -14,7 +14,8 @@ from pathlib import Path
 
 from torch import nn
 
-from runtime.errors import Parser, UserError, run
+from runtime.command import Parser, run
+from runtime.errors import UserError
 from runtime.exporting.huggingface import write_folder
 from runtime.exporting.program import onnx_bytes, torch_bytes
 from runtime.network import built

@@ -13,7 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from runtime import train
-from runtime.errors import Parser, UserError, run
+from runtime.command import Parser, run
+from runtime.errors import UserError
 from runtime.storage.trained import add_arguments, weights_file
 
 

@@ -17,10 +17,10 @@ from rich.table import Table
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from runtime.convert import settings
+from runtime.command import Parser, run, settings
 from runtime.data.digits import Digits
 from runtime.data.source import Images
-from runtime.errors import Parser, UserError, run
+from runtime.errors import UserError
 from runtime.images.pictures import save
 from runtime.network import Compiled, Shape, compile_network
 from runtime.scoring.neighbours import Neighbours

@@ -17,7 +17,8 @@ import yaml
 from pydantic import TypeAdapter
 
 from crate_dsl import Compilation, compile_spec
-from runtime.errors import Parser, UserError, run
+from runtime.command import Parser, run
+from runtime.errors import UserError
 from runtime.registry import Strict
 
 SPECS = Path("specs")

@@ -18,8 +18,9 @@ from PIL import Image
 from rich.progress import track
 
 from runtime import seeds
+from runtime.command import Parser, run
 from runtime.data.photographs import Photograph, pixels
-from runtime.errors import Parser, UserError, run
+from runtime.errors import UserError
 from runtime.storage.log import console
 
 PARTS = {"train": (0.0, 0.6), "val": (0.65, 1.0)}  # of the photograph's width

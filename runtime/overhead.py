@@ -18,7 +18,8 @@ from rich.table import Table
 
 from runtime import seeds
 from runtime.bench.race import synchronise
-from runtime.errors import Parser, UserError, run
+from runtime.command import Parser, run
+from runtime.errors import UserError
 from runtime.parallel import World
 from runtime.storage.log import Log, console
 from runtime.storage.run_folder import create

@@ -13,7 +13,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from runtime.errors import Parser, UserError, run
+from runtime.command import Parser, run
+from runtime.errors import UserError
 from runtime.predicting import classes, images
 from runtime.predicting.reading import batch_of
 from runtime.recipe.schema import Recipe

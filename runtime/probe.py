@@ -13,7 +13,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from runtime.errors import Parser, run
+from runtime.command import Parser, run
 from runtime.probing.features import POOLS, reading
 from runtime.probing.protocol import probe, require_classes, show
 from runtime.scoring.measure import pick_device

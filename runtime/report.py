@@ -14,8 +14,9 @@ from pathlib import Path
 from rich.markup import escape
 from rich.progress import Progress
 
-from runtime.convert import settings
-from runtime.errors import Parser, UserError, known, run
+from crate_dsl.errors import known
+from runtime.command import Parser, run, settings
+from runtime.errors import UserError
 from runtime.instruments.catalogue import INSTRUMENTS
 from runtime.instruments.naming import Asked, Named, named, require_masks, subject_named
 from runtime.instruments.overview import FIGURES

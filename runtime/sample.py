@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from runtime import seeds
-from runtime.errors import Parser, UserError, run
+from runtime.command import Parser, run
+from runtime.errors import UserError
 from runtime.scoring.measure import pick_device
 from runtime.storage.trained import Trained, add_arguments, network_of, recipe_of
 from runtime.tasks.task import wide

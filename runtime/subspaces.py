@@ -20,8 +20,8 @@ from torch import Tensor, nn
 
 import crate_dsl
 from runtime import seeds
-from runtime.convert import settings
-from runtime.errors import Parser, UserError, run
+from runtime.command import Parser, run, settings
+from runtime.errors import UserError
 from runtime.images.pictures import save
 from runtime.images.scale import logarithmic
 from runtime.storage.log import console

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from runtime import parallel
-from runtime.errors import Parser, UserError, run
+from runtime.command import Parser, run
+from runtime.errors import UserError
 from runtime.parallel import World
 from runtime.recipe.compiling import compile_recipe
 from runtime.scoring.report import report

@@ -15,8 +15,8 @@ from runtime.bench.forms import FORMS
 from runtime.bench.measure import DTYPES, measure
 from runtime.bench.progress import Bar
 from runtime.bench.workload import workload
-from runtime.convert import settings
-from runtime.errors import Parser, UserError, run
+from runtime.command import Parser, run, settings
+from runtime.errors import UserError
 from runtime.scoring.measure import pick_device
 from runtime.storage.log import console
 from runtime.storage.run_folder import unused

@@ -11,8 +11,9 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
+from crate_dsl.errors import known
 from runtime.data.source import Images
-from runtime.errors import UserError, known
+from runtime.errors import UserError
 from runtime.scoring.measure import autocast
 from runtime.tasks.task import wide
 from runtime.training.sampler import in_order

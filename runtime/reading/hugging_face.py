@@ -11,8 +11,9 @@ from typing import Any
 
 from pydantic import Field, ValidationInfo, field_validator
 
+from crate_dsl.errors import known
 from runtime import seeds
-from runtime.errors import UserError, known
+from runtime.errors import UserError
 from runtime.registry import Strict, absolute
 
 READ_AT_ONCE = 32  # rows of a stream

@@ -9,7 +9,8 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from runtime.errors import UserError, known
+from crate_dsl.errors import known
+from runtime.errors import UserError
 from runtime.images.augmentation import Augmentation
 from runtime.recipe import plain_yaml
 from runtime.recipe.schedule import Schedule

@@ -17,8 +17,9 @@ from torch import Tensor
 
 from crate_dsl import Compilation, CrateError
 from crate_dsl.errors import Source
+from runtime.command import Parser
 from runtime.data.source import Splits
-from runtime.errors import Misfit, Parser, UserError
+from runtime.errors import Misfit, UserError
 from runtime.network import Compiled, built, written_class
 from runtime.recipe import recipes
 from runtime.recipe.schema import Recipe

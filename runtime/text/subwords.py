@@ -11,7 +11,8 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import Tensor
 
-from runtime.errors import UserError, known
+from crate_dsl.errors import known
+from runtime.errors import UserError
 from runtime.storage import untrusted
 
 END_OF_TEXT = "<|endoftext|>"  # as GPT-2 calls it

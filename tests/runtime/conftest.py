@@ -9,7 +9,8 @@ from types import ModuleType
 
 import pytest
 
-from runtime import errors, train
+from runtime import train
+from runtime.command import run
 from runtime.network import compile_network
 from runtime.storage import checkpoint
 from runtime.storage.run_folder import origin
@@ -68,7 +69,7 @@ def status(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
     def leave(command: ModuleType, *words: object) -> int:
         monkeypatch.setattr(sys, "argv", [command.__name__, *map(str, words)])
         with pytest.raises(SystemExit) as left:
-            errors.run(command.main)
+            run(command.main)
         return left.value.code
 
     return leave

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import crate_dsl
-from runtime import convert
+from runtime import command, convert
 from runtime.data.source import Batch
 from runtime.errors import UserError
 from runtime.recipe.schema import TASKS
@@ -141,7 +141,7 @@ def test_files_that_are_no_weights(content: object, complaint: str, tmp_path: Pa
 
 
 def test_settings_are_numbers() -> None:
-    assert convert.settings(["d=32", "lambda=0.5", "sigma=1e-3"]) == {"d": 32, "lambda": 0.5, "sigma": 1e-3}
+    assert command.settings(["d=32", "lambda=0.5", "sigma=1e-3"]) == {"d": 32, "lambda": 0.5, "sigma": 1e-3}
     for wrong in ("d", "d=", "d=many", "d=true", "d=[1]", "d=[", "d=1e-", "d=nan"):
         with pytest.raises(UserError, match="not of the form name=number"):
-            convert.settings([wrong])
+            command.settings([wrong])

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from runtime.errors import run
+from runtime.command import run
 
 SECONDS = 20
 HELD = 400 * 2**20  # bytes beyond what the process held when it started
