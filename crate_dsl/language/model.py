@@ -6,6 +6,7 @@ equal.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -315,6 +316,10 @@ class Model:
     sources: tuple[Source, ...]
     loss: Loss | None = None
     depth: Word | None = None  # of stochastic depth: the rule over the layers, with its rate
+
+    @property
+    def sha256(self) -> str:
+        return hashlib.sha256(self.text.encode()).hexdigest()
 
     @property
     def example(self) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 
 from crate_dsl.language.model import Block, ClassAttention, Model, NormStage
@@ -192,9 +191,8 @@ class NetworkWriter:
         """What a user of the network may ask it."""
         task = task_of(self._model)
         classes = self._model.head.word.arguments[0] if task == "classify" else None
-        sha = hashlib.sha256(self._model.text.encode()).hexdigest()
         return [
-            f'spec_sha256 = "{sha}"',
+            f'spec_sha256 = "{self._model.sha256}"',
             f'task = "{task}"',
             f'input = "{self._model.input.name}"',
             *self._front.facts(),

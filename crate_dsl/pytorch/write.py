@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-
 from crate_dsl.language.model import Model
 from crate_dsl.operators.program import Program
 from crate_dsl.pytorch.file import File
@@ -44,9 +42,8 @@ def class_name(model: Model) -> str:
 
 def _banner(program: Program, version: str) -> list[str]:
     model = program.derivation.model
-    sha = hashlib.sha256(model.text.encode()).hexdigest()
     lines = [f"{model.name}: {escaped(model.description)}" if model.description else model.name, ""]
-    lines += [f"Written by crate-compile {version} from {escaped(model.source.name)} (sha256 {sha[:16]}...)."]
+    lines += [f"Written by crate-compile {version} from {escaped(model.source.name)} (sha256 {model.sha256[:16]}...)."]
     if model.sources[1:]:
         lines.append(f"Energies from {', '.join(escaped(source.name) for source in model.sources[1:])}.")
     if model.preset:

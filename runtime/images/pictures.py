@@ -20,12 +20,17 @@ def sheet(columns: Mapping[str, Tensor], path: Path) -> Path:
     """One row per image, one labelled column per kind; images (count, channels, height, width) in [0, 1]."""
     count = len(next(iter(columns.values())))
     figure = Figure(figsize=(1.9 * len(columns), 1.5 * count + 0.9), layout="constrained")
-    axes = figure.subplots(count, len(columns), squeeze=False)
+    draw_images(figure, columns)
+    return save(figure, path)
+
+
+def draw_images(figure: Figure, columns: Mapping[str, Tensor]) -> None:
+    """A row of the figure for each image, a labelled column for each kind."""
+    axes = figure.subplots(len(next(iter(columns.values()))), len(columns), squeeze=False)
     for column, (label, images) in enumerate(columns.items()):
         axes[0][column].set_title(label, fontsize=8)
         for row, image in enumerate(images):
             draw_image(axes[row][column], image)
-    return save(figure, path)
 
 
 def draw_image(axis: Any, image: Tensor) -> None:

@@ -58,15 +58,15 @@ def iou(found: Tensor, masks: Tensor) -> Tensor:
     return both / either.clamp(min=1)
 
 
-def coarse_ious(maps: Tensor, masks: Tensor, share: float = SHARE) -> Tensor:
+def coarse_ious(maps: Tensor, masks: Tensor) -> Tensor:
     """(batch, heads): every head's binarised map (batch, heads, rows, columns) beside masks (batch, height, width)."""
-    found = resized(top_mass(maps, share), tuple(masks.shape[-2:]))
+    found = resized(top_mass(maps), tuple(masks.shape[-2:]))
     return iou(found, masks.unsqueeze(1))
 
 
-def coarse_iou(maps: Tensor, masks: Tensor, share: float = SHARE) -> Tensor:
+def coarse_iou(maps: Tensor, masks: Tensor) -> Tensor:
     """(batch,): that of the best head of every image, which is what the paper averages to its coarse mIoU."""
-    return coarse_ious(maps, masks, share).amax(dim=1)
+    return coarse_ious(maps, masks).amax(dim=1)
 
 
 def centred_box(share: float, shape: tuple[int, int]) -> Tensor:
@@ -114,12 +114,10 @@ def affinity(projections: np.ndarray) -> np.ndarray:
     return units @ units.T
 
 
-def mask_cut(
-    similarity: np.ndarray, grid: tuple[int, int], objects: int = OBJECTS, tau: float = TAU
-) -> list[np.ndarray]:
+def mask_cut(similarity: np.ndarray, grid: tuple[int, int], objects: int = OBJECTS) -> list[np.ndarray]:
     """Boolean masks (rows, columns) of at most `objects` objects, each cut out of what the ones before left.
 
-    Links are affinities above `tau`. The second generalised eigenvector of (D - W) x = lambda D x is cut at its mean;
+    Links are affinities above `TAU`. The second generalised eigenvector of (D - W) x = lambda D x is cut at its mean;
     the object is the side with the entry of largest modulus, or the other where that one holds most corners of the
     image, and of it the connected part with that entry. What has been found loses its links, and later objects of at
     most a hundredth of the image are none, as in CutLER's code. There the side also depends on the sign that the
@@ -129,7 +127,7 @@ def mask_cut(
     painted = np.zeros(len(similarity), dtype=bool)
     for _ in range(objects):
         free = np.where(painted[:, None] | painted[None, :], 0.0, similarity)
-        vector = second_eigenvector(np.where(free > tau, LINKED, APART))
+        vector = second_eigenvector(np.where(free > TAU, LINKED, APART))
         mask = one_object(vector, painted, grid)
         if not mask.any() or (found and mask.mean() <= LEAST):
             break

@@ -25,6 +25,7 @@ from runtime.recipe import recipes
 from runtime.recipe.schema import Recipe
 from runtime.storage import checkpoint, untrusted
 from runtime.storage.run_folder import RunFolder, recipe_in
+from runtime.weights.tensors import shape_text
 
 SPEC = "spec.crate"  # what a kept spec is called, in a run's folder and in messages
 LISTED = 12  # names in a message
@@ -157,10 +158,6 @@ def require_fit(file: Path, compilation: Compilation, weights: Mapping[str, Tens
         more = [f"and {len(problems) - LISTED} more"] if len(problems) > LISTED else []
         lines = "\n  ".join([*problems[:LISTED], *more])
         raise UserError(f"{file}: these weights belong to another network than its spec states:\n  {lines}")
-
-
-def shape_text(shape: Sequence[int]) -> str:
-    return " x ".join(map(str, shape)) or "scalar"
 
 
 def splits_of(trained: Trained, recipe: Recipe) -> Splits:

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from runtime.errors import UserError
 from runtime.storage.log import console
-from runtime.storage.trained import LISTED, shape_text
+from runtime.storage.trained import LISTED
 from runtime.weights.positions import Grid, interpolated
+from runtime.weights.tensors import shape_text
 
 Fate = Literal["taken", "interpolated", "of the spec", "re-initialised", "left over"]
 HEAD = "head."

@@ -104,7 +104,7 @@ class Results:
 
 
 def quantity(count: int) -> str:
-    """`5.32 M`, as the compiler's summary writes it."""
+    """`5.32 M`: two decimals of the largest unit up to G that it reaches."""
     for unit, size in (("G", 10**9), ("M", 10**6), ("k", 10**3)):
         if count >= size:
             return f"{count / size:.2f} {unit}"

@@ -153,7 +153,7 @@ class _Columns:
 
     # ---- entry by entry, and down a column ------------------------------------------------------------------------
 
-    def _of_columns(self, operator: Operator, rows: str | None = None) -> int | None:
+    def _of_columns(self, operator: Operator) -> int | None:
         """The same operator on the sequences of its inputs, where a column of it needs no other columns."""
         if counts_tokens(operator, self.tokens):
             return None

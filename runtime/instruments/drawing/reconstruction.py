@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from runtime.images.palette import COLOURS, MARKERS
-from runtime.images.pictures import draw_image
+from runtime.images.pictures import draw_images
 from runtime.instruments.drawing.charts import DASHES, WIDTH, finish, logarithmic
 
 
@@ -21,11 +21,7 @@ def grid(columns: Mapping[str, Tensor]) -> Figure:
     lines = max(label.count("\n") for label in columns) + 1
     figure = Figure(figsize=(side * len(columns), side * count + 0.16 * lines + 0.1), layout="constrained")
     figure.get_layout_engine().set(w_pad=0.01, h_pad=0.02, wspace=0, hspace=0)
-    axes = figure.subplots(count, len(columns), squeeze=False)
-    for column, (label, images) in enumerate(columns.items()):
-        axes[0][column].set_title(label, fontsize=8)
-        for row, image in enumerate(images):
-            draw_image(axes[row][column], image)
+    draw_images(figure, columns)
     return figure
 
 
