@@ -12,7 +12,7 @@ from torch import nn
 
 from crate_dsl import Compilation
 from crate_dsl.language.model import ClassAttention
-from crate_dsl.operators.cost import operator_cost
+from crate_dsl.operators.cost import copies_of, operator_cost
 from crate_dsl.operators.graph import Graph, Operator, Type
 from crate_dsl.operators.kinds import SOFTMAX_FLOPS
 from crate_dsl.operators.summary import WAVES, convolution_sizes
@@ -103,8 +103,8 @@ def of_graph(graph: Graph, batch: int) -> Iterator[tuple[ProductShape, int]]:
         elif operator.kind == "attention":
             yield of_attention(graph, types, flops, batch)
         elif operator.kind in SOLVES:
-            size = graph.size(operator.type.rows)
-            yield ProductShape(copies(graph, operator.type, batch), graph.size(operator.type.cols), size, size), flops
+            size, columns = graph.size(operator.type.rows), graph.size(operator.type.cols)
+            yield ProductShape(copies_of(graph, operator.type, batch), columns, size, size), flops
 
 
 def of_matrices(graph: Graph, operator: Operator, types: Sequence[Type], batch: int) -> ProductShape:
@@ -112,7 +112,7 @@ def of_matrices(graph: Graph, operator: Operator, types: Sequence[Type], batch: 
     left, right = types[0], types[1]
     rows, inner, columns = graph.size(left.rows), graph.size(left.cols), graph.size(right.cols)
     if left.batch and right.batch:
-        return ProductShape(copies(graph, operator.type, batch), rows, inner, columns)
+        return ProductShape(copies_of(graph, operator.type, batch), rows, inner, columns)
     heads = graph.size(left.family or right.family) if left.family or right.family else 1
     over, under = (1, heads) if operator.kind == "merged" else (heads, 1)
     if right.batch:  # tokens are columns: W X
@@ -125,12 +125,8 @@ def of_attention(graph: Graph, types: Sequence[Type], flops: int, batch: int) ->
     value, key, query = types
     width = 2 * (graph.size(key.rows) + graph.size(value.rows))
     tokens = graph.size(query.cols)
-    shape = ProductShape(copies(graph, value, batch), tokens, graph.size(key.rows), graph.size(key.cols))
+    shape = ProductShape(copies_of(graph, value, batch), tokens, graph.size(key.rows), graph.size(key.cols))
     return shape, flops * width // (width + SOFTMAX_FLOPS)
-
-
-def copies(graph: Graph, kind: Type, batch: int) -> int:
-    return (batch if kind.batch else 1) * (graph.size(kind.family) if kind.family else 1)
 
 
 def training_flops(compilation: Compilation, network: nn.Module, batch: int) -> int:

@@ -19,6 +19,8 @@ from rich.table import Table
 from torch import Tensor, nn
 
 import crate_dsl
+from crate_dsl.language.model import axis_size
+from crate_dsl.library.scalars import base_name
 from runtime import seeds
 from runtime.command import Parser, run, settings
 from runtime.errors import UserError
@@ -84,7 +86,7 @@ def families_of(compilation: crate_dsl.Compilation) -> tuple[int, int, int]:
         wanted = "vectors in, tokens out, and layers of one step with one family of subspaces (specs/aot.crate)"
         raise UserError(f"{compilation.source.name}: this needs another network: {wanted}")
     shape = families[0]
-    return tuple(int(axis) if axis.isdigit() else block.sizes[axis] for axis in (shape.family, shape.rows, shape.cols))
+    return tuple(axis_size(axis, block.sizes) for axis in (shape.family, shape.rows, shape.cols))
 
 
 def growth_of(compilation: crate_dsl.Compilation) -> float | None:
@@ -103,7 +105,7 @@ def number(value: object, compilation: crate_dsl.Compilation) -> float:
     model = compilation.model
     learned = {s.name: s.start for s in (*model.scalars, *(s for block in model.blocks for s in block.scalars))}
     known: Mapping[str, object] = {**model.sizes, **model.reals, **learned}
-    return float(value.xreplace({s: float(known[s.name.partition("[")[0]]) for s in value.free_symbols}))
+    return float(value.xreplace({s: float(known[base_name(s)]) for s in value.free_symbols}))
 
 
 def measure(compilation: crate_dsl.Compilation, network: nn.Module, noise: float, draws: int, seed: int) -> Outcome:

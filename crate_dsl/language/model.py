@@ -18,6 +18,11 @@ from crate_dsl.language.syntax import Expression
 ONE = "1"  # the axis of a scalar, of a column vector's width
 
 
+def axis_size(axis: str, sizes: Mapping[str, int]) -> int:
+    """The length of an axis: an axis without a name is called by its number, as `ONE` is."""
+    return int(axis) if axis.isdigit() else sizes[axis]
+
+
 @dataclass(frozen=True)
 class Shape:
     """`rows x cols`, or `family of rows x cols`; a scalar is 1 x 1."""

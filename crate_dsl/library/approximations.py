@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import sympy
 
-from crate_dsl.language.model import ONE, Held, Shape
+from crate_dsl.language.model import ONE, Held, Shape, axis_size
 from crate_dsl.library.form import Form, Inverse, Leaf, Word, indices, multiply
 from crate_dsl.library.frozen import MOST_NAMES, frozen
 from crate_dsl.library.grams import both_ways, columnwise, replacing, rescaled, thresholded
@@ -303,9 +303,7 @@ def _require_square(shape: Shape, context: Context) -> None:
     """Raises Refusal where the members beside each other make no square matrix."""
     if shape.family is None:
         raise Refusal("it needs a family of matrices, which stand beside each other")
-    members, rows, cols = (
-        context.sizes[a] if not a.isdigit() else int(a) for a in (shape.family, shape.rows, shape.cols)
-    )
+    members, rows, cols = (axis_size(axis, context.sizes) for axis in (shape.family, shape.rows, shape.cols))
     if members * cols != rows:
         needed = f"{shape.family} {shape.cols} = {shape.rows}"
         raise Refusal(

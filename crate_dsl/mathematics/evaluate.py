@@ -10,6 +10,7 @@ import sympy
 
 import crate_dsl.library.arrays as np
 from crate_dsl.errors import CompilerBug
+from crate_dsl.language.model import axis_size
 from crate_dsl.library.atoms import ATOMS
 from crate_dsl.library.form import Diagonal, Factor, Form, Function, Inverse, Leaf, Word, leaves
 from crate_dsl.library.functions import FUNCTIONS
@@ -34,7 +35,7 @@ class Point:
         return replace(self, members={**self.members, index: member})
 
     def size(self, axis: str) -> int:
-        return int(axis) if axis.isdigit() else self.sizes[axis]
+        return axis_size(axis, self.sizes)
 
 
 def scalar_value(value: sympy.Expr, point: Point) -> float:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import crate_dsl.library.arrays as np
-from crate_dsl.language.model import ONE, Block, Model, Parameter
+from crate_dsl.language.model import ONE, Block, Model, Parameter, axis_size
 from crate_dsl.library.form import Form
 from crate_dsl.library.rules import Fitted
 from crate_dsl.mathematics.derivation import DerivedStep
@@ -42,7 +42,7 @@ def reference_point(model: Model, block: Block, step: DerivedStep) -> Point:
 def given_value(quantity: Quantity, sizes: Mapping[str, int], model: Model, rng: np.random.Generator) -> np.ndarray:
     """A given quantity: positive numbers that add up to 1 over the members of a family, as memberships do."""
     lengths = {**sizes, model.tokens.cols: model.tokens.count}
-    rows, cols = (int(axis) if axis.isdigit() else lengths[axis] for axis in quantity.tree.shape)
+    rows, cols = (axis_size(axis, lengths) for axis in quantity.tree.shape)
     members = lengths[quantity.family] if quantity.family else 1
     shares = rng.dirichlet(np.ones(members), size=(rows, cols)).transpose(2, 0, 1)
     return shares if quantity.family else shares[0]
@@ -66,7 +66,7 @@ def normalised(tokens: np.ndarray) -> np.ndarray:
 
 def parameter_value(parameter: Parameter, sizes: Mapping[str, int], rng: np.random.Generator) -> np.ndarray:
     shape = parameter.shape
-    rows, cols = (int(a) if a.isdigit() else sizes[a] for a in (shape.rows, shape.cols))
+    rows, cols = (axis_size(axis, sizes) for axis in (shape.rows, shape.cols))
     if parameter.init and parameter.init.name == "constant":
         front = [sizes[shape.family]] if shape.family else []
         return np.full((*front, rows, cols), float(parameter.init.arguments[0]))

@@ -8,7 +8,7 @@ from fractions import Fraction
 from math import prod
 
 from crate_dsl.errors import Span
-from crate_dsl.language.model import Block, ClassAttention, LearnedScalar, Model, NormStage, Parameter, Word
+from crate_dsl.language.model import Block, ClassAttention, LearnedScalar, Model, NormStage, Parameter, Word, axis_size
 from crate_dsl.library.scalars import base_name
 from crate_dsl.mathematics.derivation import (
     APPROXIMATION,
@@ -227,8 +227,7 @@ def _step(model: Model, block: Block, derived: DerivedStep) -> StepReport:
 
 def _matrix(parameter: Parameter, block: Block) -> Row:
     shape = parameter.shape
-    axes = [a for a in (shape.family, shape.rows, shape.cols) if a is not None]
-    sizes = [int(a) if a.isdigit() else block.sizes[a] for a in axes]
+    sizes = [axis_size(axis, block.sizes) for axis in (shape.family, shape.rows, shape.cols) if axis is not None]
     numbers = " x ".join(map(str, sizes[-2:]))
     numbers = f"{sizes[0]} of {numbers}" if shape.family else numbers
     start = word(parameter.init) if parameter.init else "from data" if parameter.fitted else "default"

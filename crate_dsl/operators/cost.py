@@ -86,7 +86,7 @@ def operator_cost(graph: Graph, number: int, batch: int = BATCH) -> Cost:
 
 
 def _once(graph: Graph, operator: Operator, types: Sequence[Type], batch: int) -> Cost:
-    copies = _copies(graph, _widest(operator, types), batch)
+    copies = copies_of(graph, _widest(operator, types), batch)
     moved = sum(_entries(graph, t, batch) for t in (*types, operator.type))
     return Cost(copies * KINDS[operator.kind].flops(operator, list(types), graph.size), WORD * moved)
 
@@ -99,12 +99,13 @@ def _widest(operator: Operator, types: Sequence[Type]) -> Type:
     return Type("1", "1", family, operator.type.batch)
 
 
-def _copies(graph: Graph, kind: Type, batch: int) -> int:
+def copies_of(graph: Graph, kind: Type, batch: int) -> int:
+    """How many matrices of a type there are: one for each member of its family and, where it has one, of the batch."""
     return (batch if kind.batch else 1) * (graph.size(kind.family) if kind.family else 1)
 
 
 def _entries(graph: Graph, kind: Type, batch: int) -> int:
-    return entries(kind, graph.size) * _copies(graph, kind, batch)
+    return entries(kind, graph.size) * copies_of(graph, kind, batch)
 
 
 # ---- chains of products ----------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import sympy
 
-from crate_dsl.language.model import ONE
+from crate_dsl.language.model import ONE, axis_size
 from crate_dsl.library.scalars import scalar_indices
 
 if TYPE_CHECKING:
@@ -166,7 +166,7 @@ class Graph:
         return [number for number in self if self[number].kind == kind]
 
     def size(self, axis: str) -> int:
-        return int(axis) if axis.isdigit() else self.sizes[axis]
+        return axis_size(axis, self.sizes)
 
     def __str__(self) -> str:
         lines = [f"graph {self.name}" + (", prefix by prefix" if self.causal else "")]

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
+from math import prod
 
 from crate_dsl.language.convolutions import halvings
-from crate_dsl.language.model import ONE, Block, ClassAttention, LearnedScalar, Model, NormStage, Parameter
+from crate_dsl.language.model import ONE, Block, ClassAttention, LearnedScalar, Model, NormStage, Parameter, axis_size
 from crate_dsl.operators.cost import BATCH, cost, quantity
 from crate_dsl.operators.kinds import SOFTMAX_FLOPS
 from crate_dsl.operators.program import BlockProgram, Program, StepProgram
@@ -202,13 +203,9 @@ def _count(held: Parameter | LearnedScalar, block: Block, model: Model, owned: s
 
 def _entries(held: Parameter | LearnedScalar, block: Block) -> int:
     if isinstance(held, LearnedScalar):
-        return _size(held.family or ONE, block)
+        return axis_size(held.family or ONE, block.sizes)
     shape = held.shape
-    return _size(shape.rows, block) * _size(shape.cols, block) * _size(shape.family or ONE, block)
-
-
-def _size(axis: str, block: Block) -> int:
-    return int(axis) if axis.isdigit() else block.sizes[axis]
+    return prod(axis_size(axis or ONE, block.sizes) for axis in (shape.family, shape.rows, shape.cols))
 
 
 def _norm_parameters(step: StepProgram) -> int:

@@ -14,7 +14,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from crate_dsl import Compilation
-from crate_dsl.language.model import Block, LearnedScalar, Parameter
+from crate_dsl.language.model import Block, LearnedScalar, Parameter, axis_size
 from crate_dsl.mathematics.derivation import DerivedStep
 from crate_dsl.mathematics.evaluate import Point, held_point, prefix_point
 from crate_dsl.mathematics.reference import held_to
@@ -49,7 +49,7 @@ class Place:
             return held_to(parameter, self.matrix(next(p for p in self.parameters if p.name == parameter.origin)))
         stored = array(getattr(self.module, attribute(parameter.name)))
         shape, sizes = parameter.shape, self.block.sizes
-        rows, cols = (int(axis) if axis.isdigit() else sizes[axis] for axis in (shape.rows, shape.cols))
+        rows, cols = (axis_size(axis, sizes) for axis in (shape.rows, shape.cols))
         if shape.family:
             return stored.reshape(sizes[shape.family], cols, rows).transpose(0, 2, 1)
         return stored.reshape(rows, cols)

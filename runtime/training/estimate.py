@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Callable
 from datetime import timedelta
@@ -14,6 +13,7 @@ from torch import nn
 from crate_dsl.operators.cost import quantity
 from runtime import seeds
 from runtime.bench.memory import peak
+from runtime.bench.race import timed
 from runtime.bench.workload import random_inputs
 from runtime.network import Compiled, parameter_count
 from runtime.recipe.schema import Recipe
@@ -67,16 +67,8 @@ class Rehearsed:
     def best(self, action: Callable[[], None]) -> float:
         times: list[float] = []
         while len(times) < REPEATS and sum(times) < ENOUGH:
-            self.synchronise()
-            started = time.perf_counter()
-            action()
-            self.synchronise()
-            times.append(time.perf_counter() - started)
+            times.append(timed(action, 1, self.device))
         return min(times)
-
-    def synchronise(self) -> None:
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
 
 
 def estimate(recipe: Recipe, compiled: Compiled) -> None:

@@ -19,3 +19,8 @@ def factor(graph: Graph, workload: Workload) -> Graph:
         if best is None or price(best, workload) >= price(graph, workload):
             return graph
         graph = best
+
+
+def factored_price(graph: Graph, workload: Workload) -> float:
+    """The price of a graph once it is factored: a pass that runs before this one has to lower that, not its own."""
+    return price(factor(graph, workload), workload)

@@ -8,20 +8,16 @@ from __future__ import annotations
 import sympy
 
 from crate_dsl.operators.build import combine, family_sum, terms_of
-from crate_dsl.operators.cost import Workload, price
+from crate_dsl.operators.cost import Workload
 from crate_dsl.operators.graph import Builder, Graph, Operator
-from crate_dsl.operators.passes.factor import factor
+from crate_dsl.operators.passes.factor import factored_price
 from crate_dsl.operators.rewrite import rebuild
 
 
 def gather(graph: Graph, workload: Workload) -> Graph:
     """Join sums over one family, where factoring them together costs less."""
     candidate = rebuild(graph, _rule)
-    return candidate if _settled(candidate, workload) < _settled(graph, workload) else graph
-
-
-def _settled(graph: Graph, workload: Workload) -> float:
-    return price(factor(graph, workload), workload)
+    return candidate if factored_price(candidate, workload) < factored_price(graph, workload) else graph
 
 
 def _rule(builder: Builder, operator: Operator) -> int | None:

@@ -8,22 +8,17 @@ from __future__ import annotations
 
 from functools import partial
 
-from crate_dsl.operators.cost import Workload, price
+from crate_dsl.operators.cost import Workload
 from crate_dsl.operators.graph import Graph
-from crate_dsl.operators.passes.factor import factor
+from crate_dsl.operators.passes.factor import factored_price
 from crate_dsl.operators.passes.grouping import RIGHT, grouped, groups, hoists
 
 
 def hoist(graph: Graph, workload: Workload) -> Graph:
     """Collect the weights before common tokens, where that beats what factoring alone would reach."""
-    now = _settled(graph, workload)
+    now = factored_price(graph, workload)
     for group in filter(partial(hoists, graph), groups(graph, RIGHT)):
         candidate = grouped(graph, group)
-        if _settled(candidate, workload) < now:
+        if factored_price(candidate, workload) < now:
             return hoist(candidate, workload)
     return graph
-
-
-def _settled(graph: Graph, workload: Workload) -> float:
-    """The cost after factoring: hoisting must beat what the next pass would do without it."""
-    return price(factor(graph, workload), workload)
