@@ -25,8 +25,10 @@ def certificate(compilation: Compilation) -> tuple[str, bool]:
     failed = sum(finding.passed is False for finding in findings)
     exact = sum(finding.passed is not None for finding in findings)
     heading = (
-        f"{compilation.model.name}: {exact} exact claims, {failed} failed; approximations are measured at the\n"
-        "reference point (tokens from a mixture of the subspaces, noise 0.3, norm sqrt(d); orthonormal subspaces)\n"
+        f"{compilation.model.name}: {exact} exact claims, {failed} failed\n"
+        "numbers are relative errors: of what is verified, and of a step with this approximation and those before it,\n"
+        "beside the exact step; measured at the reference point (tokens from a mixture of the subspaces, noise 0.3,\n"
+        "norm sqrt(d); orthonormal subspaces)\n"
     )
     return "\n".join([heading, *map(str, findings)]) + "\n", not failed
 

@@ -36,6 +36,12 @@ def test_every_spec_passes_its_certificate(path: Path, capsys: pytest.CaptureFix
     assert "verified" in out and "FAILED" not in out
 
 
+def test_a_certificate_says_what_its_numbers_are(capsys: pytest.CaptureFixture[str]) -> None:
+    _, out, _ = run(capsys, str(ROOT / "specs/crate.crate"), "--preset", "digits", "--check")
+    first, meaning, *_ = out.splitlines()
+    assert first == "Crate: 9 exact claims, 0 failed" and meaning.startswith("numbers are relative errors")
+
+
 @pytest.mark.parametrize("path", SPECS, ids=lambda path: path.stem)
 def test_every_spec_opens_with_what_it_is_and_from_where(path: Path) -> None:
     lines = path.read_text().splitlines()
