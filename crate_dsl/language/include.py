@@ -13,7 +13,7 @@ from re import fullmatch
 
 from crate_dsl.errors import CrateError, Diagnostic, Source, Span, fail, known
 from crate_dsl.language import syntax
-from crate_dsl.language.edits import Edit, edited, removed
+from crate_dsl.language.edits import Edit, edited, own_line, removed
 from crate_dsl.language.energies import uses
 from crate_dsl.language.parse import parse_energies
 from crate_dsl.language.report import shown
@@ -159,7 +159,10 @@ def _in_place(line: syntax.Include, used: tuple[syntax.EnergyDeclaration, ...]) 
     own = [energy.span.text for energy in used if _asked(energy.span) == line.span]
     if not own:
         return removed(line.span)
-    return Edit(line.span.start, line.span.end, "\n".join([f"# include {line.name}", *own, ""]))
+    alone = own_line(line.span)
+    end = alone[1] if alone else line.span.end  # its remark stays beside it
+    remark = line.span.source.text[line.span.end : end]
+    return Edit(line.span.start, end, "\n".join([f"# include {line.name}{remark}", *own, ""]))
 
 
 def _asked(span: Span) -> Span | None:

@@ -88,6 +88,11 @@ def test_the_resolved_text_holds_what_is_used_and_nothing_else(tmp_path: Path) -
     assert model(found).text == found
 
 
+def test_a_remark_stays_beside_its_line() -> None:
+    found = model(text("rates  # of tokens")).text
+    assert f"# include rates  # of tokens\n{RATE[:20]}" in found and found.count("of tokens") == 1
+
+
 @pytest.mark.parametrize("line", ["include codes  # for later\n", "include rates; include codes\n"])
 def test_what_is_not_used_leaves_nothing_behind(line: str) -> None:
     """Neither a line that says so nor its remark; what is used stays."""
