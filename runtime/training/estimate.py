@@ -95,7 +95,7 @@ def estimate(recipe: Recipe, compiled: Compiled) -> None:
         ("weights, gradients, optimiser", size(fixed), "counted"),
         ("activations", size(each * run.share), f"{size(each)} per input, measured; {run.share} at a time"),
         ("memory", size(fixed + each * run.share), "the two together"),
-        ("time of a step", f"{step:.3g} s", f"{run.count} inputs measured, scaled to {recipe.batch}; {left_out}"),
+        ("time of a step", duration(step), f"{run.count} inputs measured, scaled to {recipe.batch}; {left_out}"),
         ("share of the machine's rate", f"{used:.0%}", "of a large matrix product, measured"),
     ]
     if recipe.steps:
@@ -123,6 +123,11 @@ def by_symbol(network: nn.Module) -> dict[str, int]:
         layered = part in ("encoder", "decoder") and len(rest) > 2
         counts[f"{part} {'norms' if rest[2] == 'norm' else rest[2]}" if layered else part] += value.numel()
     return dict(counts)
+
+
+def duration(seconds: float) -> str:
+    """Seconds as such, from a minute on as hours, minutes and seconds."""
+    return f"{seconds:.3g} s" if seconds < 60 else str(timedelta(seconds=round(seconds)))
 
 
 def size(count: float) -> str:
