@@ -54,7 +54,8 @@ def report(
     reference = reference_of(recipe.task, network, splits.train, recipe.evaluate_batch)
     figures = measure(recipe.task, network, images, recipe.evaluate_batch, recipe.precision, reference)
     unit = recipe.data.unit
-    show(f"{folder.path}: {weights} weights, {split} split, {len(images)} {unit}", figures)
+    seen = "those learned by heart (overfit)" if recipe.overfit else f"{split} split"
+    show(f"{folder.path}: {weights} weights, {seen}, {len(images)} {unit}", figures)
     content = {"split": split, "weights": weights, unit: len(images), "figures": figures}
     (out / "pictures").mkdir(parents=True, exist_ok=True)
     checkpoint.replace_text(out / f"evaluation-{split}.json", json.dumps(content, indent=1) + "\n")

@@ -24,7 +24,7 @@ from runtime.recipe.schema import Recipe
 from runtime.storage.log import read_metrics
 from runtime.storage.run_folder import RunFolder, recipe_in
 from runtime.training import meter, sharding
-from runtime.training.estimate import Rehearsed, size, state_bytes
+from runtime.training.estimate import Rehearsed, duration, size, state_bytes
 from runtime.training.launch import chosen
 from runtime.training.objective import Objective
 from runtime.training.rehearsal import rehearse
@@ -255,6 +255,10 @@ def test_the_rate_of_a_machine_is_that_of_its_fastest_products(
     assert clock.now == 2 * (5 + tries * bfloat16), "no further tries of what is slower by far"
 
 
+def test_a_long_step_is_told_in_hours() -> None:
+    assert (duration(0.1994), duration(59.9), duration(25_984)) == ("0.199 s", "59.9 s", "7:13:04")
+
+
 def test_an_estimate_of_what_cannot_be_trained() -> None:
     with pytest.raises(UserError, match='task "mae" cannot train a network of the kind "classify"'):
         train.main([CRATE, "--recipe", "mae_digits", "--estimate", "preset=null", *SMALL])
@@ -263,7 +267,7 @@ def test_an_estimate_of_what_cannot_be_trained() -> None:
 # ---- --overfit -------------------------------------------------------------------------------------------------------
 
 
-def test_eight_digits_are_learned_by_heart(tmp_path: Path) -> None:
+def test_eight_digits_are_learned_by_heart(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "run"
     words = ["sizes.d=24", "sizes.K=2", "sizes.L=2", "epochs=null", "steps=100", "log_every=1", "ema=null"]
     more = ["schedule=constant", "optimizer.lr=6e-3", "augmentation={mixup: 0.8}"]
@@ -275,6 +279,7 @@ def test_eight_digits_are_learned_by_heart(tmp_path: Path) -> None:
     assert held_out["accuracy"] == 1 and held_out["cross_entropy"] < 0.1
     recipe = recipe_in(RunFolder(out))
     assert recipe.overfit == 8 and recipe.batch == 8 and not recipe.augmentation.mixes
+    assert "last weights, those learned by heart (overfit), 8 images" in capsys.readouterr().out
 
 
 def test_nothing_is_varied_and_nothing_else_is_seen() -> None:
