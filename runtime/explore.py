@@ -52,6 +52,8 @@ def parser() -> Parser:
 def main(arguments: Sequence[str]) -> None:
     options = parser().parse_intermixed_args(arguments)
     spec = parser().one_spec(options.words)
+    if options.list and options.vary:
+        raise UserError("--list shows what can be varied and takes no --vary; --dry-run compiles and measures variants")
     source, kind = crate_dsl.compile_spec(spec).source, kind_of(spec)
     if options.list and kind not in recipes.DEFAULTS and not options.recipe:
         console().print(offered(spec, crate_dsl.Variations(source).choices, {}))

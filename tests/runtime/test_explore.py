@@ -285,6 +285,7 @@ def test_a_number_wins_over_the_recipe() -> None:
 MISTAKES = {
     "no spec": (["--vary", "gram=none"], "one spec is needed, 0 were given"),
     "nothing varied": ([CRATE], "nothing is varied: .*--list"),
+    "list and vary": ([CRATE, "--list", "--vary", "gram=none"], "--list .* takes no --vary; --dry-run"),
     "no values": ([CRATE, "--vary", "gram"], "not of the form WHAT=VALUE"),
     "empty value": ([CRATE, "--vary", "gram=softmax,"], "not of the form WHAT=VALUE"),
     "twice": ([CRATE, "--vary", "gram=none", "--vary", "gram=scaled"], "varied twice.*--vary gram=none,scaled$"),
