@@ -14,7 +14,7 @@ from runtime.errors import UserError
 from runtime.scoring.measure import pick_device
 from runtime.storage.trained import Trained, add_arguments, network_of, recipe_of
 from runtime.tasks.task import wide
-from runtime.text.alphabet import harmless
+from runtime.text.alphabet import Alphabet, harmless
 
 AT_ONCE = 1024  # tokens of a prompt, so that a long one needs little memory
 
@@ -37,9 +37,7 @@ def main(arguments: Sequence[str]) -> None:
     alphabet = recipe.data.alphabet()
     if alphabet.size != network.vocabulary:
         raise UserError(f"the recipe's text has {alphabet.size} tokens, the network {network.vocabulary}: see --recipe")
-    prompt = alphabet.encode(options.prompt)
-    if not len(prompt):
-        raise UserError("--prompt: nothing to continue; leave it out to start from a new line")
+    prompt = prompt_of(options.prompt, alphabet)
     name = trained.compiled.name
     print(f"{trained.path}: {name}, {trained.kind} weights, seed {options.seed}", file=sys.stderr)
     print(options.prompt, end="", flush=True)
@@ -53,6 +51,17 @@ def main(arguments: Sequence[str]) -> None:
 def require(option: str, value: float, least: float) -> None:
     if not least <= value < float("inf"):
         raise UserError(f"{option} is {value:g} and must be at least {least:g}")
+
+
+def prompt_of(text: str, alphabet: Alphabet) -> Tensor:
+    """Token numbers, (tokens,) with at least one; raises UserError where the text has none or others."""
+    try:
+        prompt = alphabet.encode(text)
+    except UserError as error:
+        raise UserError(f"--prompt: {error}") from None
+    if not len(prompt):
+        raise UserError("--prompt: nothing to continue; leave it out to start from a new line")
+    return prompt
 
 
 def writer(trained: Trained) -> nn.Module:

@@ -287,6 +287,12 @@ def test_drawing_follows_the_probabilities() -> None:
     assert torch.allclose(torch.bincount(drawn, minlength=4) / 4000, wanted, atol=0.03)
 
 
+def test_a_prompt_of_other_characters_is_refused_by_its_option() -> None:
+    assert sample.prompt_of("abba", Characters("ab")).tolist() == [0, 1, 1, 0]
+    with pytest.raises(UserError, match="^--prompt: the character 'q' does not occur"):
+        sample.prompt_of("abq", Characters("ab"))
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -295,7 +301,7 @@ def test_drawing_follows_the_probabilities() -> None:
         (["--temperature", "nan"], "--temperature is nan"),
         (["--top-k", "0"], "--top-k is 0"),
         (["--prompt", ""], "nothing to continue"),
-        (["--prompt", "\udcff"], "not UTF-8"),
+        (["--prompt", "\udcff"], "--prompt: .* not UTF-8"),
         (["--top-k", "x"], "invalid int value"),
     ],
 )
