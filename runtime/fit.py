@@ -23,6 +23,7 @@ from runtime.data.source import Images
 from runtime.errors import UserError
 from runtime.images.pictures import save
 from runtime.network import Compiled, Shape, compile_network
+from runtime.recipe import recipes
 from runtime.scoring.neighbours import Neighbours
 from runtime.storage import checkpoint
 from runtime.storage.log import console
@@ -74,6 +75,8 @@ def main(arguments: Sequence[str]) -> None:
     write(out, compiled, options.preset, sizes, content)
     show(f"{compiled.name}: {len(network.encoder)} layers from {len(train.labels)} samples, {seconds:.0f} s", figures)
     print(f"folder: {out}")
+    if network.task not in recipes.DEFAULTS:
+        print("weights.safetensors is for runtime.export: evaluate, probe and report ask for a head that has a loss")
 
 
 def digits(length: int) -> tuple[Samples, Samples, int]:

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 import crate_dsl
-from runtime import fit
+from runtime import evaluate, export, fit
 from runtime.errors import UserError
 
 SPECS = Path(__file__).parents[2] / "specs"
@@ -21,6 +21,16 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("fit") / "out"
     fit.main([str(SPECS / "redunet.crate"), "L=3", "--out", str(out)])
     return out
+
+
+def test_what_the_weights_are_good_for_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out"
+    fit.main([str(SPECS / "redunet.crate"), "L=1", "--out", str(out)])
+    printed = capsys.readouterr().out
+    assert "is for runtime.export: evaluate, probe and report ask for a head that has a loss" in printed
+    export.main([str(out / "weights.safetensors"), "--format", "safetensors", "-o", str(tmp_path / "redunet.st")])
+    with pytest.raises(UserError, match="without a loss"):
+        evaluate.main([str(out / "weights.safetensors")])
 
 
 def test_a_constructed_network_classifies(folder: Path) -> None:
