@@ -20,6 +20,7 @@ OPTION_NAMES = {
 }  # fmt: skip
 MAX_ITERATIONS = 100  # they are unrolled
 RESIDUALS = ("raw", "normed")
+LET = "it is a let of this step, for arguments of its energy and for other lets; write its value here"
 FIRST_MOMENTUM = 3  # of FISTA: its weight is 0 after the first iteration
 GRADIENT, PROXIMAL, SYNTHESIS = "gradient", "proximal", "synthesis"
 MAP, SOLUTION = "map", "solution"  # a proximal map of the tokens themselves, the minimiser of an energy
@@ -204,7 +205,7 @@ class Options:
             self.report.error(f'unknown site "{line.site}"', place, known("sites", line.site, sites))
         elif signature_ := find("rule", line.rule, sites[line.site], self.report, f' for "{line.site}"'):
             check_symbolic(
-                line.rule, signature_, self.block.scope, self.block.scalars, self.block.vocabulary, self.report
+                line.rule, signature_, self.block.scope, numbers_of(self.block), self.block.vocabulary, self.report
             )
         if line.site in found:
             note = (found[line.site].span, "the first is here")
@@ -263,11 +264,17 @@ class Options:
         return self.block.tokens.name if self.block.tokens else "Z"
 
 
+def numbers_of(block: Block) -> Environment:
+    """The numbers of a block; quantities of the step being checked are none, whatever their value."""
+    broken = frozenset(name for name, let in block.lets.items() if let is None)
+    return replace(block.scalars, refused=dict.fromkeys(block.lets, LET), broken=broken)
+
+
 def with_declared(block: Block) -> Environment:
     """The numbers and the declared learned matrices of a block."""
     shapes = {name: declared.shape for name, declared in block.declared.items()}
     origins = {name: declared.span for name, declared in block.declared.items()}
-    numbers = block.scalars
+    numbers = numbers_of(block)
     return replace(numbers, shapes={**shapes, **numbers.shapes}, origins={**origins, **numbers.origins})
 
 
