@@ -121,7 +121,10 @@ def require_spec(folder: RunFolder, spec: Path) -> None:
     """Raises UserError where a run is of another spec than the one named beside --resume."""
     folder.require()
     if crate_dsl.compile_spec(spec).resolved != untrusted.read_text(folder.spec):
-        raise UserError(f"{folder.path}: this run is not of {spec} as it stands now; its spec is {folder.spec}")
+        raise UserError(
+            f"{folder.path}: this run is not of {spec} as it stands now; its spec is {folder.spec}:"
+            f" leave {spec} out to go on with that"
+        )
 
 
 def warn_of_other_text(folder: RunFolder, text: str) -> None:

@@ -104,7 +104,10 @@ class Trainer:
         """Continue from a state; raises UserError when it belongs to another network or recipe."""
         try:
             if state["spec_sha256"] != self.compiled.sha256:
-                raise UserError(f"{self.folder.state}: was written for another spec than {self.folder.spec}")
+                raise UserError(
+                    f"{self.folder.state}: was written for another spec than {self.folder.spec}:"
+                    " put that file back as it was, or begin a new run"
+                )
             sharding.fill(self.trained, state["network"])
             sharding.fill_optimizer(self.optimizer, state["optimizer"])
             if self.average:

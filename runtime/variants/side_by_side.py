@@ -74,7 +74,10 @@ def outcome_of(path: Path, compiled: Compiled, recipe: Recipe) -> Outcome | None
 
 def require_spec(folder: RunFolder, text: str) -> None:
     if folder.spec.read_text(encoding="utf-8") != text:
-        raise UserError(f"{folder.path} holds a run of another spec: choose another --out")
+        raise UserError(
+            f"{folder.path} holds a run of another spec: choose another --out;"
+            f" {folder.spec} is what it was trained from"
+        )
 
 
 def require_recipe(folder: RunFolder, recipe: Recipe) -> None:
