@@ -102,7 +102,8 @@ def bare(trainer: Trainer, batches: object) -> float:
             before = time.perf_counter()
             batch = next(batches).to(trainer.device)
             waited += time.perf_counter() - before
-            rows = slice(part * len(batch), (part + 1) * len(batch))
+            rows, key = slice(part * len(batch), (part + 1) * len(batch)), (recipe.seed, trainer.step)
+            batch = recipe.augmentation.apply(batch, recipe.data, key, rows, recipe.batch, trainer.splits.classes)
             noise = None if draw is None else draw[rows].to(trainer.device)
             loss = trainer.objective(batch.inputs, batch.labels, noise)
             (loss[0] / trainer.parts).backward()
