@@ -107,7 +107,7 @@ def heads_sheet(whole: Mapping[str, StepMaps], masked: Sequence[Overlaps]) -> Sh
         for head, (share, spread, value) in enumerate(
             zip(shares.mean(0).tolist(), shares.std(0, correction=0).tolist(), ious, strict=True)
         ):
-            rows.append((step, head + 1, len(shares), share, spread, value))
+            rows.append((step, head, len(shares), share, spread, value))
     columns = ("step", "head", "images", "patches that hold 60 %", "standard deviation", "mean IoU")
     caption = "Every head, held out: the share of the patches that holds 60 % of its map's mass; 0.6 where it is even."
     return Sheet("heads", caption, columns, rows)

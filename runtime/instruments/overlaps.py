@@ -132,6 +132,6 @@ def image_sheet(found: list[Overlaps]) -> Sheet:
                 cut = each.cuts.get(step)
                 known = cut is not None and number < len(cut)
                 label, by_cut = each.labels[number], float(cut[number]) if known else None
-                rows.append((each.name, label, step, head + 1, value, by_cut))
+                rows.append((each.name, label, step, head, value, by_cut))
     columns = ("images", "image", "step", "best head", "IoU of the best head", "IoU of the best cut object")
     return Sheet("images", "Every image with a mask, at every step.", columns, rows)

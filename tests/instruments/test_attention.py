@@ -275,6 +275,8 @@ def test_the_section_of_a_spec(spec: str) -> None:
     heads = section.sheets[0].rows
     assert curve.labels[:2] == ("0", "1")
     for step, value in zip(dict.fromkeys(row[0] for row in heads), curve.values, strict=True):
+        count = sum(row[0] == step for row in heads)
+        assert [row[1] for row in heads if row[0] == step] == list(range(count))  # as layers, subspaces, other parts
         assert value == pytest.approx(np.mean([row[3] for row in heads if row[0] == step]))
 
 
@@ -306,6 +308,8 @@ def test_overlaps_with_masks_by_brute_force(tmp_path: Path) -> None:
             for image, mask in zip(weights[step], subject.masks, strict=True)
         ])  # fmt: skip
         assert best == pytest.approx(ious.max(axis=1).mean(), abs=1e-6)
+        best_heads = [row[3] for row in sheets["images"] if row[0] == "held out" and row[2] == step]
+        np.testing.assert_allclose(ious[range(6), best_heads], ious.max(axis=1))
         rows = [row[4:] for row in sheets["images"] if row[0] == "held out" and row[2] == step]
         np.testing.assert_allclose([row[0] for row in rows], ious.max(axis=1), atol=1e-6)
         found = {row[1]: row[4] for row in sheets["miou"] if row[0] == "held out" and row[2] == step}

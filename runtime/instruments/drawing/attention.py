@@ -62,7 +62,7 @@ def maps(looks: Sequence[Look], source: DataSource, back: int) -> Panel:
     name = list(looks[0].steps)[-back]
     total = looks[0].steps[name].maps.shape[1]
     heads = positions(total, HEADS)
-    figure, rows = sheet(looks, source, ["image", *(f"head {head + 1}" for head in heads)])
+    figure, rows = sheet(looks, source, ["image", *(f"head {head}" for head in heads)])
     for look, number, axes in rows:
         values = look.steps[name].maps[number]
         top = float(values[heads].quantile(BRIGHTEST))
