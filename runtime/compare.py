@@ -50,13 +50,16 @@ def main(arguments: Sequence[str]) -> None:
     networks = [(spec.stem, compile_recipe(spec, recipe)) for spec in specs]
     if options.vit:
         networks.append(("vit", vision_transformer(specs[0], networks[0][1], recipe)))
-    splits = recipe.splits(networks[0][1].shape)
+    splits = {shape: recipe.splits(shape) for shape in {compiled.shape for _, compiled in networks}}
     for _, compiled in networks:
-        recipe.task.check(compiled.module, splits.classes)
-    if options.probe:
-        require_classes(networks[0][1].module, splits, recipe)
+        recipe.task.check(compiled.module, splits[compiled.shape].classes)
+        if options.probe:
+            require_classes(compiled.module, splits[compiled.shape], recipe)
     out = options.out or unused(f"compare-{Path(name).stem}")
-    rows = {label: train(label, compiled, recipe, splits, out, options.probe) for label, compiled in networks}
+    rows = {
+        label: train(label, compiled, recipe, splits[compiled.shape], out, options.probe)
+        for label, compiled in networks
+    }
     show(name, rows)
 
 

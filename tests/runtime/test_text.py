@@ -26,6 +26,7 @@ from runtime.text.alphabet import HIDDEN, Bytes, Characters, decoded, harmless
 from runtime.text.source import joined
 from runtime.text.windows import Windows
 from runtime.training.sampler import Batches, in_order
+from runtime.variants import side_by_side
 from tests.runtime.conftest import SPECS, Train
 
 SHAPE = TextShape(16, 256)
@@ -327,6 +328,20 @@ def test_comparing_language_models(tmp_path: Path, capsys: pytest.CaptureFixture
     assert "unigram_loss" in capsys.readouterr().out
     with pytest.raises(UserError, match="--vit compares classifiers only"):
         compare.main([spec, "--vit", *words])
+
+
+def test_compared_networks_read_windows_of_their_own_length(tmp_path: Path) -> None:
+    spec, longer = SPECS / "crate_gpt.crate", tmp_path / "longer.crate"
+    longer.write_text(spec.read_text(encoding="utf-8").replace("text  { length = 128", "text  { length = 160"))
+    words = ["steps=1", "sizes.L=1", "sizes.d=8", "sizes.K=2", "--out", str(tmp_path)]
+    compare.main([str(spec), str(longer), *words])
+    trained, folder = network_of(tmp_path / "longer"), RunFolder(tmp_path / "longer")
+    assert trained.compiled.shape == TextShape(160, 256)
+    recipe, network = recipe_in(folder), trained.compiled.module
+    splits = recipe.splits(trained.compiled.shape)
+    reference = reference_of(recipe.task, network, splits.train, recipe.evaluate_batch)
+    figures = measure(recipe.task, network, splits.held_out, recipe.evaluate_batch, recipe.precision, reference)
+    assert side_by_side.read(folder.path / "outcome.json").figures == pytest.approx(figures, abs=1e-6)
 
 
 def test_the_seed_decides_the_batches() -> None:
