@@ -45,8 +45,10 @@ def main(arguments: Sequence[str]) -> None:
         raise UserError(f"at least one spec is needed\n{parser.format_usage().strip()}")
     name = options.recipe or recipes.default(kind_of(specs[0]))
     recipe = recipes.load(recipes.find(name), overrides)
-    if len({spec.stem for spec in specs}) < len(specs):
-        raise UserError("the specs need different file names, by which their runs are called")
+    labels = [spec.stem for spec in specs] + ["vit"] * options.vit
+    if len(set(labels)) < len(labels):
+        beside = ', and "vit" is that of --vit' if options.vit else ""
+        raise UserError(f"the specs need different file names, by which their runs are called{beside}")
     networks = [(spec.stem, compile_recipe(spec, recipe)) for spec in specs]
     if options.vit:
         networks.append(("vit", vision_transformer(specs[0], networks[0][1], recipe)))

@@ -160,6 +160,13 @@ def test_what_cannot_be_probed(tiny_run: Train, weights_of: Weights) -> None:
         probe.main([str(file), "--recipe", "mae_photographs"])
 
 
+def test_the_transformer_is_not_taken_for_a_spec_of_its_name(tmp_path: Path) -> None:
+    spec = tmp_path / "vit.crate"
+    spec.write_text((SPECS / "crate.crate").read_text(encoding="utf-8"), encoding="utf-8")
+    with pytest.raises(UserError, match='different file names, .*"vit" is that of --vit'):
+        compare.main([str(spec), "--vit", *TINY, "epochs=null", "steps=1", "--out", str(tmp_path / "out")])
+
+
 def test_crate_and_vit_side_by_side(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = [*TINY, "epochs=null", "steps=2", "--out", str(tmp_path / "out")]
     compare.main([str(SPECS / "crate.crate"), "--vit", "--probe", "--recipe", "classify_digits", *words])
