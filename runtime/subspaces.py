@@ -81,23 +81,32 @@ def families_of(compilation: crate_dsl.Compilation) -> tuple[int, int, int]:
     model = compilation.model
     block = model.blocks[0]
     families = [p.shape for p in block.parameters if p.shape.family and p.shape.rows == model.tokens.rows]
-    stages = len(model.stages) == 1 and len(block.steps) == 1
+    stages = len(model.stages) == 1 and len(block.steps) == 1 and len(model.tokens.words) == 1
     if not (stages and len(families) == 1 and model.input.name == "vectors" and model.head.word.name == "tokens"):
-        wanted = "vectors in, tokens out, and layers of one step with one family of subspaces (specs/aot.crate)"
+        wanted = "bare vectors in, tokens out, and layers of one step with one family of subspaces (specs/aot.crate)"
         raise UserError(f"{compilation.source.name}: this needs another network: {wanted}")
     shape = families[0]
     return tuple(axis_size(axis, block.sizes) for axis in (shape.family, shape.rows, shape.cols))
 
 
 def growth_of(compilation: crate_dsl.Compilation) -> float | None:
-    """`1 + eta tau` from the derived step: its weight times what a token at most gives to itself."""
+    """`1 + eta tau` from the derived step: its weight times what a token at most gives to itself, over what stays of it.
+
+    None where a norm stands between, or where a word is neither the tokens nor attention that the bases map back.
+    """
     (step,) = compilation.derivation.blocks[0].steps
-    gains = []
+    bases = {parameter.name for parameter in step.parameters if parameter.stored}  # where `put` puts them
+    kept, gained = 0.0, 0.0
     for word in step.assignments[-1].value.words:
-        for factor in (f for f in word.factors if getattr(f, "name", "") in ("softmax", "threshold")):
-            own = number(factor.parameters[0], compilation) if factor.name == "threshold" else 1.0
-            gains.append(number(word.coefficient, compilation) * own)
-    return 1 + sum(gains) if gains else None
+        attention = next((f for f in word.factors if getattr(f, "name", "") in ("softmax", "threshold")), None)
+        weight = number(word.coefficient, compilation)
+        if word.factors == (step.raw,):
+            kept += weight
+        elif attention is not None and word.factors[0].name in bases:
+            gained += weight * (number(attention.parameters[0], compilation) if attention.name == "threshold" else 1.0)
+        else:
+            return None
+    return 1 + gained / kept if kept and gained and step.read == step.raw else None
 
 
 def number(value: object, compilation: crate_dsl.Compilation) -> float:
@@ -170,6 +179,8 @@ def main(arguments: Sequence[str]) -> None:
     sizes = settings(options.sizes)
     compilation = crate_dsl.compile_spec(options.spec, preset=options.preset, overrides=sizes)
     families, count = families_of(compilation)[0], compilation.model.tokens.count
+    if families < 2:
+        raise UserError("one subspace has no others for the noise to lie in: at least 2 are needed")
     if count < families:
         raise UserError(f"{count} tokens are fewer than the {families} subspaces: each needs one at least")
     network = crate_dsl.load(options.spec, preset=options.preset, **sizes).double()

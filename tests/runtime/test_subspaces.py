@@ -48,6 +48,33 @@ def test_the_theorem_needs_the_threshold(tmp_path: Path) -> None:
     assert measured[0] < 1.2 and measured[2] < 0.9
 
 
+def test_what_stays_of_a_token_counts(tmp_path: Path) -> None:
+    """(1 - eta) Z + eta .. shrinks signal and noise before the signal is added to."""
+    path = tmp_path / "convex.crate"
+    path.write_text(SPEC.replace("coefficients ~ skip ", "coefficients ~ convex "))
+    measured, predicted = growths(path, 0.05, eta=0.2, L=2)
+    assert predicted == pytest.approx(1 + 0.2 * 0.625 / 0.8)
+    assert measured[0] == pytest.approx(predicted, abs=2e-3)
+
+
+@pytest.mark.parametrize(
+    ("line", "added"), [("step eta", "norm layer"), ("~ skip", "adjoint ~ identity"), ("~ skip", "adjoint ~ transposed")]
+)
+def test_the_theory_does_not_speak_of_every_step(line: str, added: str, tmp_path: Path) -> None:
+    """Measured, the signal grows by 1.34 behind a norm and falls to less than half where bases do not map it back."""
+    path = tmp_path / "other.crate"
+    path.write_text(SPEC.replace(line, f"{line}; {added}"))
+    _, predicted = growths(path, 0.1, d=32, K=2, L=1, N=16)
+    assert predicted is None
+
+
+def test_vectors_come_in_as_they_are(tmp_path: Path) -> None:
+    path = tmp_path / "moved.crate"
+    path.write_text(SPEC.replace("N = vectors", "N = vectors + position(learned)"))
+    with pytest.raises(UserError, match="bare vectors in"):
+        subspaces.main([str(path)])
+
+
 def test_the_data_model_against_numpy() -> None:
     generator = seeds.torch_generator(3)
     bases = subspaces.orthonormal(3, 20, 5, generator)
@@ -92,6 +119,7 @@ def test_an_exact_step_has_no_stated_growth(tmp_path: Path) -> None:
         ([str(SPECS / "crate.crate")], "needs another network"),
         ([str(AOT), "--set", "p=64"], "do not fit into 128 dimensions"),
         ([str(AOT), "--set", "N=2"], "2 tokens are fewer than the . subspaces"),
+        ([str(AOT), "--set", "K=1"], "no others for the noise to lie in"),
         ([str(AOT), "--draws", "0"], "at least 1"),
         ([str(AOT), "--noise", "-1"], "greater than 0"),
         ([str(AOT), "--out", "/dev/null/x"], "cannot be made a folder"),
