@@ -44,7 +44,7 @@ def begin(recipe: Recipe, compiled: Compiled) -> tuple[Recipe, Origin | None]:
     try:
         taken = taking(source.compiled.module, compiled.module)
     except UserError as error:
-        raise UserError(f"{source.file}: {error}\nthey are of {described(source)}") from None
+        raise UserError("\n".join([f"{source.file}: {error}", *advice(source, recipe, compiled)])) from None
     compiled.module.load_state_dict(taken.values, strict=False)
     random = [name for name in taken.names("re-initialised") if not name.startswith(HEAD)]
     if start.freeze and random:
@@ -61,6 +61,15 @@ def tell(origin: Origin) -> None:
     show(origin.taken)
     for line in origin.notes:
         print(f"note: {line}")
+
+
+def advice(source: Trained, recipe: Recipe, compiled: Compiled) -> list[str]:
+    """For weights that do not fit: what they are of, which sizes differ, and how a size is stated."""
+    lines = [f"they are of {described(source)}"]
+    if differences := stated_otherwise(source, recipe, compiled):
+        lines.append("; ".join(differences))
+        lines.append("a size is stated as it is there by sizes.NAME=VALUE on the command line")
+    return lines
 
 
 def described(source: Trained) -> str:

@@ -160,8 +160,9 @@ def test_less_than_the_encoder(weights_of: Weights, classifier: Path, tmp_path: 
     out = tmp_path / "run"
     with pytest.raises(UserError, match=r"encoder.2.compress.U: the weights have none(.|\n)*CrateMae, .*L = 2"):
         finetuned(file, classifier, out, "sizes.L=3")
-    with pytest.raises(UserError, match="encoder.0.compress.U: 8 x 8 there, 12 x 12 here"):
+    with pytest.raises(UserError, match="encoder.0.compress.U: 8 x 8 there, 12 x 12 here") as refused:
         finetuned(file, classifier, out, "sizes.d=12")
+    assert "\nd is 8 there and 12 here" in str(refused.value) and "sizes.NAME=VALUE" in str(refused.value)
     exact = weights_of("crate_mae_exact", name="exact", **SIZES)
     with pytest.raises(UserError, match="encoder.0.compress.U_out: the weights have none"):
         finetuned(exact, classifier, out)
