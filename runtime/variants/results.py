@@ -113,9 +113,12 @@ def quantity(count: int) -> str:
 
 def printed(results: Results) -> Table:
     table = Table(title=results.title, title_justify="left")
+    words = (word for row in results.rows for word in row.candidate.variant.label.split())
+    longest = min(40, max(map(len, words), default=0))  # else a narrow terminal breaks within it
     for name in results.header:
         number = name not in ("variant", "layers whose energy falls", "note")
-        table.add_column(name, justify="right" if number else "left", overflow="fold")
+        least = longest if name == "variant" else None
+        table.add_column(name, justify="right" if number else "left", overflow="fold", min_width=least)
     for row in results.rows:
         table.add_row(*results.cells(row), style="bold" if row is results.best else None)
     return table

@@ -12,9 +12,11 @@ import signal
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
+from rich.console import Console
 
 import crate_dsl
 from crate_dsl import CrateError
@@ -25,7 +27,7 @@ from runtime.recipe import recipes
 from runtime.storage import checkpoint
 from runtime.storage.log import read_metrics
 from runtime.training.trainer import Trainer
-from runtime.variants import grid, plots
+from runtime.variants import grid, plots, results
 from tests.runtime.conftest import SPECS, TINY
 
 CRATE = str(SPECS / "crate.crate")
@@ -246,6 +248,16 @@ def test_dry_run(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch
     errors = [f.error for f in findings if f.claim == "gram ~ softmax"]
     assert re.sub(r"[^\w.+]", "", f"gram {errors[0]:.2g}") in re.sub(r"[^\w.+]", "", printed)
     assert "exact" in printed and "not trained" in printed and list(tmp_path.iterdir()) == []
+
+
+def test_a_narrow_terminal_breaks_labels_between_their_words(capsys: pytest.CaptureFixture[str]) -> None:
+    variant = SimpleNamespace(label="compress.by=cohesion adjoint=tied")
+    candidate = SimpleNamespace(variant=variant, parameters=42_380, flops=1_870_000, note="as written")
+    outcome = SimpleNamespace(figures={"accuracy": 0.98}, seconds=40, falls={"encoder.compress": (4, 4)})
+    rows = [results.Row(candidate, {0: outcome, 1: outcome}, {})]
+    table = results.printed(results.Results("cohesion.crate", "classify_digits", "accuracy", True, (0, 1), rows))
+    Console(width=100).print(table)
+    assert "│ compress.by=cohesion │" in capsys.readouterr().out
 
 
 def test_list(capsys: pytest.CaptureFixture[str]) -> None:
