@@ -61,7 +61,7 @@ def parser() -> Parser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     result.add_argument("spec", nargs="?", help="a .crate file")
-    result.add_argument("-o", "--output", metavar="FILE", help="where to write; without it, standard output")
+    result.add_argument("-o", "--output", metavar="FILE", help="where to write; without it, or with -, standard output")
     result.add_argument("--preset", metavar="NAME", help="a named set of sizes of the spec")
     result.add_argument(
         "--set", metavar="NAME=VALUE", nargs="+", action="extend", default=[], help="override sizes and reals"
@@ -220,7 +220,7 @@ def pretty(value: object) -> str:
 
 def deliver(text: str, output: str | None) -> None:
     """Print, or write the file as a whole: a temporary file beside it, then a rename."""
-    if output is None:
+    if output in (None, "-"):  # as elsewhere, a dash is standard output
         sys.stdout.write(text if text.endswith("\n") else text + "\n")
         return
     target = Path(os.path.realpath(output))  # of a link, what it leads to

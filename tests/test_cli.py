@@ -99,6 +99,15 @@ def test_the_list_of_energies_is_written_where_output_says(tmp_path: Path, capsy
         target.unlink()
 
 
+def test_a_dash_is_standard_output(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for what in (["--energies"], [str(ROOT / "specs/crate.crate"), "--preset=digits", "--explain"]):
+        assert run(capsys, *what, "-o", "-") == run(capsys, *what)
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("beside", ["--check", "--summary", "--graph=x.svg", str(ROOT / "specs/crate.crate")])
 def test_the_list_of_energies_stands_alone(beside: str, capsys: pytest.CaptureFixture[str]) -> None:
     status, out, err = run(capsys, "--energies", beside)

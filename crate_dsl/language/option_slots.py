@@ -271,7 +271,7 @@ def step_slots(statement: syntax.StepStatement, address: Address, vocabulary: Vo
         "norm": (norms, True),
         "residual": (RESIDUALS, True),
         "from": ((statement.tokens, "0"), True),
-        "step": (("a size",), False),
+        "step": (("a number, or the name of one",), False),
         "read": (("the name of a matrix",), False),
     }
     slots: list[Slot] = [OptionSlot(name, address, *rest) for name, rest in values.items()]
