@@ -63,6 +63,8 @@ def main(arguments: Sequence[str]) -> None:
     network = compiled.module.eval()
     if not hasattr(network, "fit"):
         raise UserError(f'{options.spec}: no step of this network is fitted; one that is says "inverse ~ frozen(fit)"')
+    if network.task != "tokens":
+        raise UserError(f'{options.spec}: figures are taken of what the layers make of every sample: "head tokens"')
     train, held_out, classes = digits(network.vector_length)
     started = time.perf_counter()
     curve = construct(network, train, classes)

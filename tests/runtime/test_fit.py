@@ -67,6 +67,14 @@ def test_what_cannot_be_fitted(words: list[str], message: str, tmp_path: Path) -
     assert not (tmp_path / "out").exists()
 
 
+def test_fitted_tokens_are_the_output(tmp_path: Path) -> None:
+    spec = tmp_path / "classified.crate"
+    spec.write_text((SPECS / "redunet.crate").read_text().replace("head tokens", "head classify(K) of mean"))
+    with pytest.raises(UserError, match='classified.crate: .*"head tokens"'):
+        fit.main([str(spec), "L=1", "--out", str(tmp_path / "out")])
+    assert not (tmp_path / "out").exists()
+
+
 def test_layers_are_whole_and_the_rate_has_a_unit() -> None:
     figure = fit.drawn([0.1, 0.2, 0.3, 0.35])
     (axis,) = figure.axes
