@@ -264,7 +264,7 @@ class Body:
 
     def _hint(self, number: int) -> str:
         operator, code = self._graph[number], self._codes[number]
-        if operator.kind == "quantity":
+        if operator.kind in ("quantity", "parameter"):
             return operator.attributes[0].lower()
         if operator.kind == "prox":
             return operator.attributes[1].lower().replace("^", "")

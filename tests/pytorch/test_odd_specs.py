@@ -158,3 +158,16 @@ def test_what_is_refused(energy: str, step: str, message: str, tmp_path: Path) -
     with pytest.raises(CrateError) as error:
         network(tmp_path, spec_of(energy, step))
     assert message in str(error.value)
+
+
+def test_an_identity_beside_what_is_learned_for_every_pair_of_places(tmp_path: Path) -> None:
+    """The step adds B (I - S'), a value without tokens; what is learned of S is sliced to the tokens that are there."""
+    spec = (
+        "network T; size d = 6, N = 5; energy e(Z: d x N | S: N x N, B: d x N) = total((Z - Z * S) .* B)\n"
+        "input vectors(d, N); tokens Z: d x N = vectors\n"
+        "encoder repeat 1 { learn S: N x N = normal(1), B: d x N = normal(1); descend Z by e(Z | S, B) { step 0.1 } }\n"
+        "head tokens\n"
+    )
+    written, z = network(tmp_path, spec.replace("; ", "\n")), torch.randn(2, 5, 6, dtype=torch.float64)
+    step = written.encoder[0].descend
+    torch.testing.assert_close(step(z), z - 0.1 * (step.B - step.B @ step.S.T).T, rtol=1e-10, atol=1e-10)
