@@ -8,7 +8,8 @@ import pytest
 
 from crate_dsl.library.atoms import ATOMS
 from crate_dsl.library.functions import FUNCTIONS
-from crate_dsl.operators.cost import Workload, chain_order, cost, operator_cost, table
+from crate_dsl.operators import cost as cost_module
+from crate_dsl.operators.cost import Workload, chain_order, cost, operator_cost, price, table
 from crate_dsl.operators.graph import Type
 from crate_dsl.operators.kinds import KINDS
 from crate_dsl.operators.lower import lower
@@ -37,6 +38,14 @@ def test_chains_are_ordered_by_cost() -> None:
     weights, tokens = Type("d", "d"), Type("d", "N", batch=True)
     assert chain_order(graph, (weights, weights, tokens), Workload(1000))[1] == ((0, 1), 2)
     assert chain_order(graph, (weights, weights, Type("d", "1", batch=True)), Workload(1))[1] == (0, (1, 2))
+
+
+def test_what_an_operation_costs_is_found_out_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Passes price hundreds of graphs that differ in a few operators."""
+    first, second = (next(program_of(CASES["official"]).steps).forward for _ in range(2))
+    expected = price(first, Workload(3))
+    monkeypatch.setattr(cost_module, "operator_cost", lambda *_: pytest.fail("this shape was priced before"))
+    assert price(second, Workload(3)) == expected
 
 
 def test_the_table_prints_every_operator() -> None:
