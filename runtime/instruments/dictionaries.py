@@ -231,7 +231,7 @@ def filter_panel(subject: Subject) -> Panel | None:
     shown = {state: images[features] for state, images in states.items()}
     caption = (
         f"Filters of the patch embedding: of the {len(features)} features with the largest weights, by their numbers, "
-        "each scaled by its own largest weight. Violet is negative, orange positive; of "
+        "each scaled by its own largest weight. Orange is negative, violet positive; of "
         "three channels the colours are around grey."
     )
     return Panel("patch-filters", caption, pictures.filters(shown, features))

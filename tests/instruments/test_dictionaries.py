@@ -9,6 +9,7 @@ import pytest
 import scipy.linalg
 import scipy.optimize
 import torch
+from matplotlib.figure import Figure
 from torch import nn
 from torch.nn import functional as F
 
@@ -27,6 +28,9 @@ from runtime.inspection.subspaces import (
     orthonormality,
     pairwise_angles,
 )
+from runtime.instruments.dictionaries import filter_panel
+from runtime.instruments.drawing.matrices import show_filter
+from tests.instruments.subjects import subject
 
 SPECS = Path(__file__).parents[2] / "specs"
 NEAR = {"rtol": 1e-10, "atol": 1e-10}
@@ -276,6 +280,15 @@ def test_filters_are_what_patches_are_multiplied_with(channels: int) -> None:
     kept = strongest(filters, 3)
     assert norms[kept].min() >= norms[[n for n in range(12) if n not in kept]].max()
     assert patch_filters(network_of("crate_gpt", length=8, vocabulary=9)[1]) is None
+
+
+def test_the_caption_names_the_colours_of_filters() -> None:
+    axis, weights = Figure().subplots(), torch.tensor([[[-1.0, 1.0]]])
+    show_filter(axis, weights)
+    (image,) = axis.get_images()
+    negative, positive = image.to_rgba(image.get_array())[0, :, :3]
+    assert negative[0] > negative[1] > negative[2] and positive[2] > positive[0] > positive[1]  # orange, violet
+    assert "Orange is negative, violet positive" in filter_panel(subject("crate", count=1)).caption
 
 
 def test_every_step_is_at_its_place() -> None:

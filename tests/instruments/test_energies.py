@@ -28,6 +28,7 @@ from runtime.inspection.rates import (
 from runtime.instruments import energies, rates
 from runtime.instruments.naming import Asked, Named, subject_named
 from tests.instruments.small import inputs_of, small
+from tests.instruments.subjects import subject
 from tests.runtime.conftest import DATA, SPECS, Train, tiny_run  # noqa: F401
 
 
@@ -187,6 +188,12 @@ def test_departures_against_the_exact_gradient() -> None:
     radii = torch.linalg.eigvalsh(w.mT @ w).amax(dim=(0, 2))
     assert found[0].radius == pytest.approx(radii.mean().item(), rel=1e-9)
     assert all(each.radius is None for each in found[1:])
+
+
+def test_the_figure_says_whose_weights_these_are() -> None:
+    section = energies.measured(subject("crate", count=2, L=1))
+    captions = {panel.name: panel.caption for panel in section.panels}
+    assert captions["departures"].endswith("at the weights of the initial network.")
 
 
 def test_an_exact_step_departs_from_nothing() -> None:

@@ -55,7 +55,7 @@ def departed(away: Mapping[str, list[Departure]]) -> Panel:
             drawn.append(Chart(title, names, lines, "spectral radius", LAYER, below, logarithmic=True))
     caption = (
         "How the displacement of the tokens turns away from the exact gradient step as the spec's approximations are "
-        "made one after the other, at the trained weights."
+        f"made one after the other, at the weights of the {state} network."
     )
     return Panel("departures", caption, charts(drawn))
 

@@ -93,7 +93,7 @@ def falling(curves: Mapping[str, Mapping[str, Sequence[float]]], x: str, y: str,
 def filters(states: Mapping[str, Tensor], features: Sequence[int]) -> Figure:
     """Filters (count, channels, height, width) of the same features in every state, the features' numbers above them.
 
-    One channel: violet to orange around zero. Three: as colours around grey. Scaled by the largest entry of each.
+    One channel: orange to violet around zero. Three: as colours around grey. Scaled by the largest entry of each.
     """
     count = len(features)
     columns = min(8, count)
