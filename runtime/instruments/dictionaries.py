@@ -27,11 +27,12 @@ SHOWN = 4  # layers whose matrices are shown as pictures, at equal distances alo
 FILTERS = 32  # features whose patch filters are shown
 
 READING = (
-    "Every family U of K subspaces and every dictionary D, as trained and as the training began. Where the derivation "
-    "takes a family to be orthonormal and complete, these are the distances from that: of U_k'U_k from the identity, "
-    "of sum_k U_k U_k' from the identity, and of the matrices that were freed from those in whose place they stand. "
-    "Distances are in Frobenius norms and, up to scale, from the nearest multiple c of the identity: they are then the "
-    "standard deviation of the squared singular values over their mean, 0 for orthonormal columns of any one length.",
+    "Every family U of K subspaces and every dictionary D, of the trained network and of the initial one. Where the "
+    "derivation takes a family to be orthonormal and complete, these are the distances from that: of U_k'U_k from the "
+    "identity, of sum_k U_k U_k' from the identity, and of the matrices that were freed from those in whose place they "
+    "stand. Distances are in Frobenius norms and, up to scale, from the nearest multiple c of the identity: they are "
+    "then the standard deviation of the squared singular values over their mean, 0 for orthonormal columns of any one "
+    "length.",
     "Principal angles are those between the spans, whatever their bases: 90 degrees everywhere is what incoherent "
     "subspaces have, and random ones of p in d dimensions have angles well below it. Gains of the norms that stand "
     "before the steps are no part of the matrices here.",
@@ -72,8 +73,7 @@ def measured(subject: Subject) -> Section:
 
 
 def numbers(subject: Subject) -> Measures:
-    states, compilation = subject.states, subject.compilation
-    initial = subject.initial if subject.trained else None
+    states, compilation, initial = subject.states, subject.compilation, subject.origin
     return Measures(
         kept(lambda network: list(families(compilation, network)), states),
         kept(lambda network: list(outers(compilation, network)), states),

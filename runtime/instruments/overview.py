@@ -26,9 +26,12 @@ def text(subject: Subject) -> tuple[str, ...]:
 
 def facts(subject: Subject) -> Sheet:
     model, trained = subject.compilation.model, subject.trained
+    fresh = f"as initialised, seed {subject.recipe.seed}"
+    unknown = trained and subject.initial and not subject.origin
     rows = [
         ("network", model.name),
-        ("weights", f"{trained.file} ({trained.kind})" if trained else f"as initialised, seed {subject.recipe.seed}"),
+        ("weights", f"{trained.file} ({trained.kind})" if trained else fresh),
+        *[("initial network", f"{fresh}; the file does not say what its training began with")] * bool(unknown),
         ("parameters", parameter_count(subject.network)),
         ("sizes", ", ".join(f"{name} = {value}" for name, value in model.sizes.items())),
         ("data", f"{subject.recipe.data.name}, {len(subject.held_out)} held-out and {len(subject.train)} training "

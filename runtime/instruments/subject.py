@@ -33,7 +33,8 @@ class Shown:
 class Subject:
     """A network in evaluation mode with what it is shown.
 
-    `initial` is the network as its training began, None where it is `network` itself or is not known. `train` and
+    `initial` is the network as its training began, None where it is `network` itself or is not known; beside a bare
+    file, which does not say how its training began, one initialised from the recipe's seed. `train` and
     `held_out` are batches spread over the splits; nothing in them is augmented. `numbers` are those of the held-out
     inputs in their split, from 0, and what they are called in all parts of a report. `masks` (held-out images, height,
     width) are true where the object is, None where the data have none.
@@ -66,6 +67,11 @@ class Subject:
         )
         masks = None if self.masks is None else self.masks[:count]
         return replace(self, train=train, held_out=held_out, numbers=self.numbers[:count], masks=masks)
+
+    @property
+    def origin(self) -> nn.Module | None:
+        """The network that this one came from by training; None where that is not known."""
+        return self.initial if self.trained and self.trained.folder else None
 
     @property
     def states(self) -> dict[str, nn.Module]:

@@ -16,6 +16,7 @@ from PIL import Image
 
 from runtime import explore, report
 from runtime.errors import UserError
+from runtime.instruments import dictionaries, overview
 from runtime.instruments.catalogue import INSTRUMENTS
 from runtime.instruments.naming import Asked, Named, named, subject_named
 from runtime.instruments.section import Curve, Section, Sheet
@@ -113,6 +114,23 @@ def test_the_initial_network_is_the_one_that_training_began_with(tiny_run: Train
     assert any(
         not torch.equal(a, b) for a, b in zip(subject.network.parameters(), subject.initial.parameters(), strict=True)
     )
+
+
+def test_a_bare_file_does_not_say_how_its_training_began(weights_of: Weights) -> None:  # noqa: F811
+    """Its seed is another than the recipe's, so that no distance from the initial network is that of training."""
+    subject = subject_named(Named("bare", weights_of("crate", seed=1, **SIZES)), Asked(None, None, [], None, {}, 2))
+    found = dictionaries.numbers(subject).atoms
+    assert list(found) == ["trained", "initial"] and all(each.moved is None for each in found["trained"])
+    said = dict(overview.facts(subject).rows)
+    assert said["initial network"] == "as initialised, seed 0; the file does not say what its training began with"
+
+
+def test_a_run_is_as_far_from_its_start_as_training_took_it(tiny_run: Train) -> None:  # noqa: F811
+    subject = subject_named(Named("run", tiny_run("crate", "seed=5", steps=1)), Asked(None, None, [], None, {}, 2))
+    (atoms,) = dictionaries.numbers(subject).atoms["trained"]
+    before, after = (network.encoder[0].sparsify.D for network in (subject.initial, subject.network))
+    assert atoms.moved == pytest.approx(float((after - before).norm() / before.norm()), rel=1e-5) and atoms.moved > 0
+    assert "initial network" not in dict(overview.facts(subject).rows)
 
 
 def test_weights_and_specs(weights_of: Weights, reported: Callable[..., Path]) -> None:  # noqa: F811
