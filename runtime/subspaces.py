@@ -90,7 +90,7 @@ def families_of(compilation: crate_dsl.Compilation) -> tuple[int, int, int]:
 
 
 def growth_of(compilation: crate_dsl.Compilation) -> float | None:
-    """`1 + eta tau` from the derived step: its weight times what a token at most gives to itself, over what stays of it.
+    """`1 + eta tau` from the derived step: what a token at most gives to itself, weighted, over what stays of it.
 
     None where a norm stands between, or where a word is neither the tokens nor attention that the bases map back.
     """

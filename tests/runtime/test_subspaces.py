@@ -58,7 +58,8 @@ def test_what_stays_of_a_token_counts(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "added"), [("step eta", "norm layer"), ("~ skip", "adjoint ~ identity"), ("~ skip", "adjoint ~ transposed")]
+    ("line", "added"),
+    [("step eta", "norm layer"), ("~ skip", "adjoint ~ identity"), ("~ skip", "adjoint ~ transposed")],
 )
 def test_the_theory_does_not_speak_of_every_step(line: str, added: str, tmp_path: Path) -> None:
     """Measured, the signal grows by 1.34 behind a norm and falls to less than half where bases do not map it back."""
