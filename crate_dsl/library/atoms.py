@@ -255,34 +255,29 @@ register(
 # ---- matrix-valued atoms, entry by entry ---------------------------------------------------------------------------
 
 
-def _chain(derivative: Callable[[Form], Form]) -> Callable[..., tuple[Form]]:
-    """The chain rule of an entry-wise function: `adjoint .* f'(A)`."""
-    return lambda forms, adjoint: (hadamard(adjoint, derivative(forms[0])),)
+def entry_by_entry(name: str, usage: str, derivative: Callable[[Form], Form], latex: str) -> None:
+    """An atom of the function of one name in `library/functions.py`; the chain rule is `adjoint .* f'(A)`."""
+
+    def pull(forms: tuple[Form, ...], adjoint: Form) -> tuple[Form]:
+        return (hadamard(adjoint, derivative(forms[0])),)
+
+    own = partial(applied, name)
+    register(Atom(name, 1, entrywise, FUNCTIONS[name], f"{name}(A): {usage}", pull=pull, form=own, latex=latex))
 
 
-register(
-    Atom(
-        "exp",
-        1,
-        entrywise,
-        FUNCTIONS["exp"],
-        "exp(A): entry by entry",
-        pull=_chain(partial(applied, "exp")),
-        form=partial(applied, "exp"),
-        latex=r"\exp\left({0}\right)",
-    )
-)
-register(
-    Atom(
-        "log",
-        1,
-        entrywise,
-        FUNCTIONS["log"],
-        "log(A): entry by entry",
-        pull=_chain(partial(applied, "reciprocal")),
-        form=partial(applied, "log"),
-        latex=r"\log\left({0}\right)",
-    )
+def _minus_square(form: Form) -> Form:
+    """`d (1 / a) = -da / a^2`."""
+    inverse = applied("reciprocal", form)
+    return -hadamard(inverse, inverse)
+
+
+entry_by_entry("exp", "entry by entry", partial(applied, "exp"), r"\exp\left({0}\right)")
+entry_by_entry("log", "entry by entry", partial(applied, "reciprocal"), r"\log\left({0}\right)")
+entry_by_entry(
+    "reciprocal",
+    "entry by entry; A ./ B is A .* reciprocal(B)",
+    _minus_square,
+    r"\left({0}\right)^{{\odot -1}}",
 )
 register(
     Atom(
@@ -297,25 +292,6 @@ register(
     )
 )
 
-
-def _minus_square(form: Form) -> Form:
-    """`d (1 / a) = -da / a^2`."""
-    inverse = applied("reciprocal", form)
-    return -hadamard(inverse, inverse)
-
-
-register(
-    Atom(
-        "reciprocal",
-        1,
-        entrywise,
-        lambda a: 1 / a,
-        "reciprocal(A): entry by entry; A ./ B is A .* reciprocal(B)",
-        pull=_chain(_minus_square),
-        form=partial(applied, "reciprocal"),
-        latex=r"\left({0}\right)^{{\odot -1}}",
-    )
-)
 
 # ---- the structure of expressions ----------------------------------------------------------------------------------
 

@@ -5,12 +5,14 @@ Registered beside those of `atoms.py` (by the package itself), under the same te
 
 from __future__ import annotations
 
+from functools import partial
+
 import crate_dsl.library.arrays as np
 from crate_dsl.language.model import ONE, Shape
 from crate_dsl.language.vocabulary import ShapeClash
-from crate_dsl.library.atoms import Atom, entrywise, register
+from crate_dsl.library.atoms import Atom, entry_by_entry, entrywise, register
 from crate_dsl.library.form import Form
-from crate_dsl.library.functions import FUNCTIONS, gelu_potential
+from crate_dsl.library.functions import FUNCTIONS
 from crate_dsl.library.products import applied, diagonal, diagonal_part, hadamard, ones
 
 
@@ -127,68 +129,6 @@ register(
         latex=r"\operatorname{{unit}}\left({0}\right)",
     )
 )
-register(
-    Atom(
-        "log1p",
-        1,
-        entrywise,
-        FUNCTIONS["log1p"],
-        "log1p(A): log(1 + a), entry by entry",
-        pull=lambda forms, adjoint: (hadamard(adjoint, applied("reciprocal", _plus_one(forms[0]))),),
-        form=lambda a: applied("log1p", a),
-        latex=r"\log\left(1 + {0}\right)",
-    )
-)
-register(
-    Atom(
-        "gelu",
-        1,
-        entrywise,
-        FUNCTIONS["gelu"],
-        "gelu(A): a times the normal distribution function of a, entry by entry",
-        pull=lambda forms, adjoint: (hadamard(adjoint, applied("gelu_slope", forms[0])),),
-        form=lambda a: applied("gelu", a),
-        latex=r"\operatorname{{GELU}}\left({0}\right)",
-    )
-)
-register(
-    Atom(
-        "gelu_potential",
-        1,
-        entrywise,
-        gelu_potential,
-        "gelu_potential(A): the antiderivative of gelu, entry by entry",
-        pull=lambda forms, adjoint: (hadamard(adjoint, applied("gelu", forms[0])),),
-        form=lambda a: applied("gelu_potential", a),
-        latex=r"\Gamma\left({0}\right)",
-    )
-)
-
-
-register(
-    Atom(
-        "softplus",
-        1,
-        entrywise,
-        FUNCTIONS["softplus"],
-        "softplus(A): log(1 + exp(a)), entry by entry",
-        pull=lambda forms, adjoint: (hadamard(adjoint, applied("sigmoid", forms[0])),),
-        form=lambda a: applied("softplus", a),
-        latex=r"\operatorname{{softplus}}\left({0}\right)",
-    )
-)
-register(
-    Atom(
-        "sigmoid",
-        1,
-        entrywise,
-        FUNCTIONS["sigmoid"],
-        "sigmoid(A): 1 / (1 + exp(-a)), entry by entry",
-        pull=lambda forms, adjoint: (hadamard(adjoint, _sigmoid_slope(forms[0])),),
-        form=lambda a: applied("sigmoid", a),
-        latex=r"\sigma\left({0}\right)",
-    )
-)
 
 
 def _sigmoid_slope(form: Form) -> Form:
@@ -196,5 +136,24 @@ def _sigmoid_slope(form: Form) -> Form:
     return hadamard(applied("sigmoid", form), applied("sigmoid", -form))
 
 
-def _plus_one(form: Form) -> Form:
-    return ones(form.rows, form.cols) + form
+def _reciprocal_of_one_more(form: Form) -> Form:
+    return applied("reciprocal", ones(form.rows, form.cols) + form)
+
+
+entry_by_entry("log1p", "log(1 + a), entry by entry", _reciprocal_of_one_more, r"\log\left(1 + {0}\right)")
+entry_by_entry(
+    "gelu",
+    "a times the normal distribution function of a, entry by entry",
+    partial(applied, "gelu_slope"),
+    r"\operatorname{{GELU}}\left({0}\right)",
+)
+entry_by_entry(
+    "gelu_potential", "the antiderivative of gelu, entry by entry", partial(applied, "gelu"), r"\Gamma\left({0}\right)"
+)
+entry_by_entry(
+    "softplus",
+    "log(1 + exp(a)), entry by entry",
+    partial(applied, "sigmoid"),
+    r"\operatorname{{softplus}}\left({0}\right)",
+)
+entry_by_entry("sigmoid", "1 / (1 + exp(-a)), entry by entry", _sigmoid_slope, r"\sigma\left({0}\right)")
